@@ -1,0 +1,187 @@
+"""What a checkpoint holds beside the weights, and reading it back: everything that prediction needs."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from geo_seg.errors import CheckpointError
+from geo_seg.models import Normalize, build_model
+from losses import Task
+
+KEY = "geo_seg"
+"""Entry of the checkpoint file under which the facts lie, in plain containers."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was true of a training run, in plain types.
+
+    Attributes:
+        mode: "binary" or "multiclass".
+        class_names: per class.
+        class_colors: per class, red, green and blue from 0 to 255.
+        ignore_index: label of pixels that don't count.
+        bands: the bands as the data set's configuration names them; None for all.
+        band_names: names or numbers of the bands that the model sees.
+        nodata: overrides what rasters declare, or None.
+        dtype: NumPy name of the training images' type.
+        mean: per band, subtracted from its values.
+        std: per band, divided by.
+        window: side of the training windows in pixels.
+        model: name and options of the model.
+        config: the whole composed configuration.
+        versions: of the programs that trained it.
+    """
+
+    mode: str
+    class_names: list[str]
+    class_colors: list[list[int]]
+    ignore_index: int
+    bands: list[int | str] | None
+    band_names: list[str]
+    nodata: float | None
+    dtype: str
+    mean: list[float]
+    std: list[float]
+    window: int
+    model: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, ready to predict.
+
+    Attributes:
+        path: the file.
+        facts: what was true of its training.
+        task: mode, classes and ignore_index.
+        model: in eval mode: (N, bands, H, W) float to logits (N, channels, H, W).
+        normalize: raw band values to what the model takes.
+    """
+
+    path: Path
+    facts: Facts
+    task: Task
+    model: nn.Module
+    normalize: Normalize
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Per class."""
+        return tuple(self.facts.class_names)
+
+    @property
+    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Per class, red, green and blue from 0 to 255."""
+        return tuple((r, g, b) for r, g, b in self.facts.class_colors)
+
+    @property
+    def bands(self) -> tuple[int | str, ...] | None:
+        """Bands to read, in the model's order; None for all."""
+        return None if self.facts.bands is None else tuple(self.facts.bands)
+
+    @property
+    def in_channels(self) -> int:
+        """Number of bands that the model takes."""
+        return len(self.facts.mean)
+
+    @property
+    def nodata(self) -> float | None:
+        """Overrides what rasters declare."""
+        return self.facts.nodata
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the training images' type."""
+        return self.facts.dtype
+
+    @property
+    def window(self) -> int:
+        """Side of the training windows in pixels."""
+        return self.facts.window
+
+
+def entry(facts: Facts) -> dict[str, Any]:
+    """What goes into the checkpoint file under KEY: plain containers, strings and numbers only."""
+    return {"format": _FORMAT, **vars(facts)}
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint file for a file or a run folder (its best checkpoint).
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    chosen = Path(path)
+    if chosen.is_dir():
+        best = chosen / "checkpoints" / "best.ckpt"
+        if not best.is_file():
+            raise CheckpointError(
+                f"{chosen}: no checkpoints/best.ckpt in this folder; expected a run folder or a file"
+            )
+        return best
+    if not chosen.is_file():
+        raise CheckpointError(f"{chosen}: no such checkpoint; expected a run folder or a .ckpt file")
+    return chosen
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Reads a checkpoint; nothing in it is executed.
+
+    Args:
+        path: a checkpoint file or a run folder.
+
+    Raises:
+        CheckpointError: it is missing, truncated, of another program, or of a newer geo_seg.
+    """
+    file = find(path)
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise CheckpointError(
+            f"{file}: cannot be read as a checkpoint; it is truncated or of another program "
+            f"({type(error).__name__})"
+        ) from error
+    content = found.get(KEY) if isinstance(found, Mapping) else None
+    if not isinstance(content, Mapping) or "state_dict" not in found:
+        raise CheckpointError(f"{file}: not a checkpoint of geo_seg (it has no entry {KEY!r})")
+    if content.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{file}: written in format {content.get('format')}, this geo_seg reads format {_FORMAT}"
+        )
+    facts = Facts(**{key: value for key, value in content.items() if key != "format"})
+    task = Task(mode=facts.mode, num_classes=len(facts.class_names), ignore_index=facts.ignore_index)
+    model = build_model({**facts.model, "weights": None}, len(facts.mean), task.channels)
+    weights = {k.removeprefix("model."): v for k, v in found["state_dict"].items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: its weights don't fit its model {facts.model['name']}") from error
+    return Checkpoint(file, facts, task, model.eval(), Normalize(facts.mean, facts.std))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the programs that matter to a result, and the revision of the working folder."""
+    names = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm", "rasterio", "numpy")
+    found = {"python": platform.python_version(), **{name: version(name) for name in names}}
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git the user has
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found["geo_seg"] = version("geo-seg")
+    found["revision"] = git.stdout.strip() or "unknown"
+    return found

@@ -1,0 +1,210 @@
+"""Every wrong key, name or value of the configuration, answered in one line before torch is imported."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+import geo_seg
+from geo_seg.config import MODELS, InferenceConfig, TrainConfig
+from geo_seg.errors import ConfigError, GeoSegError, nearest
+from geo_seg.signatures import Signature, registered, signature
+
+_EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
+_LOSSES = Path(geo_seg.__file__).parents[1] / "losses"
+_FROM_PYTHON = {  # parameters that our code fills in
+    "optimizer": {"params"},
+    "scheduler": {"optimizer"},
+    "trainer": {"logger", "callbacks", "default_root_dir"},
+    "model": {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"},
+    "logger": {"save_dir"},
+    "callbacks": set(),
+}
+_OF_OURS = {"scheduler": {"interval"}}  # keys beside the target's own parameters
+
+
+def answer(main: Callable[[], Any]) -> NoReturn:
+    """Runs an entry point of Hydra's; errors of the user's end in one line on stderr and exit code 2.
+
+    Args:
+        main: the function under @hydra.main.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+    try:
+        main()
+    except _EXPECTED as error:
+        _give_up(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Answers the errors of a job itself, so that Hydra doesn't add lines; in a sweep Hydra goes on."""
+    try:
+        yield
+    except _EXPECTED as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            print(f"error: {explain(error)}", file=sys.stderr)
+            raise
+        _give_up(error)
+
+
+def explain(error: Exception) -> str:
+    """The one line that answers an error of Hydra, OmegaConf or ours."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name}: there is no such {group}; {nearest(name, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: this is not key=value ({_first_line(error)})"
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return f"{error.filename}: {error.strerror}"
+    broken = cause if isinstance(cause, OmegaConfBaseException) else error
+    if isinstance(broken, OmegaConfBaseException):
+        return _explain_key(broken, str(error))
+    return _first_line(error)
+
+
+def _give_up(error: Exception) -> NoReturn:
+    nameless = isinstance(error, OSError) and error.filename is None
+    if nameless or "debug=true" in (argument.lower() for argument in sys.argv):
+        raise error
+    print(f"error: {explain(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def check_training(cfg: DictConfig) -> TrainConfig:
+    """Turns the composed configuration into dataclasses and plain containers.
+
+    Raises:
+        ConfigError: a key that nothing reads, a value of the wrong type, or a name that there isn't.
+    """
+    config: TrainConfig = _plain(cfg)
+    _one_of("mode", config.mode, ("train",))
+    data = config.dataset
+    _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
+    _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
+    _one_of("dataset.normalize", data.normalize, ("standardize", "imagenet", "none"))
+    _one_of("dataset.split.by", data.split.by, ("fraction", "pattern", "list"))
+    if data.generate is not None:
+        _one_of("dataset.generate", data.generate, ("demo",))
+    for key in ("window", "batch_size", "num_threads"):
+        if getattr(data, key) < 1:
+            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected 1 or more")
+    _check_loss(config.loss, data.mode)
+    _check_model(config.model)
+    for section in ("optimizer", "scheduler", "trainer"):
+        _check_target(section, section, getattr(config, section))
+    _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
+    for name, callback in config.callbacks.items():
+        _check_target("callbacks", f"callbacks.{name}", callback)
+    if config.logger:
+        _check_target("logger", "logger", config.logger)
+    return config
+
+
+def check_inference(cfg: DictConfig) -> InferenceConfig:
+    """Turns the composed configuration of inference into its dataclass.
+
+    Raises:
+        ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
+    """
+    config: InferenceConfig = _plain(cfg)
+    return config
+
+
+def _plain(cfg: DictConfig) -> Any:
+    try:
+        return OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        raise ConfigError(
+            f"{error.full_key}: no value; give it as {error.full_key}=... or in its YAML"
+        ) from error
+
+
+def _check_loss(loss: Mapping[str, Any], mode: str) -> None:
+    losses = registered(_LOSSES)
+    name = _name("loss", loss, losses)
+    _check_options("loss", loss, losses[name][0], set(), {"name"})
+    modes = losses[name][1]
+    if mode not in modes:
+        fitting = ", ".join(sorted(other for other in losses if mode in losses[other][1]))
+        raise ConfigError(f"loss={name} is for {modes[0]} data, the data set is {mode}; there is: {fitting}")
+    for term, weight in (loss.get("terms") or {}).items():
+        if term not in losses:
+            raise ConfigError(f"loss.terms: there is no loss {term!r}; {nearest(term, losses)}")
+        if isinstance(weight, str):
+            raise ConfigError(
+                f"loss.terms.{term}={weight!r}: expected a number, or a mapping of from, to, over"
+            )
+
+
+def _check_model(model: Mapping[str, Any]) -> None:
+    name = _name("model", model, MODELS)
+    found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
+    if found is not None:
+        closed = Signature(found.parameters, open=False)  # smp accepts and drops whatever it doesn't know
+        _check_options("model", model, closed, _FROM_PYTHON["model"], {"name", "encoder", "weights"})
+
+
+def _check_target(section: str, key: str, options: Any) -> None:
+    if not isinstance(options, Mapping) or not isinstance(options.get("_target_"), str):
+        raise ConfigError(f"{key}: expected a mapping with a _target_, got {options!r}")
+    found = signature(options["_target_"])
+    if found is not None:
+        ours = {"_target_", "_partial_", *_OF_OURS.get(section, set())}
+        _check_options(key, options, found, _FROM_PYTHON[section], ours)
+
+
+def _check_options(
+    key: str, options: Mapping[str, Any], found: Signature, filled: set[str], ours: set[str]
+) -> None:
+    known = {name: p for name, p in found.parameters.items() if name not in filled}
+    for option, value in options.items():
+        if option in ours:
+            continue
+        if option not in known:
+            if found.open and option not in filled:
+                continue
+            raise ConfigError(f"{key}.{option}: nothing reads it; {nearest(option, {*known, *ours})}")
+        if value is not None and not known[option].accepts(value):
+            raise ConfigError(f"{key}.{option}={value!r}: expected {known[option].annotation}")
+
+
+def _name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:
+    name = options.get("name")
+    if name not in names:
+        raise ConfigError(f"{section}.name={name}: there is no such {section}; {nearest(str(name), names)}")
+    return str(name)
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
+
+
+def _explain_key(error: OmegaConfBaseException, message: str) -> str:
+    key = error.full_key or error.key
+    parent = error.parent_node
+    if isinstance(parent, DictConfig) and error.key is not None and error.key not in parent:
+        return f"{key}: there is no such key; {nearest(str(error.key), map(str, parent))}"
+    expected = getattr(error.ref_type, "__name__", None)
+    said = _first_line(error if error.msg is None else Exception(error.msg))
+    return (
+        f"{key}: {said}" + (f" (expected {expected})" if expected else "") if key else message.splitlines()[0]
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

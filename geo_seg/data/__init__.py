@@ -1,0 +1,1 @@
+"""From rasters and masks to batches."""

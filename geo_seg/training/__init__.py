@@ -1,0 +1,1 @@
+"""Training: one LightningModule for every model and loss."""

@@ -1,0 +1,79 @@
+"""What is written down while a run goes on."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import RichProgressBar
+from rich.console import Console
+
+Row = dict[str, float]
+
+
+class MetricsTable(pl.Callback):
+    """Writes metrics.csv, one line per epoch, whole after every epoch; prints the line where no bar is shown.
+
+    Args:
+        path: the file.
+        console: where the lines go; None for nowhere.
+    """
+
+    def __init__(self, path: Path, console: Console | None) -> None:
+        self.path = path
+        self.console = console
+        self.rows: list[Row] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds the epoch's line."""
+        if not trainer.is_global_zero:
+            return
+        found = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row: Row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
+        row |= {key.removesuffix("_epoch"): value for key, value in sorted(found.items())}
+        self.rows.append(row)
+        write_rows(self.path, self.rows)
+        if self.console:
+            shown = "  ".join(
+                f"{key} {row[key]:.4f}" for key in ("train/loss", "val/loss", "val/miou") if key in row
+            )
+            last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
+            self.console.print(f"epoch {trainer.current_epoch + 1}/{last}  {shown}", highlight=False)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Writes a CSV whose columns are those of all rows; the file is never half-written."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+
+
+def shows_bars(console: Console) -> bool:
+    """Whether progress bars have somebody to look at them: a terminal, and not CI."""
+    return console.is_terminal and os.environ.get("CI", "").lower() not in {"true", "1"}
+
+
+def progress_bar() -> pl.Callback:
+    """A bar with the time left; it refreshes every 20 steps: drawing costs as much as a small step."""
+    return RichProgressBar(refresh_rate=20)
+
+
+def callbacks_of(config: dict[str, Any], validates: bool) -> list[pl.Callback]:
+    """Builds the callbacks that the configuration names.
+
+    Args:
+        config: by any name, a mapping with a `_target_`.
+        validates: whether there is validation; callbacks that monitor its metrics are left out if not.
+    """
+    return [
+        instantiate(options)
+        for options in config.values()
+        if validates or not str(options.get("monitor", "")).startswith("val/")
+    ]

@@ -1,0 +1,254 @@
+"""A training run: from the configuration to a folder with the model, its scores and a report."""
+
+import json
+import logging
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+from torch import nn
+
+import losses
+from geo_seg import report
+from geo_seg.checkpoint import Facts, versions
+from geo_seg.config import TrainConfig
+from geo_seg.data.augment import Augment
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.errors import ConfigError
+from geo_seg.models import build_model, parameters
+from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar, shows_bars
+from geo_seg.training.module import SegmentationModule
+from geo_seg.training.pictures import picture_scenes
+
+
+def run(config: TrainConfig, folder: str | Path) -> float:
+    """Trains, tests and reports.
+
+    Args:
+        config: what to do, checked.
+        folder: the run folder; it must not hold an earlier run.
+
+    Returns:
+        The best mean IoU on the validation scenes.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the data or the machine.
+        DataError: the data don't fit the configuration.
+    """
+    _quiet()
+    console = Console(highlight=False)
+    path = Path(folder)
+    if (path / "checkpoints").exists():
+        raise ConfigError(f"hydra.run.dir={path} holds an earlier run; choose another folder")
+    torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
+    pl.seed_everything(config.seed, verbose=False)
+    data = SceneDataModule(config.dataset, config.seed)
+    task = losses.Task(
+        mode=config.dataset.mode,
+        num_classes=len(data.table.names),
+        ignore_index=data.table.ignore_index,
+        class_weights=data.table.weights,
+        class_counts=data.class_counts,
+    )
+    loss = _loss(config, task)
+    model = build_model(config.model, len(data.bands.mean), task.channels)
+    module = SegmentationModule(
+        model,
+        loss,
+        task,
+        _facts(config, data),
+        Augment(config.augment, task.ignore_index),
+        config.optimizer,
+        config.scheduler,
+        config.seed,
+    )
+    table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
+    trainer, best = _trainer(config, path, table, console)
+    _introduce(console, config, data, model, path)
+    path.mkdir(parents=True, exist_ok=True)
+    _write_config(config, path)
+    _fit(trainer, module, data)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return _conclude(config, data, module, trainer, best, table, path, console)
+
+
+def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
+    options = {key: value for key, value in config.loss.items() if key != "name"}
+    try:
+        return losses.build(config.loss["name"], task, **options)
+    except ValueError as error:
+        raise ConfigError(f"loss={config.loss['name']}: {error}") from error
+
+
+def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
+    return Facts(
+        mode=config.dataset.mode,
+        class_names=list(data.table.names),
+        class_colors=[list(color) for color in data.table.colors],
+        ignore_index=data.table.ignore_index,
+        bands=config.dataset.bands,
+        band_names=data.band_names,
+        nodata=config.dataset.nodata,
+        dtype=data.dtype,
+        mean=list(data.bands.mean),
+        std=list(data.bands.std),
+        window=config.dataset.window,
+        model=dict(config.model),
+        config=asdict(config),
+        versions=versions(),
+    )
+
+
+def _trainer(
+    config: TrainConfig, path: Path, table: MetricsTable, console: Console
+) -> tuple[pl.Trainer, ModelCheckpoint]:
+    options = {key: value for key, value in config.trainer.items() if key != "_target_"}
+    validates = options.get("limit_val_batches") != 0
+    if options.get("precision") == "auto":
+        options["precision"] = _precision(str(options.get("accelerator")))
+    best = ModelCheckpoint(
+        path / "checkpoints",
+        filename="best",
+        monitor="val/miou" if validates else None,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    callbacks = [table, best, *callbacks_of(config.callbacks, validates)]
+    bars = shows_bars(console)
+    if bars:
+        callbacks.append(progress_bar())
+    logger = instantiate(config.logger, save_dir=str(path)) if config.logger else False
+    try:
+        trainer = pl.Trainer(
+            **{
+                "enable_progress_bar": bars,
+                "enable_model_summary": False,
+                "log_every_n_steps": 10,
+                **options,
+            },
+            callbacks=callbacks,
+            logger=logger,
+            default_root_dir=path,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the data module shares the windows out
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    return trainer, best
+
+
+def _precision(accelerator: str) -> str:
+    """The fastest precision that is safe on this machine."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule) -> None:
+    try:
+        trainer.fit(module, datamodule=data)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise ConfigError(
+                "this model needs dataset.batch_size=2 or more to normalise its features"
+            ) from error
+        raise
+
+
+def _conclude(
+    config: TrainConfig,
+    data: SceneDataModule,
+    module: SegmentationModule,
+    trainer: pl.Trainer,
+    best: ModelCheckpoint,
+    table: MetricsTable,
+    path: Path,
+    console: Console,
+) -> float:
+    split = "test" if data.scenes["test"] else "val"
+    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+    trainer.test(module, loader, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+    validation = (
+        float(best.best_model_score) if best.monitor and best.best_model_score is not None else float("nan")
+    )
+    if not trainer.is_global_zero:
+        return validation
+    found = {
+        "split": split,
+        split: module.test_scores,
+        "best_val_miou": validation if validation == validation else None,  # noqa: PLR0124 - not NaN
+        "epochs": len(table.rows),
+        "steps": trainer.global_step,
+    }
+    (path / "metrics.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    pictures = picture_scenes(module, data, split, path / "figures")
+    report.write(path, config, module.facts, found, table.rows, pictures)
+    scene = data.scenes[split][0].image.path
+    report.print_scores(console, module.test_scores, split)
+    closing = (
+        f"report      {path / 'report.html'}\n"
+        f"checkpoint  {best.best_model_path}\n"
+        f"go on with  python inference.py checkpoint={path} input={scene} output={path / 'predictions'}"
+    )
+    console.print(closing, soft_wrap=True, markup=False)
+    return validation
+
+
+def _introduce(
+    console: Console, config: TrainConfig, data: SceneDataModule, model: nn.Module, path: Path
+) -> None:
+    counts = ", ".join(f"{len(scenes)} {name}" for name, scenes in data.scenes.items())
+    total = sum(data.class_counts)
+    shares = ", ".join(
+        f"{name} {count / total:.1%}" for name, count in zip(data.table.names, data.class_counts, strict=True)
+    )
+    console.print(
+        f"{config.dataset.name}: scenes {counts}; {len(data.bands.mean)} bands of {data.dtype}\n"
+        f"classes in train: {shares}\n"
+        f"{config.model['name']} {config.model['encoder']} ({parameters(model) / 1e6:.1f} M weights), "
+        f"loss {config.loss['name']}; run folder {path}",
+        markup=False,
+        soft_wrap=True,
+    )
+    small = [
+        scene.name
+        for scene in data.scenes["train"]
+        if min(scene.image.height, scene.image.width) < config.dataset.window
+    ]
+    if small:
+        console.print(
+            f"note: {len(small)} scenes are smaller than dataset.window={config.dataset.window} and are "
+            f"padded with ignored pixels, {small[0]} for one",
+            markup=False,
+            soft_wrap=True,
+        )
+    absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
+    if absent:
+        console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
+
+
+def _write_config(config: TrainConfig, path: Path) -> None:
+    text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    (path / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def _quiet() -> None:
+    """Silences what says nothing to the user."""
+    # Lightning 2.6 uses a name that torch renamed; it warns at every fit
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # our windows are read by threads, not by workers of a DataLoader
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # which device, and an advert
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)

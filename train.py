@@ -1,0 +1,24 @@
+"""Trains a model: python train.py dataset=... model=... loss=..."""
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from geo_seg.checks import answer, answers, check_training
+from geo_seg.config import store_schemas
+
+store_schemas()
+
+
+@hydra.main(version_base="1.3", config_path="config", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
+    with answers():
+        config = check_training(cfg)
+        from geo_seg.training.run import run
+
+        return run(config, HydraConfig.get().runtime.output_dir)
+
+
+if __name__ == "__main__":
+    answer(main)
