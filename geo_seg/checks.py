@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import geo_seg
 from geo_seg.config import MODELS, InferenceConfig, TrainConfig
-from geo_seg.errors import ConfigError, GeoSegError, nearest
+from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, nearest
 from geo_seg.signatures import Signature, registered, signature
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
@@ -54,10 +55,13 @@ def answers() -> Iterator[None]:
     try:
         yield
     except _EXPECTED as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            print(f"error: {explain(error)}", file=sys.stderr)
-            raise
-        _give_up(error)
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            _give_up(error)
+        if isinstance(error, UnfitChoiceError):
+            print(f"skipped: {explain(error)}", file=sys.stderr)
+            return
+        print(f"error: {explain(error)}", file=sys.stderr)
+        raise
 
 
 def explain(error: Exception) -> str:
@@ -68,8 +72,8 @@ def explain(error: Exception) -> str:
         return f"{group}={name}: there is no such {group}; {nearest(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: this is not key=value ({_first_line(error)})"
-    if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return f"{error.filename}: {error.strerror}"
+    if _is_of_system(error, named=True):
+        return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
     broken = cause if isinstance(cause, OmegaConfBaseException) else error
     if isinstance(broken, OmegaConfBaseException):
         return _explain_key(broken, str(error))
@@ -77,8 +81,7 @@ def explain(error: Exception) -> str:
 
 
 def _give_up(error: Exception) -> NoReturn:
-    nameless = isinstance(error, OSError) and error.filename is None
-    if nameless or "debug=true" in (argument.lower() for argument in sys.argv):
+    if _is_of_system(error, named=False) or "debug=true" in (argument.lower() for argument in sys.argv):
         raise error
     print(f"error: {explain(error)}", file=sys.stderr)
     sys.exit(2)
@@ -90,7 +93,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     Raises:
         ConfigError: a key that nothing reads, a value of the wrong type, or a name that there isn't.
     """
-    config: TrainConfig = _plain(cfg)
+    config: TrainConfig = _plain(cfg, TrainConfig)
     _one_of("mode", config.mode, ("train",))
     data = config.dataset
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
@@ -120,17 +123,13 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
     Raises:
         ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
     """
-    config: InferenceConfig = _plain(cfg)
+    config: InferenceConfig = _plain(cfg, InferenceConfig)
     return config
 
 
-def _plain(cfg: DictConfig) -> Any:
-    try:
-        return OmegaConf.to_object(cfg)
-    except MissingMandatoryValue as error:
-        raise ConfigError(
-            f"{error.full_key}: no value; give it as {error.full_key}=... or in its YAML"
-        ) from error
+def _plain(cfg: DictConfig, schema: type) -> Any:
+    _check_keys(cfg, schema)
+    return OmegaConf.to_object(cfg)
 
 
 def _check_loss(loss: Mapping[str, Any], mode: str) -> None:
@@ -140,7 +139,9 @@ def _check_loss(loss: Mapping[str, Any], mode: str) -> None:
     modes = losses[name][1]
     if mode not in modes:
         fitting = ", ".join(sorted(other for other in losses if mode in losses[other][1]))
-        raise ConfigError(f"loss={name} is for {modes[0]} data, the data set is {mode}; there is: {fitting}")
+        raise UnfitChoiceError(
+            f"loss={name} is for {modes[0]} data, the data set is {mode}; there is: {fitting}"
+        )
     for term, weight in (loss.get("terms") or {}).items():
         if term not in losses:
             raise ConfigError(f"loss.terms: there is no loss {term!r}; {nearest(term, losses)}")
@@ -196,14 +197,30 @@ def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _explain_key(error: OmegaConfBaseException, message: str) -> str:
     key = error.full_key or error.key
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: no value; give it as {key}=... or in its YAML"
     parent = error.parent_node
-    if isinstance(parent, DictConfig) and error.key is not None and error.key not in parent:
-        return f"{key}: there is no such key; {nearest(str(error.key), map(str, parent))}"
-    expected = getattr(error.ref_type, "__name__", None)
-    said = _first_line(error if error.msg is None else Exception(error.msg))
-    return (
-        f"{key}: {said}" + (f" (expected {expected})" if expected else "") if key else message.splitlines()[0]
-    )
+    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    if known and error.key is not None and str(error.key) not in known:
+        return f"{key}: there is no such key; {nearest(str(error.key), known)}"
+    said = _first_line(Exception(error.msg) if error.msg else error)
+    return f"{key}: {said}" if key else _first_line(Exception(message))
+
+
+def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
+    """Raises for keys that were added with + to a section of which the dataclass knows all keys."""
+    known = {field.name: field.type for field in fields(schema)}
+    for key in map(str, cfg):
+        if key not in known:
+            raise ConfigError(f"{at}{key}: there is no such key; {nearest(key, known)}")
+        if is_dataclass(known[key]) and isinstance(cfg[key], DictConfig):
+            _check_keys(cfg[key], known[key], f"{at}{key}.")  # type: ignore[arg-type]
+
+
+def _is_of_system(error: Exception, named: bool) -> bool:
+    """Whether it is an error of the operating system, with or without the name of a file."""
+    system = isinstance(error, OSError) and not isinstance(error, HydraException)
+    return system and (error.filename is not None) == named  # type: ignore[attr-defined]
 
 
 def _first_line(error: Exception) -> str:

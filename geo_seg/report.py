@@ -11,7 +11,6 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from geo_seg.checkpoint import Facts
@@ -83,8 +82,8 @@ def write(
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def print_scores(console: Console, found: Scores, split: str) -> None:
-    """Prints the scores of a split as a table; what a split doesn't hold is shown as a dash."""
+def score_table(found: Scores, split: str) -> Table:
+    """The scores of a split for the terminal; what the split doesn't hold is shown as a dash."""
     table = Table(
         title=f"{split} scenes: mean IoU {_number(found['miou'])}, accuracy {_number(found['accuracy'])}"
     )
@@ -94,7 +93,7 @@ def print_scores(console: Console, found: Scores, split: str) -> None:
     for row in found["classes"]:
         numbers = (_number(row[key]) for key in ("iou", "f1", "precision", "recall"))
         table.add_row(row["name"], *numbers, f"{row['support']:,}")
-    console.print(table)
+    return table
 
 
 def draw_picture(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 
 from geo_seg.config import DatasetConfig
@@ -42,7 +43,8 @@ class SceneDataModule(pl.LightningDataModule):
         self.statistics = {
             name: scan(self.scenes[name], self.table, config.nodata, threads) for name in SPLITS
         }
-        self.class_counts = sum(found.classes for found in self.statistics["train"]).tolist()
+        counts = np.sum([found.classes for found in self.statistics["train"]], axis=0)
+        self.class_counts: list[int] = counts.tolist()
         if not sum(self.class_counts):
             raise DataError(
                 "no training pixel has a class: all are nodata or ignored; see dataset.ignore_values"

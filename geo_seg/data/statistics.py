@@ -112,7 +112,7 @@ def _merge(parts: Sequence[_Moments]) -> _Moments:
     total = sum(count for count, _, _ in parts)
     if total == 0:
         return 0, parts[0][1], parts[0][2]
-    mean: NDArray[np.float64] = sum(count * part for count, part, _ in parts) / np.float64(total)
+    mean: NDArray[np.float64] = np.sum([count * part for count, part, _ in parts], axis=0) / total
     squares: NDArray[np.float64] = np.sum(
         [within + count * (part - mean) ** 2 for count, part, within in parts], axis=0
     )

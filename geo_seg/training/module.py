@@ -1,6 +1,7 @@
 """The one LightningModule, for every model and loss."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,6 +9,7 @@ import torch
 from hydra.utils import get_class
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 import losses
 from geo_seg.checkpoint import KEY, Facts, entry
@@ -48,12 +50,12 @@ class SegmentationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
-        self.loss = loss
+        self.loss: Any = loss
         self.task = task
         self.facts = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
-        self.confusion = ConfusionMatrix(task.num_classes, task.ignore_index)
+        self.confusion = ConfusionMatrix(task.num_classes, facts.ignore_index)
         self.test_scores: Scores = {}
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
@@ -117,10 +119,15 @@ class SegmentationModule(pl.LightningModule):
         options = dict(self._optimizer)
         kind = get_class(options.pop("_target_"))
         trained = [p for p in self.parameters() if p.requires_grad]
+        # one kernel for all weights; the scaler of float16 can't clip behind it
+        if "fused" in signature(kind).parameters and self.trainer.precision != "16-mixed":
+            options.setdefault("fused", True)
         optimizer = kind(trained, **options)
         options = dict(self._scheduler)
         target, interval = get_class(options.pop("_target_")), options.pop("interval", "epoch")
         steps = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
+        if options.get("pct_start"):  # OneCycleLR divides by zero when its first phase has a single step
+            steps = max(steps or 1, int(1 / options["pct_start"]) + 1)
         for name in _STEPS:
             if name in options and options[name] is None:
                 options[name] = int(steps or 1)
@@ -131,6 +138,22 @@ class SegmentationModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "val/miou"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the Trainer says; Lightning's own way refuses fused optimizers even without a scaler."""
+        if not gradient_clip_val:
+            return
+        if self.trainer.precision == "16-mixed":
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the facts that prediction needs."""

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch import nn
 
@@ -64,13 +64,13 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         loss,
         task,
         _facts(config, data),
-        Augment(config.augment, task.ignore_index),
+        Augment(config.augment, data.table.ignore_index),
         config.optimizer,
         config.scheduler,
         config.seed,
     )
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
-    trainer, best = _trainer(config, path, table, console)
+    trainer, best = _trainer(config, path, table, console, steps=len(data.train_dataloader()))
     _introduce(console, config, data, model, path)
     path.mkdir(parents=True, exist_ok=True)
     _write_config(config, path)
@@ -108,7 +108,7 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
 
 
 def _trainer(
-    config: TrainConfig, path: Path, table: MetricsTable, console: Console
+    config: TrainConfig, path: Path, table: MetricsTable, console: Console, steps: int
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
     options = {key: value for key, value in config.trainer.items() if key != "_target_"}
     validates = options.get("limit_val_batches") != 0
@@ -132,7 +132,7 @@ def _trainer(
             **{
                 "enable_progress_bar": bars,
                 "enable_model_summary": False,
-                "log_every_n_steps": 10,
+                "log_every_n_steps": min(steps, 10),
                 **options,
             },
             callbacks=callbacks,
@@ -195,13 +195,16 @@ def _conclude(
     pictures = picture_scenes(module, data, split, path / "figures")
     report.write(path, config, module.facts, found, table.rows, pictures)
     scene = data.scenes[split][0].image.path
-    report.print_scores(console, module.test_scores, split)
+    table_of_scores = report.score_table(module.test_scores, split)
+    console.print(table_of_scores)
     closing = (
         f"report      {path / 'report.html'}\n"
         f"checkpoint  {best.best_model_path}\n"
         f"go on with  python inference.py checkpoint={path} input={scene} output={path / 'predictions'}"
     )
     console.print(closing, soft_wrap=True, markup=False)
+    with (path / "summary.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=100).print(table_of_scores, closing, soft_wrap=True, markup=False)
     return validation
 
 

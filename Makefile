@@ -1,0 +1,36 @@
+# The two commands of the README. PYTHON=python3.12 takes another Python.
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
+
+.PHONY: train test test-slow lint clean
+
+train: $(VENV)/installed
+	$(BIN)/python train.py experiment=demo_quick hydra.run.dir=$(RUN)
+	$(BIN)/python inference.py checkpoint=$(RUN) input=data/demo/images/test_1.tif output=$(RUN)/predictions
+	@$(BIN)/python -c "print(open('$(RUN)/summary.txt', encoding='utf-8').read())"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# whole runs, and real imagery where GEO_SEG_DATA names it
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -c "open('$@', 'w').close()"
+
+clean:
+	rm -rf $(VENV) build *.egg-info

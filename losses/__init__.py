@@ -1,0 +1,16 @@
+"""Losses for semantic segmentation, chosen by name; they need only torch and segmentation_models_pytorch.
+
+Every module of this folder is imported here, so a new loss is one file that puts `@register` above its
+factory. `build("focal", Task("multiclass", 6), gamma=3)` gives a module `forward(logits, labels) -> scalar`.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from losses.frequency import class_weights
+from losses.registry import LossError, Task, available, build, modes, options, register
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["LossError", "Task", "available", "build", "class_weights", "modes", "options", "register"]

@@ -1,0 +1,133 @@
+"""Cross entropy, plain and weighted by class frequency."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from losses.frequency import class_weights
+from losses.pixels import PixelLoss, Pixels, divide
+from losses.registry import LossError, Task, checked_weights, register
+
+
+class CrossEntropy(PixelLoss):
+    """Weighted mean of the (smoothed) cross entropy of the valid pixels.
+
+    With y the label of a pixel, p its softmax, e the smoothing and w the class weights (1 without):
+
+        l = (1 - e) (-log p_y) + e / C  sum over c of -log p_c
+        loss = sum of w_y l / sum of w_y
+
+    This is torch's cross entropy, except that torch weighs the smoothing of a pixel by the classes it is
+    spread to, and we weigh a pixel as a whole by its own class. Value in [0, inf).
+
+    Args:
+        task: what is learnt; multiclass.
+        smooth_factor: e, in [0, 1).
+
+    Raises:
+        LossError: smooth_factor out of range.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, task: Task, smooth_factor: float = 0.0) -> None:
+        super().__init__(task)
+        if not 0 <= smooth_factor < 1:
+            raise LossError(f"smooth_factor must be in [0, 1), got {smooth_factor}")
+        self.smooth_factor = smooth_factor
+        self.register_buffer("class_weights", weight_buffer(task.class_weights))
+
+    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in PixelLoss."""
+        losses = pixels.cross_entropies  # (N, H, W)
+        if self.smooth_factor:
+            spread = pixels.keep(pixels.log_sum_exp - pixels.logits.mean(dim=1))
+            losses = torch.lerp(losses, spread, self.smooth_factor)
+        weights = pixels.ones if self.class_weights is None else pixels.of_labels(self.class_weights)
+        return weighted_mean(pixels, losses, weights, self.smooth_factor)
+
+
+def weighted_mean(
+    pixels: Pixels, losses: Tensor, weights: Tensor, smooth: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
+    """Weighted mean of cross entropies, and its gradient.
+
+    Args:
+        pixels: the batch.
+        losses: (N, H, W) finite.
+        weights: (N, H, W), 0 at ignored pixels.
+        smooth: label smoothing that the losses were computed with.
+
+    Returns:
+        sum of weights losses / sum of weights, 0 if the weights are all 0; and its derivative by the logits.
+    """
+    total = weights.sum()
+    value = divide((weights * losses).sum(), total)
+    if not pixels.wants_grad:
+        return value, None
+    return value, pixels.pull_to_target(divide(weights, total), smooth)
+
+
+def weight_buffer(values: Sequence[float] | None) -> Tensor | None:
+    """Class weights as a float32 tensor."""
+    return None if values is None else torch.tensor(values, dtype=torch.float32)
+
+
+@register("cross_entropy", modes=("multiclass",))
+def cross_entropy(task: Task, *, smooth_factor: float = 0.0) -> nn.Module:
+    """Cross entropy over the valid pixels, with label smoothing.
+
+    smp's SoftCrossEntropyLoss divides by the number of all pixels, ignored ones too, has no class weights,
+    and fails with its own default smooth_factor=None; so this is our own, equal to smp's on tiles without
+    ignored pixels.
+
+    Args:
+        task: what is learnt; class_weights weigh the pixels.
+        smooth_factor: share of the target spread evenly over all classes, in [0, 1).
+
+    Returns:
+        A `CrossEntropy`.
+    """
+    return CrossEntropy(task, smooth_factor)
+
+
+@register("weighted_cross_entropy", modes=("multiclass",))
+def weighted_cross_entropy(
+    task: Task,
+    *,
+    weights: Literal["inverse", "median", "effective"] | Sequence[float] = "inverse",
+    beta: float = 0.999999,
+    cap: float | None = None,
+    smooth_factor: float = 0.0,
+) -> nn.Module:
+    """Cross entropy with class weights from the class frequencies of the training split.
+
+    Args:
+        task: what is learnt, with class_counts unless weights is a list.
+        weights: how `losses.class_weights` makes weights of the counts, or the weights.
+        beta: of "effective", in [0, 1).
+        cap: largest ratio of two weights that were made of counts, at least 1; None for no limit.
+        smooth_factor: as in cross_entropy.
+
+    Returns:
+        A `CrossEntropy`; its buffer class_weights holds the weights.
+
+    Raises:
+        LossError: no counts where they are needed, class weights in the task, cap with a list.
+    """
+    if task.class_weights is not None:
+        raise LossError(
+            "it makes its own class weights; give yours as weights=[...], or take loss 'cross_entropy'"
+        )
+    if not isinstance(weights, str):
+        if cap is not None:
+            raise LossError("cap limits weights that are made of counts, not a list of weights")
+        made = checked_weights(weights, task.num_classes, "weights")
+    elif task.class_counts is None:
+        raise LossError(f"weights={weights!r} needs the class counts of the training split in the task")
+    else:
+        made = tuple(class_weights(task.class_counts, weights, beta=beta, cap=cap))
+    return CrossEntropy(replace(task, class_weights=made), smooth_factor)

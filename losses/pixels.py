@@ -1,0 +1,288 @@
+"""Valid pixels: the one place that knows shapes, dtypes, label checks and ignored pixels.
+
+A loss of this package computes its value and its gradient with respect to the logits in one go, from a
+`Pixels`, without recording a graph; `PixelLoss.forward` then attaches both to the logits. So whatever a loss
+does in between, a single tensor of the size of the logits is kept for the backward pass, and several losses
+on the same batch share its softmax.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from losses.registry import LossError, Task
+
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+class Pixels:
+    """A batch whose shapes, dtypes and labels are checked, outside the graph and in float32 at least.
+
+    Args:
+        logits: (N, C, H, W) floating point; under ignored pixels anything, also NaN and inf.
+        labels: (N, H, W) or (N, 1, H, W) of any integer dtype (bool too if binary).
+        num_classes: labels are below it.
+        ignore_index: label of ignored pixels, or None.
+        binary: one channel of logits, that of class 1.
+
+    Attributes:
+        logits: (N, C, H, W) float32 or float64.
+        labels: (N, H, W) int64, 0 at ignored pixels.
+        valid: (N, H, W) bool, or None if no pixel is ignored for sure.
+        wants_grad: whether the loss should compute its gradient.
+
+    Raises:
+        LossError: shapes or dtypes that do not fit; on a CPU also labels out of range. On CUDA those fail
+            an assertion on the device, so that the host does not wait for it.
+    """
+
+    def __init__(
+        self, logits: Tensor, labels: Tensor, *, num_classes: int, ignore_index: int | None, binary: bool
+    ) -> None:
+        labels = _checked_labels(logits, labels, 1 if binary else num_classes, binary)
+        self.wants_grad = logits.requires_grad and torch.is_grad_enabled()
+        self.logits = logits.detach()
+        if logits.dtype not in _INTEGERS:
+            self.logits = self.logits.float()
+        self.binary = binary
+        self.num_classes = num_classes
+        labels = labels.long()
+        self.valid = None if ignore_index is None else labels != ignore_index
+        if self.valid is not None and _host_may_look(labels) and bool(self.valid.all()):
+            self.valid = None
+        self.labels = labels if self.valid is None else labels & -self.valid.long()
+        _check_range(self.labels, num_classes)
+        self.shared = False
+
+    def keep(self, values: Tensor) -> Tensor:
+        """Sets values to 0 at ignored pixels, in place, whatever they were (NaN too).
+
+        Args:
+            values: (N, H, W) or (N, C, H, W) of the logits' dtype.
+
+        Returns:
+            The same tensor.
+        """
+        if self.valid is not None:
+            integers = _INTEGERS[values.dtype]
+            bits = self.valid.to(integers).neg_()  # all ones, or all zeros
+            values.view(integers).bitwise_and_(bits if values.dim() == 3 else bits.unsqueeze(1))
+        return values
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(N, C, H, W): softmax, or in binary mode the sigmoid; 0 at ignored pixels."""
+        logits = self.logits
+        return self.keep(torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1))
+
+    @cached_property
+    def count(self) -> Tensor:
+        """Number of valid pixels, a scalar of the logits' dtype."""
+        return self.ones.sum()
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """(N, H, W): 1 at valid pixels, 0 at ignored ones, in the logits' dtype."""
+        if self.valid is None:
+            return torch.ones_like(self.labels, dtype=self.logits.dtype)
+        return self.valid.to(self.logits.dtype)
+
+    @cached_property
+    def target_logits(self) -> Tensor:
+        """(N, H, W): the logit of the label; arbitrary at ignored pixels. Multiclass only."""
+        return self.at_labels(self.logits)
+
+    @cached_property
+    def target_probabilities(self) -> Tensor:
+        """(N, H, W): the probability of the label, p_t; 0 at ignored pixels. Multiclass only."""
+        return self.at_labels(self.probabilities)
+
+    @cached_property
+    def log_sum_exp(self) -> Tensor:
+        """(N, H, W): log of the sum of exp(logits) over the channels; arbitrary at ignored pixels."""
+        # p = exp(logit - lse) holds at the largest logit too, where p is at least 1 / C and its log exact
+        return self.logits.amax(dim=1).sub_(self.probabilities.amax(dim=1).log_())
+
+    @cached_property
+    def cross_entropies(self) -> Tensor:
+        """(N, H, W): -log p_t, 0 at ignored pixels. Multiclass only."""
+        largest = self.logits.amax(dim=1)
+        # (largest - target) first: it is exact where the label's logit is the largest
+        return self.keep((largest - self.target_logits).sub_(self.probabilities.amax(dim=1).log_()))
+
+    def at_labels(self, values: Tensor) -> Tensor:
+        """Picks the channel of the label: (N, C, H, W) -> (N, H, W)."""
+        return values.gather(1, self.labels.unsqueeze(1)).squeeze(1)
+
+    def of_labels(self, per_class: Tensor) -> Tensor:
+        """Looks a number per class up for every pixel: (C,) -> (N, H, W), 0 at ignored pixels."""
+        picked = per_class.to(self.logits.dtype).index_select(0, self.labels.flatten())
+        return self.keep(picked.view(self.labels.shape))
+
+    def spend_probabilities(self) -> Tensor:
+        """The probabilities as a buffer to overwrite: a copy only if other losses still need them."""
+        probabilities = self.probabilities
+        if self.shared:
+            return probabilities.clone()
+        del self.probabilities
+        return probabilities
+
+    def pull_to_target(self, strength: Tensor, smooth: float = 0.0) -> Tensor:
+        """Gradient of a loss that is a function of each pixel's -log p_t.
+
+        Args:
+            strength: (N, H, W), derivative with respect to -log p_t, 0 at ignored pixels.
+            smooth: share of the target spread evenly over the classes.
+
+        Returns:
+            (N, C, H, W): strength (p - q), where q is the (smoothed) one-hot label.
+        """
+        classes = self.logits.shape[1]
+        grad = self.spend_probabilities()
+        if smooth:
+            grad = self.keep(grad.sub_(smooth / classes))
+        grad.mul_(strength.unsqueeze(1))
+        index = self.labels.unsqueeze(1)
+        own = grad.gather(1, index).sub_(strength.unsqueeze(1), alpha=1.0 - smooth)
+        return grad.scatter_(1, index, own)
+
+    def through_activation(self, by_probability: Tensor) -> Tensor:
+        """Chain rule: from the derivative by the probabilities to the derivative by the logits.
+
+        Args:
+            by_probability: (N, C, H, W), finite; overwritten.
+
+        Returns:
+            (N, C, H, W), 0 at ignored pixels.
+        """
+        p = self.probabilities
+        if self.binary:
+            return by_probability.mul_(p).mul_(1.0 - p)
+        by_probability.mul_(p)  # p g
+        return by_probability.addcmul_(p, by_probability.sum(1, keepdim=True), value=-1)  # p (g - sum of p g)
+
+
+class PixelLoss(nn.Module):
+    """A loss that computes its value and its gradient from a `Pixels`.
+
+    Args:
+        task: what is learnt; None for classes that read the number of classes off the logits.
+        ignore_index: label of ignored pixels, without a task.
+    """
+
+    def __init__(self, task: Task | None = None, ignore_index: int | None = None) -> None:
+        super().__init__()
+        self.num_classes = None if task is None else task.num_classes
+        self.binary = task is not None and task.binary
+        self.ignore_index = ignore_index if task is None else task.ignore_index
+
+    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient of the loss.
+
+        Args:
+            pixels: the batch.
+
+        Returns:
+            The value, a scalar; and its derivative by the logits (N, C, H, W), in a new tensor, or None if
+            pixels.wants_grad is false.
+        """
+        raise NotImplementedError
+
+    def read(self, logits: Tensor, labels: Tensor) -> Pixels:
+        """Checks a batch."""
+        channels = logits.shape[1] if logits.dim() == 4 else 2
+        return Pixels(
+            logits,
+            labels,
+            num_classes=channels if self.num_classes is None else self.num_classes,
+            ignore_index=self.ignore_index,
+            binary=self.binary,
+        )
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: (N, C, H, W).
+            labels: (N, H, W) or (N, 1, H, W).
+
+        Returns:
+            A scalar in float32 (float64 for logits in float64); exactly 0 if no pixel is valid.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            value, grad = self.evaluate(self.read(logits, labels))
+        return attach(logits, value, grad)
+
+
+def attach(logits: Tensor, value: Tensor, grad: Tensor | None) -> Tensor:
+    """Joins a value that was computed outside the graph, and its gradient, to the logits.
+
+    Args:
+        logits: (N, C, H, W) of any float dtype.
+        value: scalar.
+        grad: (N, C, H, W), derivative of value by the logits in float32 or float64; None leaves value as is.
+
+    Returns:
+        The value; its backward pass gives the logits a gradient in their own dtype.
+    """
+    return value if grad is None else _Attach.apply(logits, value, grad)
+
+
+class _Attach(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(grad)
+        ctx.dtype = logits.dtype
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = ctx.saved_tensors
+        # scaled before it is rounded: the gradient of a mean is too small for float16
+        return torch.mul(grad, outer).to(ctx.dtype), None, None
+
+
+def wide(values: Tensor) -> Tensor:
+    """Float64, for arithmetic on a few sums; float32 on devices that have nothing wider."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Numerator / denominator, and 0 where the denominator is 0."""
+    return torch.where(denominator == 0, 0.0, numerator / torch.where(denominator == 0, 1.0, denominator))
+
+
+def _checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool) -> Tensor:
+    if logits.dim() != 4 or logits.shape[1] != channels or not logits.is_floating_point():
+        raise LossError(
+            f"logits must be (N, {channels}, H, W) of a float dtype, got {tuple(logits.shape)} {logits.dtype}"
+        )
+    if channels < 2 and not binary:
+        raise LossError(f"a multiclass loss needs at least 2 channels of logits, got {tuple(logits.shape)}")
+    count, _, height, width = logits.shape
+    if labels.shape not in ((count, height, width), (count, 1, height, width)):
+        raise LossError(f"labels must be {(count, height, width)}, got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or (labels.dtype == torch.bool and not binary):
+        raise LossError(f"labels must be integers, the numbers of the classes, got {labels.dtype}")
+    if labels.device != logits.device:
+        raise LossError(f"labels are on {labels.device}, logits on {logits.device}")
+    return labels.detach().reshape(count, height, width)
+
+
+def _host_may_look(values: Tensor) -> bool:
+    return values.device.type != "cuda" and not torch.compiler.is_compiling()
+
+
+def _check_range(labels: Tensor, num_classes: int) -> None:
+    if labels.numel() == 0:
+        return
+    low, high = torch.aminmax(labels)
+    fits = (low >= 0) & (high < num_classes)
+    if not _host_may_look(labels):
+        torch._assert_async(fits, f"labels must be 0 to {num_classes - 1} or ignore_index")
+    elif not fits:
+        wrong = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
+        raise LossError(f"labels must be 0 to {num_classes - 1} or ignore_index, found {wrong[:8]}")

@@ -1,0 +1,87 @@
+"""Soft region sizes per class, from which the Dice family and the Matthews coefficient are made.
+
+With p the probabilities and g the one-hot labels of the valid pixels of the whole batch:
+
+    predicted S_c = sum of p_c      actual G_c = sum of g_c      overlap I_c = sum of p_c g_c
+
+The overlap is the plain sum of products: (S + G - sum |p - g|) / 2, as smp has it, cancels in float32. A loss
+that is a function of these sums gives its derivatives by S and I, and gets the gradient by the logits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.pixels import Pixels, wide
+
+
+class Regions(NamedTuple):
+    """Sizes per class, (K,) in float64; in binary mode K = 2, background and foreground.
+
+    Attributes:
+        overlap: I.
+        predicted: S.
+        actual: G.
+    """
+
+    overlap: Tensor
+    predicted: Tensor
+    actual: Tensor
+
+
+def measure(pixels: Pixels) -> Regions:
+    """The soft sizes of a batch."""
+    if not pixels.binary:
+        return Regions(
+            sum_by_label(pixels.target_probabilities, pixels),
+            wide(pixels.probabilities.sum((0, 2, 3))),
+            sum_by_label(pixels.ones, pixels),
+        )
+    p, label = pixels.probabilities[:, 0], pixels.labels
+    count, size = wide(pixels.count), wide(label.sum())
+    predicted, overlap = wide(p.sum()), wide((p * label).sum())
+    background = count - size - predicted + overlap
+    return Regions(
+        torch.stack([background, overlap]),
+        torch.stack([count - predicted, predicted]),
+        torch.stack([count - size, size]),
+    )
+
+
+def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor:
+    """Chain rule from the sizes to the logits.
+
+    Args:
+        pixels: the batch.
+        by_overlap: (K,) derivative of the loss by I.
+        by_predicted: (K,) derivative by S.
+
+    Returns:
+        (N, C, H, W) derivative by the logits, 0 at ignored pixels.
+    """
+    if pixels.binary:
+        p = pixels.probabilities
+        by_foreground = (by_predicted[1] - by_predicted[0] - by_overlap[0]).to(p.dtype)
+        by_hit = (by_overlap[0] + by_overlap[1]).to(p.dtype)
+        slope = (pixels.labels.unsqueeze(1) * by_hit).add_(by_foreground)
+        return slope.mul_(p).mul_(1.0 - p)
+    # the derivative by p_c is by_predicted[c], plus by_overlap[c] where c is the label
+    p, index = pixels.probabilities, pixels.labels.unsqueeze(1)
+    hit = pixels.of_labels(by_overlap).mul_(pixels.target_probabilities).unsqueeze(1)  # (N, 1, H, W)
+    grad = p * by_predicted.to(p.dtype).view(1, -1, 1, 1)
+    mean = grad.sum(1, keepdim=True).add_(hit)
+    grad.addcmul_(p, mean, value=-1)
+    return grad.scatter_(1, index, grad.gather(1, index).add_(hit))
+
+
+def sum_by_label(values: Tensor, pixels: Pixels) -> Tensor:
+    """Sums values (N, H, W), 0 at ignored pixels, over the pixels of each class: (C,) in float64."""
+    classes = pixels.num_classes
+    if values.device.type == "cpu":
+        sums = torch.zeros(classes, dtype=torch.float64)
+        return sums.index_add_(0, pixels.labels.flatten(), values.flatten().double())
+    # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
+    numbers = torch.arange(classes, device=values.device).view(-1, 1)
+    mine = pixels.labels.flatten() == numbers  # (C, pixels)
+    return wide((mine * values.flatten()).sum(1))

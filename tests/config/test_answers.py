@@ -1,0 +1,165 @@
+"""Every typo is answered in one line, with a non-zero exit, before torch is imported."""
+
+import pathlib
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from geo_seg.checks import check_inference, check_training, explain
+from geo_seg.config import MODELS, store_schemas
+from geo_seg.errors import GeoSegError
+from geo_seg.signatures import registered, signature
+from tests.conftest import REPOSITORY, Run
+
+CONFIG = REPOSITORY / "config"
+GROUPS = {
+    "model": sorted(p.stem for p in (CONFIG / "model").glob("*.yaml")),
+    "dataset": sorted(p.stem for p in (CONFIG / "dataset").glob("*.yaml") if p.stem != "own"),
+    "optimizer": sorted(p.stem for p in (CONFIG / "optimizer").glob("*.yaml")),
+    "scheduler": sorted(p.stem for p in (CONFIG / "scheduler").glob("*.yaml")),
+    "trainer": sorted(p.stem for p in (CONFIG / "trainer").glob("*.yaml")),
+    "augment": sorted(p.stem for p in (CONFIG / "augment").glob("*.yaml")),
+    "callbacks": sorted(p.stem for p in (CONFIG / "callbacks").glob("*.yaml")),
+    "logger": sorted(p.stem for p in (CONFIG / "logger").glob("*.yaml") if p.stem != "tensorboard"),
+    "experiment": sorted(p.stem for p in (CONFIG / "experiment").glob("*.yaml")),
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_hydra(hydra_restore_singletons: object) -> None:
+    """Leaves no state of Hydra's behind."""
+
+
+def answer_to(*overrides: str, name: str = "train") -> str:
+    """The line that a user would read; "" when all is well."""
+    store_schemas()
+    check = check_training if name == "train" else check_inference
+    try:
+        with initialize_config_dir(str(CONFIG), version_base="1.3"):
+            check(compose(name, list(overrides)))  # type: ignore[operator]
+    except (GeoSegError, HydraException, OmegaConfBaseException) as error:
+        return explain(error)
+    return ""
+
+
+@pytest.mark.parametrize(("group", "choice"), [(g, c) for g, choices in GROUPS.items() for c in choices])
+def test_every_yaml_composes_and_passes_the_checks(group: str, choice: str) -> None:
+    override = f"+experiment={choice}" if group == "experiment" else f"{group}={choice}"
+    assert answer_to(override.lstrip("+"), *(["loss=dice"] if choice in {"inria", "amazon"} else [])) == ""
+
+
+@pytest.mark.parametrize("loss", sorted(p.stem for p in (CONFIG / "loss").glob("*.yaml")))
+def test_every_loss_passes_the_checks_in_a_mode_that_it_has(loss: str) -> None:
+    modes = registered(REPOSITORY / "losses")[loss][1]
+    assert answer_to(f"loss={loss}", f"dataset={'demo' if 'multiclass' in modes else 'inria'}") == ""
+
+
+def test_a_yaml_exists_for_every_loss_and_every_model() -> None:
+    assert {p.stem for p in (CONFIG / "loss").glob("*.yaml")} == set(registered(REPOSITORY / "losses"))
+    assert set(GROUPS["model"]) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -> None:
+    keys = set(yaml.safe_load((CONFIG / "model" / f"{name}.yaml").read_text())) - {
+        "name",
+        "encoder",
+        "weights",
+    }
+    found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
+    assert found is not None
+    filled = {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"}
+    assert keys == set(found.parameters) - filled
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("loss=focl", ("loss=focl", "'focal'")),
+        ("model=unett", ("model=unett", "'unet'")),
+        ("dataset=dmo", ("dataset=dmo", "'demo'")),
+        ("optimizer=adamm", ("optimizer=adamm", "'adam")),
+        ("loss.smooth_factr=2", ("loss.smooth_factr", "'smooth_factor'")),
+        ("+loss.gama=2", ("loss.gama", "nothing reads it")),
+        ("+loss.name2=x", ("loss.name2", "nothing reads it")),
+        ("optimizer.lr=abc", ("optimizer.lr='abc'", "expected float")),
+        ("+optimizer.lrr=1", ("optimizer.lrr", "'lr'")),
+        ("seed=abc", ("seed", "Integer")),
+        ("dataset.windw=3", ("dataset.windw", "'window'")),
+        ("+dataset.foo=1", ("dataset.foo", "there is no such key")),
+        ("+foo=1", ("foo", "there is no such key")),
+        ("resume=x", ("resume", "there is no such key")),
+        ("trainer.max_epoch=3", ("trainer.max_epoch", "'max_epochs'")),
+        ("+trainer.max_epochss=3", ("trainer.max_epochss", "'max_epochs'")),
+        ("trainer.max_epochs=many", ("trainer.max_epochs='many'", "int")),
+        ("+model.encoder_dept=3", ("model.encoder_dept", "'encoder_depth'")),
+        ("model.encoder_depth=deep", ("model.encoder_depth='deep'", "int")),
+        ("mode=tran", ("mode=tran", "'train'")),
+        ("mode=check", ("mode=check", "there is no such choice")),
+        ("dataset=own", ("dataset.root", "no value")),
+        ("dataset.normalize=standardise", ("dataset.normalize", "'standardize'")),
+        ("dataset.split.by=fractions", ("dataset.split.by", "'fraction'")),
+        ("dataset.num_threads=0", ("dataset.num_threads=0", "1 or more")),
+        ("scheduler.interval=steps", ("scheduler.interval", "'step'")),
+        ("callbacks.early_stopping.patienc=3", ("patienc", "'patience'")),
+        ("+callbacks.mine=3", ("callbacks.mine", "_target_")),
+        ("augment.rotat=3", ("augment.rotat", "'rotate'")),
+        ("loss=soft_bce", ("loss=soft_bce", "binary", "multiclass")),
+        ("loss=compound loss.terms={dise:1}", ("loss.terms", "'dise'", "'dice'")),
+    ],
+)
+def test_a_wrong_word_is_answered_with_what_there_is(override: str, words: tuple[str, ...]) -> None:
+    answer = answer_to(*override.split(" "))
+    assert "\n" not in answer
+    for word in words:
+        assert word in answer
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("windw=3", ("windw", "'window'")),
+        ("checkpoint=x", ("input", "no value")),
+        ("+foo=1", ("foo", "there is no such key")),
+        ("overlap=wide", ("overlap", "Integer")),
+    ],
+)
+def test_inference_answers_too(override: str, words: tuple[str, ...]) -> None:
+    answer = answer_to(override, name="inference")
+    assert "\n" not in answer
+    for word in words:
+        assert word in answer
+
+
+@pytest.mark.parametrize("override", ["loss=focl", "+loss.gama=2", "optimizer.lr=abc", "dataset.windw=1"])
+def test_the_command_line_exits_with_one_line_and_code_2(run: Run, override: str) -> None:
+    result = run("train.py", override)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_a_typo_is_answered_before_torch_is_imported(run: Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "probe.py").write_text(
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', '+loss.gama=2']\n"
+        f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "try:\n"
+        f"    runpy.run_path({str(REPOSITORY / 'train.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, 'torch' in sys.modules)\n"
+    )
+    result = run(str(tmp_path / "probe.py"))
+    assert result.stdout.split() == ["2", "False"]
+
+
+def test_a_wrong_option_inside_a_yaml_file_is_answered(tmp_path: pathlib.Path, run: Run) -> None:
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "sharp.yaml").write_text("name: focal\ngama: 3\n")
+    result = run("train.py", "loss=sharp", "--config-dir", str(tmp_path / "mine"))
+    assert result.returncode == 2
+    assert "loss.gama: nothing reads it; did you mean 'gamma'?" in result.stderr

@@ -1,0 +1,108 @@
+"""A small drawn data set for all tests: no network, nothing but what is made here."""
+
+import os
+
+# spinning OpenMP threads make small networks several times slower on a busy machine
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("CI", "true")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from geo_seg.config import DatasetConfig, SplitConfig
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def write_raster(path: Path, pixels: np.ndarray, **profile: object) -> Path:
+    """Writes (bands, H, W) or (H, W) pixels as a GeoTIFF."""
+    bands = pixels[None] if pixels.ndim == 2 else pixels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fixed = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+    place = {"crs": "EPSG:32633", "transform": from_origin(500000, 5000000, 2, 2)}
+    with rasterio.open(path, "w", **{**fixed, "dtype": bands.dtype, **place, **profile}) as target:
+        target.write(bands)
+    return path
+
+
+def draw_scene(seed: int, height: int = 96, width: int = 80) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes that the brightness of the bands tells apart, with a strip of nodata."""
+    draw = np.random.default_rng(seed)
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 3 :] = 1
+    mask[:, width // 2 :] = np.where(draw.random() < 2, 2, mask[:, width // 2 :])
+    levels = np.array([[400, 1500, 3000], [3000, 800, 1500]], np.int32)
+    image = levels[:, mask] + draw.normal(0, 60, (2, height, width)).astype(np.int32)
+    image = image.astype(np.uint16)
+    image[:, :, :7] = 0
+    return image, mask
+
+
+@pytest.fixture(scope="session")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six scenes: images/s0.tif ... and masks/s0.tif ..."""
+    root = tmp_path_factory.mktemp("small")
+    for seed in range(6):
+        image, mask = draw_scene(seed)
+        write_raster(root / "images" / f"s{seed}.tif", image, nodata=0)
+        write_raster(root / "masks" / f"s{seed}.tif", mask)
+    return root
+
+
+@pytest.fixture
+def small(small_root: Path) -> DatasetConfig:
+    """The configuration of the small data set."""
+    return DatasetConfig(
+        name="small",
+        root=str(small_root),
+        images="images/*.tif",
+        masks="masks/*.tif",
+        classes=["low", "middle", "high"],
+        split=SplitConfig(by="pattern", val="images/s4.tif", test="images/s5.tif"),
+        window=32,
+        batch_size=4,
+    )
+
+
+def small_overrides(root: Path) -> list[str]:
+    """The same data set on the command line, with a short training."""
+    return [
+        "dataset=own",
+        f"dataset.root={root}",
+        "dataset.classes=[low,middle,high]",
+        "dataset.split.by=pattern",
+        "dataset.split.val=images/s4.tif",
+        "dataset.split.test=images/s5.tif",
+        "dataset.window=32",
+        "dataset.batch_size=4",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=2",
+    ]
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs an entry point as a user would, from a folder that is not the repository's."""
+
+    def start(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(REPOSITORY / script), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return start

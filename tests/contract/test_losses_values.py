@@ -1,0 +1,302 @@
+"""Values and gradients against oracles in float64, and against the libraries where those are right."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+import losses
+from tests.contract import loss_oracles as oracles
+
+WEIGHTS = (0.5, 2.0, 1.0, 3.0)
+COUNTS = (100, 0, 7, 50)
+
+# name, mode, options, class weights; every option of every loss away from its default at least once
+VARIANTS = [
+    ("cross_entropy", "multiclass", {}, None),
+    ("cross_entropy", "multiclass", {"smooth_factor": 0.2}, None),
+    ("cross_entropy", "multiclass", {"smooth_factor": 0.1}, WEIGHTS),
+    ("weighted_cross_entropy", "multiclass", {}, None),
+    ("weighted_cross_entropy", "multiclass", {"weights": [1, 2, 3, 4], "smooth_factor": 0.1}, None),
+    ("soft_bce", "binary", {}, None),
+    ("soft_bce", "binary", {"smooth_factor": 0.1, "pos_weight": 3.0}, None),
+    ("focal", "binary", {}, None),
+    ("focal", "binary", {"gamma": 0.5, "alpha": 0.25}, None),
+    ("focal", "multiclass", {}, None),
+    ("focal", "multiclass", {"gamma": 1.5, "alpha": 0.3}, WEIGHTS),
+    ("focal", "multiclass", {"gamma": 0.0}, None),
+    ("softmax_focal", "multiclass", {}, None),
+    ("softmax_focal", "multiclass", {"gamma": 0.5}, WEIGHTS),
+    ("softmax_focal", "multiclass", {"gamma": 3.0, "alpha": [1, 2, 0, 4], "reduction": "sum"}, None),
+    ("dice", "binary", {}, None),
+    ("dice", "multiclass", {}, WEIGHTS),
+    ("dice", "multiclass", {"smooth": 3.0, "log_loss": True, "classes": "all"}, None),
+    ("dice", "multiclass", {"classes": [0, 2]}, WEIGHTS),
+    ("jaccard", "binary", {"smooth": 1.0}, None),
+    ("jaccard", "multiclass", {"log_loss": True}, WEIGHTS),
+    ("jaccard", "multiclass", {"classes": "all"}, WEIGHTS),
+    ("tversky", "binary", {"alpha": 0.2, "beta": 0.9, "log_loss": True}, None),
+    ("tversky", "multiclass", {"alpha": 0.2, "beta": 0.9, "smooth": 2.0, "classes": [1, 3]}, None),
+    ("focal_tversky", "binary", {}, None),
+    ("focal_tversky", "multiclass", {"alpha": 0.4, "beta": 0.6, "gamma": 2.0, "smooth": 1.0}, WEIGHTS),
+    ("focal_tversky", "multiclass", {"classes": "all"}, None),
+    ("generalized_dice", "binary", {}, None),
+    ("generalized_dice", "multiclass", {}, None),
+    ("mcc", "binary", {}, None),
+    ("mcc", "multiclass", {}, None),
+    ("lovasz", "binary", {}, None),
+    ("lovasz", "binary", {"per_image": True}, None),
+    ("lovasz", "multiclass", {}, None),
+    ("lovasz", "multiclass", {"per_image": True, "classes": "all"}, None),
+    ("lovasz", "multiclass", {"classes": [0, 3]}, None),
+    ("boundary", "multiclass", {}, None),
+    ("boundary", "multiclass", {"theta0": 5, "theta": 3, "classes": "all"}, None),
+    ("boundary", "multiclass", {"theta0": 1, "theta": 19}, None),
+    ("boundary", "multiclass", {"theta0": 19, "theta": 7}, None),
+    ("ohem", "multiclass", {}, None),
+    ("ohem", "multiclass", {"thresh": 0.1, "min_kept": 20}, WEIGHTS),
+    ("ohem", "multiclass", {"thresh": 0.3, "min_kept": 10**6}, None),
+    ("duo", "multiclass", {}, None),
+    ("duo", "multiclass", {"theta0": 5, "theta": 7, "per_image": True}, None),
+    ("compound", "binary", {}, None),
+    ("compound", "multiclass", {"terms": {"cross_entropy": 1, "boundary": 0.5, "lovasz": 0.25}}, None),
+    ("compound", "multiclass", {"terms": {"dice": 2, "cross_entropy": 0.5}}, WEIGHTS),
+]
+IDS = [
+    "-".join([name, mode, *options, *(["weights"] if weights else [])])
+    for name, mode, options, weights in VARIANTS
+]
+
+
+def make_task(mode, weights=None, ignore_index=255):
+    if mode == "binary":
+        return losses.Task("binary", ignore_index=ignore_index)
+    return losses.Task("multiclass", 4, ignore_index, weights, COUNTS)
+
+
+def draw(task, seed, shape=(2, 6, 7), spread=2.0, ignored=0.3, classes=None):
+    """Labels in blobs (boundaries everywhere say little), some ignored, and logits that lean to them."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, classes or task.num_classes, (shape[0], 4, 4), generator=generator)
+    labels = coarse.repeat_interleave(3, 1).repeat_interleave(3, 2)[:, : shape[1], : shape[2]].clone()
+    logits = torch.randn(shape[0], task.channels, *shape[1:], generator=generator) * spread
+    if ignored and task.ignore_index is not None:
+        labels[torch.rand(labels.shape, generator=generator) < ignored] = task.ignore_index
+    return logits, labels
+
+
+def both(loss, oracle, logits, labels):
+    """Value and gradient of the loss, and of the oracle in float64 on the same numbers."""
+    ours = logits.detach().clone().requires_grad_()
+    value = loss(ours, labels)
+    value.backward()
+    exact = logits.detach().double().requires_grad_()
+    expected = oracle(exact, labels)
+    expected.backward()
+    return value, ours.grad, expected, exact.grad
+
+
+def assert_same(loss, oracle, logits, labels, tolerance=1e-5):
+    value, grad, expected, expected_grad = both(loss, oracle, logits, labels)
+    torch.testing.assert_close(value.double(), expected.detach(), rtol=tolerance, atol=tolerance)
+    scale = expected_grad.abs().max().item()
+    torch.testing.assert_close(
+        grad.double(), expected_grad, rtol=tolerance, atol=tolerance * max(scale, 1e-3)
+    )
+
+
+@pytest.mark.parametrize(("name", "mode", "options", "weights"), VARIANTS, ids=IDS)
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), ignored=st.sampled_from([0.0, 0.3]), classes=st.sampled_from([2, None]))
+def test_value_and_gradient_equal_the_oracle(name, mode, options, weights, seed, ignored, classes):
+    task = make_task(mode, weights)
+    logits, labels = draw(task, seed, ignored=ignored, classes=classes)
+    loss = losses.build(name, task, **options)
+    oracle = getattr(oracles, name)
+    assert_same(loss, lambda z, y: oracle(z, y, task, **options), logits, labels)
+
+
+@pytest.mark.parametrize(("name", "mode", "options", "weights"), VARIANTS, ids=IDS)
+def test_gradcheck_in_float64(name, mode, options, weights):
+    task = make_task(mode, weights)
+    logits, labels = draw(task, 3, shape=(2, 4, 5))
+    logits = logits.double().requires_grad_()
+    loss = losses.build(name, task, **options)
+    assert torch.autograd.gradcheck(lambda z: loss(z, labels), (logits,), eps=1e-7, atol=1e-6)
+
+
+def test_every_loss_of_the_design_has_an_oracle_and_every_option_a_variant():
+    named = {variant[0] for variant in VARIANTS}
+    assert named >= set(losses.available()) & set(dir(oracles))
+    assert named == {
+        *("cross_entropy", "weighted_cross_entropy", "soft_bce", "focal", "softmax_focal", "dice"),
+        *("generalized_dice", "lovasz", "boundary", "ohem", "duo", "compound", "jaccard", "tversky"),
+        *("focal_tversky", "mcc"),
+    }
+    for name in named:
+        tried = {option for variant in VARIANTS if variant[0] == name for option in variant[2]}
+        assert tried >= set(losses.options(name)) - {"beta", "cap"} or name in ("tversky", "focal_tversky")
+
+
+# --- the libraries, where they are right -----------------------------------------------------------------
+
+
+def plain(task, seed=0, shape=(2, 12, 12)):
+    """A batch without ignored pixels and with all classes."""
+    logits, labels = draw(task, seed, shape, ignored=0.0)
+    labels[0, 0, : task.num_classes] = torch.arange(task.num_classes)
+    return logits, labels
+
+
+SMP = {
+    "cross_entropy": lambda s: s.SoftCrossEntropyLoss(smooth_factor=0.1),
+    "soft_bce": lambda s: lambda z, y: s.SoftBCEWithLogitsLoss(smooth_factor=0.1)(z, y.unsqueeze(1).float()),
+    "focal": lambda s, mode: s.FocalLoss(mode, gamma=2.0),
+    "dice": lambda s, mode: s.DiceLoss(mode),
+    "jaccard": lambda s, mode: s.JaccardLoss(mode),
+    "tversky": lambda s, mode: s.TverskyLoss(mode),
+    "lovasz": lambda s, mode: s.LovaszLoss(mode),
+    "mcc": lambda s: lambda z, y: s.MCCLoss()(z.sigmoid(), y),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        (name, mode)
+        for name in SMP
+        for mode in ("binary", "multiclass")
+        if (name, mode) != ("mcc", "multiclass")
+    ],
+)
+def test_smp_gives_the_same_where_smp_is_right(name, mode):
+    smp = pytest.importorskip("segmentation_models_pytorch.losses")
+    if mode not in losses.modes(name):
+        return
+    task = make_task(mode, ignore_index=None)
+    logits, labels = plain(task)
+    peer = SMP[name](smp, mode) if SMP[name].__code__.co_argcount == 2 else SMP[name](smp)
+    options = {"smooth_factor": 0.1} if name in ("cross_entropy", "soft_bce") else {}
+    ours = losses.build(name, task, **options)(logits, labels)
+    torch.testing.assert_close(ours, peer(logits, labels).reshape(()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky"])
+def test_classes_all_gives_smps_number_when_classes_are_absent(name):
+    smp = pytest.importorskip("segmentation_models_pytorch.losses")
+    task = make_task("multiclass")
+    logits, labels = draw(task, 1, classes=2)
+    peer = {"dice": smp.DiceLoss, "jaccard": smp.JaccardLoss, "tversky": smp.TverskyLoss}[name]
+    ours = losses.build(name, task, classes="all")(logits, labels)
+    torch.testing.assert_close(
+        ours, peer("multiclass", ignore_index=255)(logits, labels), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_cross_entropy_equals_torch_with_class_weights_and_ignored_pixels():
+    task = make_task("multiclass", WEIGHTS)
+    logits, labels = draw(task, 5)
+    expected = F.cross_entropy(logits, labels, torch.tensor(WEIGHTS), ignore_index=255)
+    torch.testing.assert_close(losses.build("cross_entropy", task)(logits, labels), expected)
+
+
+def test_softmax_focal_with_gamma_0_is_cross_entropy():
+    task = make_task("multiclass")
+    logits, labels = draw(task, 6)
+    ours = losses.build("softmax_focal", task, gamma=0.0)(logits, labels)
+    torch.testing.assert_close(ours, losses.build("cross_entropy", task)(logits, labels))
+
+
+def published_boundary(pred, gt, theta0, theta):
+    """The published formula with torch's pooling: mean over all pairs of image and class."""
+    p, y = pred.softmax(1), F.one_hot(gt, pred.shape[1]).permute(0, 3, 1, 2).to(pred.dtype)
+
+    def edges(x):
+        edge = F.max_pool2d(1 - x, theta0, 1, theta0 // 2) - (1 - x)
+        return edge, F.max_pool2d(edge, theta, 1, theta // 2)
+
+    (edge_p, wide_p), (edge_y, wide_y) = edges(p), edges(y)
+    precision = (edge_p * wide_y).sum((2, 3)) / (edge_p.sum((2, 3)) + 1e-7)
+    recall = (wide_p * edge_y).sum((2, 3)) / (edge_y.sum((2, 3)) + 1e-7)
+    return (1 - 2 * precision * recall / (precision + recall + 1e-7)).mean()
+
+
+@pytest.mark.parametrize(("theta0", "theta"), [(3, 5), (19, 19), (5, 3), (7, 31)])
+def test_boundary_loss_equals_the_published_formula_without_ignored_pixels(theta0, theta):
+    from losses.boundary_loss import BoundaryLoss
+
+    logits, labels = plain(make_task("multiclass"), shape=(2, 12, 12))
+    labels[1, 3, 2:6] = torch.arange(4)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    value, expected = (
+        BoundaryLoss(theta0, theta)(ours, labels),
+        published_boundary(theirs, labels, theta0, theta),
+    )
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_boundary_with_classes_all_gives_gdls_number_when_classes_are_absent():
+    task = make_task("multiclass", ignore_index=None)
+    logits, labels = draw(task, 2, classes=2, ignored=0.0)
+    ours = losses.build("boundary", task, classes="all")(logits, labels)
+    torch.testing.assert_close(ours, published_boundary(logits, labels, 3, 5), rtol=1e-5, atol=1e-6)
+
+
+def test_ohem_keeps_the_pixels_that_tie_with_the_limit():
+    from losses.ohem_loss import OhemCrossEntropy2d
+
+    logits = torch.tensor([2.0, 1.0, 1.0, 0.0, 5.0]).view(1, 1, 1, 5)
+    logits = torch.cat([logits, torch.zeros_like(logits)], 1)
+    labels = torch.zeros(1, 1, 5, dtype=torch.long)
+    pixel = F.softplus(-logits[0, 0, 0])
+    two_hardest_and_a_tie = pixel[[1, 2, 3]].mean()
+    torch.testing.assert_close(
+        OhemCrossEntropy2d(thresh=0.0, min_kept=2)(logits, labels), two_hardest_and_a_tie
+    )
+    assert OhemCrossEntropy2d(thresh=0.4)(logits, labels) == 0  # keeps nothing
+
+
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky", "focal_tversky"])
+def test_a_small_object_in_a_large_batch_gets_the_true_gradient(name):
+    task = losses.Task("binary")
+    labels = torch.zeros(4, 512, 512, dtype=torch.uint8)
+    labels[1, 100:107, 100:107] = 1
+    logits = torch.full((4, 1, 512, 512), -4.0) + 0.5 * torch.rand(
+        4, 1, 512, 512, generator=torch.manual_seed(0)
+    )
+    loss = losses.build(name, task)
+    value, grad, expected, expected_grad = both(
+        loss, lambda z, y: getattr(oracles, name)(z, y, task), logits, labels
+    )
+    torch.testing.assert_close(value.double(), expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=1e-4, atol=1e-12)
+    torch.testing.assert_close(grad.double().sum(), expected_grad.sum(), rtol=1e-3, atol=0)
+
+
+def test_compound_adds_losses_that_are_plain_modules():
+    class Spread(nn.Module):
+        def forward(self, logits, labels):
+            return logits.float().square().mean()
+
+    @losses.register("spread_for_this_test", modes=("multiclass",))
+    def spread(task, *, unused: int = 0):
+        return Spread()
+
+    try:
+        task = make_task("multiclass")
+        logits, labels = draw(task, 4)
+        logits.requires_grad_()
+        loss = losses.build("compound", task, terms={"cross_entropy": 2, "spread_for_this_test": 3})
+        loss(logits, labels).backward()
+        expected = logits.detach().clone().requires_grad_()
+        alone = 2 * losses.build("cross_entropy", task)(expected, labels) + 3 * Spread()(expected, labels)
+        alone.backward()
+        torch.testing.assert_close(logits.grad, expected.grad)
+        assert list(loss.terms()) == ["cross_entropy", "spread_for_this_test"]
+    finally:
+        losses.registry._LOSSES.pop("spread_for_this_test")

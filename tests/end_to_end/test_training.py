@@ -1,0 +1,263 @@
+"""A run trains, tests, leaves a folder that says everything, and does what its configuration says."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+
+from geo_seg import checkpoint
+from geo_seg.checks import check_training
+from geo_seg.config import TrainConfig, store_schemas
+from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.training.run import run as train
+from tests.conftest import REPOSITORY, Run, small_overrides
+
+
+@pytest.fixture(autouse=True)
+def clean_hydra(hydra_restore_singletons: object) -> None:
+    """Leaves no state of Hydra's behind."""
+
+
+def configured(root: Path, *overrides: str) -> TrainConfig:
+    store_schemas()
+    with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
+        return check_training(compose("train", [*small_overrides(root), *overrides]))
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    train(configured(small_root, "trainer.max_epochs=2"), folder)
+    return folder
+
+
+def test_the_run_folder_holds_all_that_the_run_was(finished: Path) -> None:
+    names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
+    assert names >= {
+        "config.yaml",
+        "metrics.csv",
+        "metrics.json",
+        "report.html",
+        "summary.txt",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/curves.png",
+        "figures/confusion.png",
+        "figures/test_1.png",
+    }
+    found = json.loads((finished / "metrics.json").read_text())
+    assert 0 <= found["test"]["miou"] <= 1
+    assert found["epochs"] == 2
+    assert len(rows(finished)) == 2
+    assert float(rows(finished)[1]["val/miou"]) <= found["best_val_miou"] + 1e-6
+    assert yaml.safe_load((finished / "config.yaml").read_text())["dataset"]["name"] == "own"
+    assert "python inference.py checkpoint=" in (finished / "summary.txt").read_text()
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "middle" in page
+
+
+def test_a_checkpoint_holds_plain_types_and_everything_that_prediction_needs(finished: Path) -> None:
+    content = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)[checkpoint.KEY]
+    assert json.loads(json.dumps(content)) == content
+    found = checkpoint.load(finished)
+    assert found.path == finished / "checkpoints" / "best.ckpt"
+    assert found.class_names == ("low", "middle", "high")
+    assert (found.in_channels, found.dtype, found.window) == (2, "uint16", 32)
+    assert found.facts.config["loss"]["name"] == "cross_entropy"
+    image = torch.from_numpy(np.full((1, 2, 20, 30), 1500, np.uint16))
+    with torch.inference_mode():
+        logits = found.model(found.normalize(image, torch.ones(1, 20, 30, dtype=torch.bool)))
+    assert logits.shape == (1, 3, 20, 30)
+
+
+def test_a_checkpoint_that_cannot_be_used_is_named(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        checkpoint.load(tmp_path / "none.ckpt")
+    with pytest.raises(CheckpointError, match=r"no checkpoints/best\.ckpt"):
+        checkpoint.load(tmp_path)
+    content = (finished / "checkpoints" / "best.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="truncated or of another program"):
+        checkpoint.load(tmp_path / "half.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of geo_seg"):
+        checkpoint.load(tmp_path / "other.ckpt")
+
+
+def test_a_run_never_overwrites_an_earlier_one(finished: Path, small_root: Path) -> None:
+    before = (finished / "metrics.json").read_bytes()
+    with pytest.raises(ConfigError, match="holds an earlier run"):
+        train(configured(small_root), finished)
+    assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_weights(small_root: Path, tmp_path: Path) -> None:
+    def weights(name: str, seed: int) -> torch.Tensor:
+        train(
+            configured(small_root, f"seed={seed}", "trainer.precision=32", "augment=strong"), tmp_path / name
+        )
+        state = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        return torch.cat([v.flatten().double() for k, v in state.items() if k.startswith("model.")])
+
+    first = weights("a", 0)
+    torch.testing.assert_close(first, weights("b", 0), rtol=1e-3, atol=1e-4)
+    assert (first - weights("c", 1)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine", "onecycle", "poly", "step", "plateau"])
+def test_every_scheduler_takes_effect(small_root: Path, tmp_path: Path, name: str) -> None:
+    options = {
+        "step": ["scheduler.step_size=1"],
+        "plateau": ["scheduler.patience=0", "scheduler.threshold=9"],
+    }
+    train(
+        configured(
+            small_root,
+            f"scheduler={name}",
+            "trainer.max_epochs=3",
+            "callbacks=none",
+            "optimizer=sgd",
+            *(o if o.split(".")[1].split("=")[0] != "threshold" else f"+{o}" for o in options.get(name, [])),
+        ),
+        tmp_path / "run",
+    )
+    rates = [float(row["lr"]) for row in rows(tmp_path / "run")]
+    assert (len(set(rates)) == 1) == (name == "constant")
+    assert rates[-1] <= rates[0]
+    if name in {"cosine", "poly"}:
+        assert rates[-1] < 1e-4  # they end with the run
+
+
+def test_early_stopping_takes_effect(small_root: Path, tmp_path: Path) -> None:
+    stop = ["callbacks.early_stopping.patience=1", "+callbacks.early_stopping.min_delta=2.0"]
+    train(configured(small_root, "trainer.max_epochs=9", *stop), tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == 2
+
+
+def test_class_weights_of_the_table_reach_the_loss(small_root: Path, tmp_path: Path) -> None:
+    def loss(name: str, weights: tuple[float, float, float], *more: str) -> float:
+        table = ",".join(f"{{name: c{i}, weight: {w}}}" for i, w in enumerate(weights))
+        train(
+            configured(small_root, f"dataset.classes=[{table}]", "trainer.precision=32", *more),
+            tmp_path / name,
+        )
+        return float(rows(tmp_path / name)[0]["val/loss"])
+
+    assert loss("even", (1, 1, 1)) != pytest.approx(loss("uneven", (5, 1, 0.1)), rel=1e-3)
+    with pytest.raises(ConfigError, match=r"loss=lovasz: .*weight"):
+        loss("refused", (5, 1, 0.1), "loss=lovasz")
+
+
+def test_terms_of_a_compound_loss_are_logged_and_follow_their_schedule(
+    small_root: Path, tmp_path: Path
+) -> None:
+    terms = "loss.terms={cross_entropy: 1, dice: {from: 0, to: 1, over: 2}}"
+    train(configured(small_root, "loss=compound", terms, "trainer.max_epochs=2"), tmp_path / "run")
+    first, second = rows(tmp_path / "run")
+    weights = (0.0, 0.5)
+    for row, weight in zip((first, second), weights, strict=True):
+        total = float(row["train/cross_entropy"]) + weight * float(row["train/dice"])
+        assert float(row["train/loss"]) == pytest.approx(total, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.accelerator=gpu", "trainer: "),
+        ("trainer.precision=17", "trainer: "),
+        ("model.encoder=resnt18", "'resnet18'"),
+        ("+trainer.max_time=soon", "trainer: "),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said_before_training(
+    small_root: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    if override.endswith("gpu") and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match=message):
+        train(configured(small_root, override), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_without_validation_keeps_the_last_weights(small_root: Path, tmp_path: Path) -> None:
+    train(configured(small_root, "trainer.limit_val_batches=0"), tmp_path / "run")
+    assert checkpoint.load(tmp_path / "run").in_channels == 2
+    assert "val/miou" not in rows(tmp_path / "run")[0]
+
+
+def test_gradients_are_clipped_and_accumulated_when_asked(small_root: Path, tmp_path: Path) -> None:
+    options = ["trainer.gradient_clip_val=0.000001", "trainer.accumulate_grad_batches=2", "optimizer=sgd"]
+    train(configured(small_root, *options, "scheduler=constant", "trainer.precision=32"), tmp_path / "run")
+    assert rows(tmp_path / "run")[0]["step"] == "1"
+
+
+def test_a_batch_of_one_is_refused_by_models_that_need_two(small_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size=2 or more"):
+        train(configured(small_root, "model=deeplabv3", "dataset.batch_size=1"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("logger", ["csv"])
+def test_a_logger_writes_beside_the_table(small_root: Path, tmp_path: Path, logger: str) -> None:
+    train(configured(small_root, f"logger={logger}", "trainer.limit_train_batches=10"), tmp_path / "run")
+    assert (tmp_path / "run" / "steps" / "metrics.csv").is_file()
+
+
+def test_the_command_line_trains_from_another_folder(run: Run, small_root: Path, tmp_path: Path) -> None:
+    result = run("train.py", *small_overrides(small_root), "hydra.run.dir=here/my_run")
+    assert result.returncode == 0, result.stderr
+    assert "mean IoU" in result.stdout
+    assert (tmp_path / "here" / "my_run" / "report.html").is_file()
+    assert result.stderr == ""
+
+
+def sweep(run: Run, root: Path, folder: Path, *overrides: str) -> tuple[list[str], int, str]:
+    result = run("train.py", "-m", *small_overrides(root), *overrides, "hydra.sweep.dir=sweep")
+    found = sorted(p.parent.name for p in folder.glob("sweep/*/metrics.json"))
+    return found, result.returncode, result.stderr
+
+
+def test_a_sweep_gives_each_run_a_folder_and_leaves_out_what_is_not_for_the_data(
+    run: Run, small_root: Path, tmp_path: Path
+) -> None:
+    found, code, said = sweep(run, small_root, tmp_path, "loss=cross_entropy,soft_bce,dice")
+    assert found == ["0_unet_cross_entropy", "2_unet_dice"]
+    assert code == 0
+    assert "skipped: loss=soft_bce is for binary data" in said
+
+
+def test_a_sweep_goes_on_after_a_failure_and_says_so_in_the_end(
+    run: Run, small_root: Path, tmp_path: Path
+) -> None:
+    found, code, said = sweep(run, small_root, tmp_path, "model.encoder=resnt18,resnet18")
+    assert found == ["1_unet_cross_entropy"]
+    assert code == 2
+    assert "error: model.encoder=resnt18" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.root=/nowhere", "/nowhere: no such folder"),
+        ("dataset.images=*.png", "no images match"),
+        ("hydra.run.dir=/proc/run", "/proc/run"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    run: Run, small_root: Path, override: str, message: str
+) -> None:
+    result = run("train.py", *small_overrides(small_root), override)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1

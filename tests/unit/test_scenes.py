@@ -1,0 +1,138 @@
+"""Images find their masks, what doesn't fit is said, and no scene is in two splits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geo_seg.config import DatasetConfig, SplitConfig
+from geo_seg.data.scenes import find_scenes
+from geo_seg.errors import ConfigError, DataError
+from tests.conftest import draw_scene, write_raster
+
+
+def names(config: DatasetConfig, seed: int = 0) -> dict[str, list[str]]:
+    return {key: [scene.name for scene in found] for key, found in find_scenes(config, seed).items()}
+
+
+def test_a_pattern_splits_by_path_and_train_gets_the_rest(small: DatasetConfig) -> None:
+    found = names(small)
+    assert found["val"] == ["images/s4.tif"]
+    assert found["test"] == ["images/s5.tif"]
+    assert found["train"] == [f"images/s{i}.tif" for i in range(4)]
+
+
+def test_a_fraction_is_of_the_scenes_and_the_seed_decides_which(small: DatasetConfig) -> None:
+    small.split = SplitConfig(val=0.34, test=0.17)
+    found = names(small)
+    assert [len(found[key]) for key in ("train", "val", "test")] == [3, 2, 1]
+    assert sorted(name for part in found.values() for name in part) == [f"images/s{i}.tif" for i in range(6)]
+    assert names(small) == found
+    assert any(names(small, seed) != found for seed in range(1, 5))
+
+
+def test_scenes_of_one_place_stay_together(small: DatasetConfig) -> None:
+    (Path(small.root) / "places.csv").write_text(
+        "name,place\n" + "".join(f"s{i},p{i // 2}\n" for i in range(6))
+    )
+    small.split = SplitConfig(val=0.34, test=0.34, table="places.csv", column="place")
+    for found in names(small).values():
+        assert {int(Path(name).stem[1]) // 2 for name in found} == {int(Path(found[0]).stem[1]) // 2}
+
+
+def test_a_regular_expression_can_say_what_one_place_is(tmp_path: Path) -> None:
+    for name in ("t1_a", "t1_b", "t2_a", "t2_b"):
+        write_raster(tmp_path / "images" / f"{name}.tif", draw_scene(0)[0])
+        write_raster(tmp_path / "masks" / f"{name}.tif", draw_scene(0)[1])
+    config = DatasetConfig(
+        name="tiles",
+        root=str(tmp_path),
+        images="images/*.tif",
+        masks="masks/*.tif",
+        classes=["a", "b", "c"],
+        split=SplitConfig(val=0.5, group=r"(t\d)_"),
+    )
+    for found in (names(config, seed) for seed in range(3)):
+        assert [Path(name).stem[:2] for name in found["val"]] in (["t1", "t1"], ["t2", "t2"])
+    config.split.group = r"(s\d)"
+    with pytest.raises(DataError, match=r"finds nothing in images/t1_a\.tif"):
+        names(config)
+
+
+def test_a_list_names_the_images(small: DatasetConfig) -> None:
+    root = Path(small.root)
+    (root / "train.txt").write_text("s0.tif\ns1\n\n")
+    (root / "val.txt").write_text("images/s2.tif\n")
+    small.split = SplitConfig(by="list", train="train.txt", val="val.txt")
+    assert names(small) == {"train": ["images/s0.tif", "images/s1.tif"], "val": ["images/s2.tif"], "test": []}
+    (root / "val.txt").write_text("s9.tif\n")
+    with pytest.raises(DataError, match=r"'s9.tif' is none of the 6 images"):
+        names(small)
+    (root / "val.txt").write_text("s1.tif\n")
+    with pytest.raises(DataError, match=r"images/s1.tif is in train and in val or test"):
+        names(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"root": "/nowhere"}, "/nowhere: no such folder"),
+        ({"images": "pictures/*.tif"}, "no images match"),
+        ({"masks": "masks/*.png"}, "no mask for this image \\(6 of 6"),
+        ({"bands": [1, 3]}, "no band 3; it has 2"),
+        ({"bands": ["red"]}, "no band 'red'"),
+    ],
+)
+def test_files_that_do_not_fit_are_named(
+    small: DatasetConfig, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        find_scenes(replace(small, **change), 0)  # type: ignore[arg-type]
+
+
+def test_a_split_that_leaves_nothing_is_refused(small: DatasetConfig) -> None:
+    small.split = SplitConfig(val=0.0)
+    with pytest.raises(DataError, match="no scene is left for val"):
+        find_scenes(small, 0)
+    small.split = SplitConfig(val=1.5)
+    with pytest.raises(ConfigError, match="expected a share"):
+        find_scenes(small, 0)
+    small.split = SplitConfig(by="pattern", val="images/t*.tif")
+    with pytest.raises(DataError, match="no image matches"):
+        find_scenes(small, 0)
+
+
+def own(root: Path, mask: np.ndarray) -> DatasetConfig:
+    for name in ("a", "b"):
+        write_raster(root / "img" / f"{name}_sat.tif", draw_scene(0)[0])
+        write_raster(root / "msk" / f"{name}_label.tif", mask)
+    return DatasetConfig(
+        name="own",
+        root=str(root),
+        images="img/*_sat.tif",
+        masks="msk/*_label.tif",
+        classes=["x", "y", "z"],
+        split=SplitConfig(val=0.5),
+    )
+
+
+def test_wildcards_of_images_and_masks_stand_for_the_same_text(tmp_path: Path) -> None:
+    found = find_scenes(own(tmp_path, draw_scene(0)[1]), 0)
+    for scene in found["train"] + found["val"]:
+        assert Path(scene.mask.path).name == Path(scene.name).name.replace("_sat", "_label")
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the mask has 90 rows x 80 columns.*has 96 x 80"):
+        find_scenes(own(tmp_path, draw_scene(0)[1][:90]), 0)
+
+
+def test_float_labels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the mask holds float32, expected integers"):
+        find_scenes(own(tmp_path, draw_scene(0)[1].astype(np.float32)), 0)
+
+
+def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the mask has 3 bands"):
+        find_scenes(own(tmp_path, np.stack([draw_scene(0)[1]] * 3)), 0)
