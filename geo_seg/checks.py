@@ -29,6 +29,12 @@ _FROM_PYTHON = {  # parameters that our code fills in
     "logger": {"save_dir"},
     "callbacks": set(),
 }
+_OF_INFERENCE = {
+    "probabilities": ("none", "top", "all"),
+    "exists": ("overwrite", "skip", "error"),
+    "accelerator": ("auto", "cpu", "gpu", "mps"),
+    "precision": ("auto", "32", "bf16"),
+}
 _OF_OURS = {"scheduler": {"interval"}}  # keys beside the target's own parameters
 
 
@@ -124,6 +130,14 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
         ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
     """
     config: InferenceConfig = _plain(cfg, InferenceConfig)
+    for key, choices in _OF_INFERENCE.items():
+        _one_of(key, getattr(config, key), choices)
+    if config.window is not None and (config.window < 64 or config.window % 32):
+        raise ConfigError(f"window={config.window}: expected a multiple of 32, 64 or more")
+    if config.overlap < 0:
+        raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
+    if config.batch_size is not None and config.batch_size < 1:
+        raise ConfigError(f"batch_size={config.batch_size}: expected 1 or more")
     return config
 
 

@@ -1,7 +1,6 @@
 """What is written down while a run goes on."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,6 @@ def write_rows(path: Path, rows: list[Row]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     part.replace(path)
-
-
-def shows_bars(console: Console) -> bool:
-    """Whether progress bars have somebody to look at them: a terminal, and not CI."""
-    return console.is_terminal and os.environ.get("CI", "").lower() not in {"true", "1"}
 
 
 def progress_bar() -> pl.Callback:

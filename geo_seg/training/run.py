@@ -23,7 +23,8 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.models import build_model, parameters
-from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar, shows_bars
+from geo_seg.terminal import shows_bars
+from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_scenes
 

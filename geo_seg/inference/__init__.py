@@ -1,0 +1,1 @@
+"""Maps of any size from a trained model, window by window."""

@@ -1,0 +1,96 @@
+"""Which rasters to map, what their maps are called, and whether the model can read them."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from geo_seg.checkpoint import Checkpoint
+from geo_seg.errors import ConfigError, DataError
+from geo_seg.raster import Band, RasterInfo, resolve_bands
+
+CLASSES = "_classes.tif"
+PROBABILITIES = "_probabilities.tif"
+
+_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
+
+
+def find_rasters(given: Any, output: Path) -> dict[str, str]:
+    """Finds the rasters that the configuration names.
+
+    Args:
+        given: a file, a folder (its rasters, not those of folders inside), a glob, anything else that GDAL
+            opens (/vsicurl/..., s3://...), or a list of these.
+        output: the folder of the maps; maps that lie there already are no input.
+
+    Returns:
+        The rasters by the name of their map: the file's name without suffix, with the names of folders
+        before it where it would not be unique.
+
+    Raises:
+        DataError: there is nothing.
+        ConfigError: given is no path.
+    """
+    patterns = given if isinstance(given, list) else [given]
+    found: list[str] = []
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise ConfigError(f"input={given!r}: expected a file, a folder, a glob or a list of these")
+        found += [path for path in _expand(pattern) if path not in found and not _is_map(Path(path), output)]
+    if not found:
+        raise DataError(f"input={given}: there is no raster there")
+    return dict(zip(_names(found), found, strict=True))
+
+
+def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[Band, ...]:
+    """The bands of a raster that the model takes, in its order.
+
+    Bands are found by the names that they had in training where the raster has these names, otherwise by
+    their numbers.
+
+    Raises:
+        DataError: the raster doesn't have them.
+    """
+    names = [name for name in checkpoint.facts.band_names if not name.isdecimal()]
+    there = {name.lower() for name in info.names}
+    if len(names) == checkpoint.in_channels and all(name.lower() in there for name in names):
+        return tuple(names)
+    bands = resolve_bands(info, checkpoint.bands)
+    if len(bands) != checkpoint.in_channels:
+        raise DataError(
+            f"{info.path}: has {len(bands)} bands, the model takes {checkpoint.in_channels} "
+            f"({', '.join(checkpoint.facts.band_names)}); give a raster with just these, or name its bands"
+        )
+    return bands
+
+
+def _expand(pattern: str) -> Sequence[str]:
+    if pattern.startswith("/vsi") or "://" in pattern or Path(pattern).is_file():
+        return [pattern]
+    if Path(pattern).is_dir():
+        files = sorted(Path(pattern).iterdir())
+        return [str(path) for path in files if path.suffix.lower() in _SUFFIXES and path.is_file()]
+    # Path.glob takes no absolute patterns
+    matches = sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
+    if not matches:
+        raise DataError(f"input={pattern}: no such file or folder, and no file matches it as a glob")
+    return matches
+
+
+def _is_map(path: Path, output: Path) -> bool:
+    return path.name.endswith((CLASSES, PROBABILITIES)) and path.parent.absolute() == output.absolute()
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    stems = [Path(path).stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    shared = len(Path(os.path.commonpath([os.path.abspath(path) for path in paths])).parts)  # noqa: PTH100
+    longer = ["_".join((*Path(path).absolute().parent.parts[shared:], Path(path).stem)) for path in paths]
+    twice = next((name for name, count in Counter(longer).items() if count > 1), None)
+    if twice is not None:
+        same = " and ".join(path for path, name in zip(paths, longer, strict=True) if name == twice)
+        raise DataError(f"{same}: their maps would have the same name; give them one at a time")
+    return longer

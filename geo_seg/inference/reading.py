@@ -1,0 +1,138 @@
+"""Windows of a raster in batches, read ahead in a thread of their own."""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from geo_seg.raster import Band, RasterInfo, RasterReader
+from geo_seg.tiling import Grid, Tile, Window
+
+_T = TypeVar("_T")
+_LEAST_CACHE = 64 << 20  # bytes
+_AHEAD = 2  # batches
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of a grid, in its order.
+
+    Attributes:
+        tiles: the windows.
+        slots: per window its position in image and valid; None where it has no valid pixel and no model
+            needs to see it.
+        image: (N, bands, height, width) in the raster's dtype, reflected where windows reach past it.
+        valid: (N, height, width), False for nodata.
+    """
+
+    tiles: tuple[Tile, ...]
+    slots: tuple[int | None, ...]
+    image: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to read of a raster.
+
+    Attributes:
+        info: its header.
+        bands: numbers or names in the model's order.
+        nodata: overrides what the raster declares, or None.
+    """
+
+    info: RasterInfo
+    bands: tuple[Band, ...]
+    nodata: float | None
+
+
+def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
+    """Reads the windows of a grid, a few batches ahead of whoever takes them.
+
+    Args:
+        source: the raster.
+        grid: its windows.
+        size: windows with valid pixels in a batch.
+
+    Raises:
+        DataError: the raster can't be read.
+    """
+    return _read_ahead(_batches(source, grid, size), _AHEAD)
+
+
+def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, None]:
+    info = source.info
+    with (
+        rasterio.Env(GDAL_CACHEMAX=_cache_size(info, grid)),
+        RasterReader(info.path, source.bands, source.nodata) as reader,
+    ):
+        tiles: list[Tile] = []
+        slots: list[int | None] = []
+        seen: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
+        shape = (0, len(reader.bands), grid.rows.window, grid.cols.window)
+        for number, tile in enumerate(grid, 1):
+            image, valid = read_reflected(reader, tile.window)
+            tiles.append(tile)
+            if inner_part(tile, valid).any():
+                slots.append(len(seen))
+                seen.append((image, valid))
+            else:
+                slots.append(None)
+            if len(seen) == size or number == len(grid) or len(tiles) >= len(grid.cols):
+                images = np.stack([i for i, _ in seen]) if seen else np.empty(shape, image.dtype)
+                masks = np.stack([v for _, v in seen]) if seen else np.empty((0, *shape[2:]), bool)
+                yield Batch(tuple(tiles), tuple(slots), images, masks)
+                tiles, slots, seen = [], [], []
+
+
+def read_reflected(reader: RasterReader, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Reads a window that may reach past the raster below and on the right, where pixels are mirrored.
+
+    Args:
+        reader: an open raster.
+        window: a window that begins inside it.
+
+    Returns:
+        image: (bands, height, width).
+        valid: (height, width).
+    """
+    row, col, height, width = window
+    inside = Window(row, col, min(height, reader.info.height - row), min(width, reader.info.width - col))
+    image, valid = reader.read(inside)
+    past = ((0, height - inside.height), (0, width - inside.width))
+    if past == ((0, 0), (0, 0)):
+        return image, valid
+    # a side of one pixel is repeated, one shorter than the padding mirrored over and over
+    return np.pad(image, ((0, 0), *past), mode="reflect"), np.pad(valid, past, mode="reflect")
+
+
+def inner_part(tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
+    """The inner pixels of an array (..., height, width) that covers a tile's window."""
+    top, left = tile.inner.row - tile.window.row, tile.inner.col - tile.window.col
+    return pixels[..., top : top + tile.inner.height, left : left + tile.inner.width]
+
+
+def _cache_size(info: RasterInfo, grid: Grid) -> int:
+    """Bytes for GDAL to keep decoded blocks in: as the windows need in one go over the width."""
+    rows = min(grid.rows.window + 1024, info.height)  # blocks that windows touch reach past them
+    row_of_windows = info.width * rows * len(info.bands) * np.dtype(info.dtype).itemsize
+    return max(row_of_windows, _LEAST_CACHE)
+
+
+def _read_ahead(items: Generator[_T, None, None], depth: int) -> Generator[_T, None, None]:
+    """Takes from a generator in a thread, `depth` items before they are asked for."""
+    with ThreadPoolExecutor(1, thread_name_prefix="reading") as pool:
+        waiting: deque[Future[_T | None]] = deque(pool.submit(next, items, None) for _ in range(depth))
+        try:
+            while (item := waiting.popleft().result()) is not None:
+                waiting.append(pool.submit(next, items, None))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
+            pool.submit(items.close)  # its files belong to the thread

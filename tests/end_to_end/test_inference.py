@@ -1,0 +1,355 @@
+"""A map is what the model says of every pixel, on exactly the raster's grid, whatever the windows."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import losses
+from geo_seg import checkpoint
+from geo_seg.checkpoint import Checkpoint, Facts
+from geo_seg.config import InferenceConfig
+from geo_seg.errors import ConfigError, DataError
+from geo_seg.inference import run as inference
+from geo_seg.models import Normalize, build_model
+from tests.conftest import Run, write_raster
+
+LIMIT = 1000
+NAMES = ["low", "high"]
+
+
+class Threshold(nn.Module):
+    """Class 1 where band 1 (mean 0, deviation 1) is above LIMIT, surely."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        above = (image[:, :1] > LIMIT).float() * 2 - 1
+        return torch.cat([-above, above], 1) * 40
+
+
+def facts(**changes: Any) -> Facts:
+    given: dict[str, Any] = {
+        "mode": "multiclass",
+        "class_names": NAMES,
+        "class_colors": [[10, 20, 30], [200, 100, 0]],
+        "ignore_index": 255,
+        "bands": None,
+        "band_names": ["1", "2"],
+        "nodata": None,
+        "dtype": "uint16",
+        "mean": [0.0, 0.0],
+        "std": [1.0, 1.0],
+        "window": 64,
+        "model": {"name": "unet", "encoder": "resnet18", "weights": None},
+        "config": {},
+        "versions": {},
+    }
+    return Facts(**given | changes)
+
+
+def threshold(**changes: Any) -> Checkpoint:
+    known = facts(**changes)
+    task = losses.Task(known.mode, len(known.class_names), known.ignore_index)
+    return Checkpoint(Path("x"), known, task, Threshold(), Normalize(known.mean, known.std))
+
+
+def predict(path: object, output: Path, found: Checkpoint | None = None, **options: Any) -> list[Any]:
+    """Maps with the threshold, in windows of 64."""
+    given = {"window": 64, "overlap": 16, "accelerator": "cpu", **options}
+    given |= {"checkpoint": "x", "input": path if isinstance(path, list) else str(path)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "load", lambda _: found or threshold())
+        return inference.run(InferenceConfig(output=str(output), **given))
+
+
+def draw(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 2 * LIMIT, shape, np.uint16)
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 200), st.integers(1, 200), st.sampled_from([64, 96]), st.integers(0, 32), st.integers(1, 5)
+)
+def test_the_map_equals_the_threshold_of_the_whole_image_whatever_the_windows(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, window: int, overlap: int, batch: int
+) -> None:
+    folder = tmp_path_factory.mktemp("maps")
+    image = draw((2, height, width))
+    image[:, : height // 3, : width // 2] = 0
+    write_raster(folder / "image.tif", image, nodata=0)
+    predict(folder / "image.tif", folder, window=window, overlap=overlap, batch_size=batch)
+    expected = np.where((image == 0).all(0), 255, image[0] > LIMIT)
+    np.testing.assert_array_equal(read(folder / "image_classes.tif")[0], expected)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {},
+        {"transform": Affine(3, 0, 10, 0, 3, 20)},  # south-up
+        {"transform": Affine(3, 1, 10, 1, -3, 20)},  # rotated
+        {"crs": None, "transform": None},
+        {"crs": "EPSG:4326"},
+    ],
+)
+def test_the_map_lies_exactly_on_the_raster_and_says_what_the_classes_are(
+    tmp_path: Path, profile: dict[str, Any]
+) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 70, 90)), **profile)
+    predict(source, tmp_path / "maps")
+    with rasterio.open(source) as image, rasterio.open(tmp_path / "maps" / "image_classes.tif") as found:
+        assert (found.shape, found.crs, found.transform) == (image.shape, image.crs, image.transform)
+        assert (found.dtypes, found.nodata) == (("uint8",), 255)
+        assert [found.colormap(1)[i][:3] for i in range(2)] == [(10, 20, 30), (200, 100, 0)]
+        assert found.tags(1)["CLASS_1"] == "high"
+    table = ET.parse(tmp_path / "maps" / "image_classes.tif.aux.xml")  # noqa: S314 - our own file
+    assert [node.text for node in table.iter("Category")] == NAMES
+    rows = "0 low 10 20 30 1 high 200 100 0"
+    assert [node.text for node in table.iter("F")] == rows.split()
+
+
+def test_probabilities_are_written_beside_the_classes_when_asked_for(tmp_path: Path) -> None:
+    image = draw((2, 70, 90))
+    image[:, 60:] = 0
+    source = write_raster(tmp_path / "image.tif", image, nodata=0)
+    predict(source, tmp_path / "top", probabilities="top")
+    predict(source, tmp_path / "all", probabilities="all")
+    predict(source, tmp_path / "none")
+    assert not (tmp_path / "none" / "image_probabilities.tif").exists()
+    top, each = (read(tmp_path / kind / "image_probabilities.tif") for kind in ("top", "all"))
+    assert (top[0, :60] == 254).all()
+    np.testing.assert_array_equal(each[1, :60], np.where(image[0, :60] > LIMIT, 254, 0))
+    assert (each[:, 60:] == 255).all()
+    with rasterio.open(tmp_path / "all" / "image_probabilities.tif") as found:
+        assert found.descriptions == ("low", "high")
+        assert (found.nodata, found.scales) == (255, (1 / 254, 1 / 254))
+
+
+def test_bands_are_found_by_name_in_any_order_and_by_number_without_names(tmp_path: Path) -> None:
+    image = draw((3, 70, 90))
+    named = write_raster(tmp_path / "image.tif", image)
+    with rasterio.open(named, "r+") as target:
+        target.descriptions = ("Extra", "NIR", "Red")
+    predict(named, tmp_path / "a", threshold(band_names=["red", "nir"]))
+    np.testing.assert_array_equal(read(tmp_path / "a" / "image_classes.tif")[0], image[2] > LIMIT)
+    predict(named, tmp_path / "b", threshold(bands=[2, 1]))
+    np.testing.assert_array_equal(read(tmp_path / "b" / "image_classes.tif")[0], image[1] > LIMIT)
+
+
+def test_a_wide_window_reads_the_wide_raster_and_a_pixel_gets_its_own_map(tmp_path: Path) -> None:
+    for name, shape in (("row", (2, 1, 300)), ("column", (2, 300, 1)), ("pixel", (2, 1, 1))):
+        image = draw(shape)
+        predict(write_raster(tmp_path / f"{name}.tif", image), tmp_path)
+        np.testing.assert_array_equal(read(tmp_path / f"{name}_classes.tif")[0], image[0] > LIMIT)
+
+
+def test_many_classes_get_a_wider_type(tmp_path: Path) -> None:
+    class Last(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(image), 300, *image.shape[2:])
+            logits[:, 299] = 9
+            return logits
+
+    known = facts(
+        class_names=[f"c{i}" for i in range(300)], class_colors=[[i % 256, 0, 0] for i in range(300)]
+    )
+    task = losses.Task("multiclass", 300, 999)
+    found = Checkpoint(Path("x"), known, task, Last(), Normalize(known.mean, known.std))
+    predict(write_raster(tmp_path / "image.tif", draw((2, 40, 40))), tmp_path, found)
+    assert (read(tmp_path / "image_classes.tif") == 299).all()
+    with rasterio.open(tmp_path / "image_classes.tif") as source:
+        assert (source.dtypes, source.nodata) == (("uint16",), 65535)
+
+
+# --- many inputs -------------------------------------------------------------------------------------------
+
+
+def scenes(folder: Path, *names: str) -> list[str]:
+    return [str(write_raster(folder / name, draw((2, 40, 40)))) for name in names]
+
+
+def maps(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix == ".tif")
+
+
+def test_a_folder_a_glob_and_a_list_are_mapped_file_by_file(tmp_path: Path) -> None:
+    paths = scenes(tmp_path / "in", "a.tif", "b.tif", "c.png")
+    (tmp_path / "in" / "notes.txt").write_text("no raster")
+    predict(tmp_path / "in", tmp_path / "folder")
+    assert maps(tmp_path / "folder") == ["a_classes.tif", "b_classes.tif", "c_classes.tif"]
+    predict(tmp_path / "in" / "*.tif", tmp_path / "glob")
+    assert maps(tmp_path / "glob") == ["a_classes.tif", "b_classes.tif"]
+    predict(paths[1:], tmp_path / "list")
+    assert maps(tmp_path / "list") == ["b_classes.tif", "c_classes.tif"]
+
+
+def test_maps_beside_their_images_are_no_input_of_the_next_run(tmp_path: Path) -> None:
+    scenes(tmp_path, "a.tif")
+    for _ in range(2):
+        predict(tmp_path, tmp_path, probabilities="top")
+    assert maps(tmp_path) == ["a.tif", "a_classes.tif", "a_probabilities.tif"]
+
+
+def test_images_of_one_name_in_several_folders_get_maps_of_their_own(tmp_path: Path) -> None:
+    scenes(tmp_path, "one/b.tif", "two/b.tif")
+    predict(tmp_path / "*" / "b.tif", tmp_path / "out")
+    assert maps(tmp_path / "out") == ["one_b_classes.tif", "two_b_classes.tif"]
+    scenes(tmp_path, "same/a.tif", "same/a.png")
+    with pytest.raises(DataError, match="same name"):
+        predict(tmp_path / "same", tmp_path / "out")
+
+
+def test_one_bad_raster_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes(tmp_path / "in", "a.tif", "c.tif")
+    (tmp_path / "in" / "b.tif").write_text("not a raster")
+    with pytest.raises(DataError, match="1 of 3 rasters were not mapped"):
+        predict(tmp_path / "in", tmp_path / "out")
+    assert maps(tmp_path / "out") == ["a_classes.tif", "c_classes.tif"]
+    assert "b.tif: cannot be opened as a raster" in capsys.readouterr().err
+
+
+def test_a_map_that_is_there_is_overwritten_skipped_or_an_error(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 40, 40)))
+    predict(source, tmp_path)
+    (tmp_path / "image_classes.tif").write_text("mine")
+    assert predict(source, tmp_path, exists="skip") == []
+    with pytest.raises(DataError, match="exists already"):
+        predict(source, tmp_path, exists="error")
+    assert (tmp_path / "image_classes.tif").read_text() == "mine"
+    assert len(predict(source, tmp_path)) == 1
+    assert read(tmp_path / "image_classes.tif").shape == (1, 40, 40)
+
+
+# --- what doesn't fit --------------------------------------------------------------------------------------
+
+
+def test_a_raster_with_fewer_bands_is_an_error_that_names_those_of_the_model(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((1, 40, 40)))
+    with pytest.raises(DataError, match=r"has 1 bands, the model takes 2 \(red, nir\)"):
+        predict(source, tmp_path / "out", threshold(band_names=["red", "nir"]))
+    with pytest.raises(DataError, match="no band 2"):
+        predict(source, tmp_path / "out", threshold(bands=[1, 2]))
+    assert maps(tmp_path / "out") == []
+
+
+def test_a_truncated_raster_leaves_no_map(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 300, 300)), compress="deflate")
+    source.write_bytes(source.read_bytes()[:-9000])
+    with pytest.raises(DataError, match="truncated or corrupt"):
+        predict(source, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_values_of_another_type_are_mapped_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict(write_raster(tmp_path / "image.tif", draw((2, 40, 40)).astype(np.float32)), tmp_path)
+    assert "holds float32, the model learnt from uint16" in capsys.readouterr().out
+    predict(write_raster(tmp_path / "other.tif", draw((2, 40, 40))), tmp_path)
+    assert "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("none.tif", "no such file or folder"),
+        ("*.jp2", "no file matches"),
+        ("", "expected a file"),
+        ([], "no raster"),
+    ],
+)
+def test_input_that_is_not_there_is_said_before_any_work(tmp_path: Path, given: Any, message: str) -> None:
+    source: Any = str(tmp_path / given) if given else given
+    with pytest.raises((DataError, ConfigError), match=message):
+        predict(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match="there is no raster there"):
+        predict(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_overlap_that_the_window_cannot_hold_is_refused(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 40, 40)))
+    with pytest.raises(ConfigError, match="overlap=40: expected at most half of window=64"):
+        predict(source, tmp_path, overlap=40)
+
+
+# --- the command line, with a real model -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a model that nobody trained."""
+    known = facts(mean=[900.0, 900.0], std=[500.0, 500.0])
+    torch.manual_seed(0)
+    model = build_model(known.model, 2, 2)
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "checkpoints").mkdir()
+    weights = {f"model.{key}": value for key, value in model.state_dict().items()}
+    content = {"state_dict": weights, checkpoint.KEY: checkpoint.entry(known)}
+    torch.save(content, folder / "checkpoints" / "best.ckpt")
+    return folder
+
+
+def command(run: Run, trained: Path, source: Path, *options: str) -> Any:
+    return run("inference.py", f"checkpoint={trained}", f"input={source}", "output=maps", *options)
+
+
+def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: Path, tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 150, 170)))
+    result = command(run, trained, source, "precision=32")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "maps/image_classes.tif: 0.03 Mpx" in result.stdout
+    assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == [
+        "image_classes.tif",
+        "image_classes.tif.aux.xml",
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.tif", "maps"]
+    # the windows hold the whole raster: the map is what the model says of it at once
+    found = checkpoint.load(trained)
+    image = torch.from_numpy(read(source).astype(np.int32))[None]
+    padded = torch.nn.functional.pad(image.float(), (0, 22, 0, 10), mode="reflect")
+    with torch.inference_mode():
+        logits = found.model(found.normalize(padded, torch.ones(1, 160, 192, dtype=torch.bool)))
+    expected = found.task.decode(logits)[0, :150, :170].numpy()
+    assert (read(tmp_path / "maps" / "image_classes.tif")[0] == expected).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("window=100", "window=100: expected a multiple of 32"),
+        ("overlap=-1", "overlap=-1: expected 0 or more"),
+        ("batch_size=0", "batch_size=0: expected 1 or more"),
+        ("probabilities=some", "probabilities=some: there is no such choice"),
+        ("exists=maybe", "exists=maybe: there is no such choice; There is: error, overwrite, skip"),
+        ("precision=16", "precision=16: there is no such choice"),
+        ("checkpoint=nowhere", "nowhere: no such checkpoint"),
+        ("input=nowhere.tif", "input=nowhere.tif: no such file or folder"),
+        ("output=/proc/maps", "output=/proc/maps: nothing can be written there"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    run: Run, trained: Path, tmp_path: Path, option: str, message: str
+) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 40, 40)))
+    result = command(run, trained, source, option)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("maps/*"))
