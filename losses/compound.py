@@ -90,8 +90,7 @@ def _evaluate(
     """Each loss's value, and the gradient of their weighted sum, on one `Pixels`."""
     pixels = next(iter(losses.values())).read(logits, labels)
     values, total = {}, None
-    for place, (name, loss) in enumerate(losses.items(), start=1):
-        pixels.shared = place < len(losses)
+    for name, loss in losses.items():
         values[name], grad = loss.evaluate(pixels)
         if grad is not None:
             grad.mul_(weights[name])

@@ -42,10 +42,7 @@ class CrossEntropy(PixelLoss):
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
-        losses = pixels.cross_entropies  # (N, H, W)
-        if self.smooth_factor:
-            spread = pixels.keep(pixels.log_sum_exp - pixels.logits.mean(dim=1))
-            losses = torch.lerp(losses, spread, self.smooth_factor)
+        losses = pixels.cross_entropies(self.smooth_factor)  # (N, H, W)
         weights = pixels.ones if self.class_weights is None else pixels.of_labels(self.class_weights)
         return weighted_mean(pixels, losses, weights, self.smooth_factor)
 

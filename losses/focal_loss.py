@@ -55,7 +55,7 @@ class SigmoidFocal(PixelLoss):
         own_losses, own_grad = self._term(logits.gather(1, index), sign=1.0, balance=self.balance[1])
         losses.scatter_(1, index, torch.where(hit, own_losses, losses.gather(1, index)))
         grad.scatter_(1, index, torch.where(hit, own_grad, grad.gather(1, index)))
-        share = self._channel_share(logits) / pixels.count.clamp(min=1.0)  # (C, 1, 1)
+        share = self._channel_share(logits) / pixels.count.clamp(min=1)  # (C, 1, 1)
         value = (pixels.keep(losses).sum((0, 2, 3)) * share.flatten()).sum()
         return value, pixels.keep(grad.mul_(share)) if pixels.wants_grad else None
 
@@ -101,11 +101,11 @@ class SoftmaxFocal(PixelLoss):
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
-        surprise = pixels.cross_entropies  # -log p_y, (N, H, W)
+        surprise = pixels.cross_entropies()  # -log p_y, (N, H, W)
         wrong = torch.expm1(-surprise).neg_()  # 1 - p_y
         weights = pixels.ones if self.class_weights is None else pixels.of_labels(self.class_weights)
         if self.reduction == "mean":
-            weights = weights / pixels.count.clamp(min=1.0)
+            weights = weights / pixels.count.clamp(min=1)
         factor = wrong**self.gamma * weights
         value = (factor * surprise).sum()
         if not pixels.wants_grad:

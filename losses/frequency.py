@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from losses.registry import LossError, checked_weights
+from losses.registry import LossError, checked_weights, nearest
 
 METHODS = ("inverse", "median", "effective")
 
@@ -36,7 +36,7 @@ def class_weights(
     """
     numbers = checked_weights(counts, len(counts), "class counts")
     if method not in METHODS:
-        raise LossError(f"unknown class weights {method!r}. There is: {', '.join(METHODS)}, or a list")
+        raise LossError(f"unknown class weights {method!r}{nearest(method, METHODS)}")
     if not 0 <= beta < 1:
         raise LossError(f"beta must be in [0, 1), got {beta}")
     if cap is not None and cap < 1:

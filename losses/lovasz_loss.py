@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels, divide
+from losses.pixels import PixelLoss, Pixels, divide, wide
 from losses.ranking import order_bits
 from losses.registry import ClassWeightsError, Task, refuse_weights, register
 from losses.tversky_loss import listed_classes
@@ -23,7 +23,8 @@ class LovaszSoftmax(PixelLoss):
         loss_c = sum over k of e_k (J_k - J_(k - 1))
         loss = mean of loss_c over classes
 
-    Value in [0, 1].
+    Value in [0, 1]. In float32 errors that lie closer than 6e-8 may swap their ranks: the value changes by no
+    more than that, the gradient of single pixels by up to 2e-5 of the largest.
 
     Args:
         ignore_index: label of ignored pixels, or None.
@@ -35,6 +36,8 @@ class LovaszSoftmax(PixelLoss):
     Raises:
         LossError: a weight.
     """
+
+    listed: Tensor | None
 
     def __init__(
         self,
@@ -48,35 +51,33 @@ class LovaszSoftmax(PixelLoss):
             raise ClassWeightsError(f"no place for class weights: {BALANCED}")
         self.only_present = only_present
         self.per_image = per_image
-        self.listed: list[int] | None = None
+        self.register_buffer("listed", None, persistent=False)
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         p = pixels.probabilities
-        images, classes = p.shape[:2]
-        groups = (images, classes) if self.per_image else (1, classes)
-        target = pixels.labels.unsqueeze(1) == torch.arange(classes, device=p.device).view(1, -1, 1, 1)
-        if pixels.valid is not None:
-            target &= pixels.valid.unsqueeze(1)
-        errors = (target.to(p.dtype) - p).abs_()
-        rows = [_in_rows(x, self.per_image) for x in (errors, target, _spread_valid(pixels, classes))]
-        share = self._shares(rows[1].any(1).view(groups), rows[2].any(1).view(groups)).to(p.dtype)
-        extension, slope = lovasz_extension(*rows)
+        groups = len(p) if self.per_image else 1
+        index, own = (_by_group(x.unsqueeze(1), groups) for x in (pixels.labels, pixels.ones))  # (G, 1, P)
+        errors = _by_group(p, groups).clone()  # (G, C, P), p_c; and 1 - p_c for the class of the label
+        errors.scatter_(1, index, own - errors.gather(1, index))
+        target = torch.zeros_like(errors, dtype=torch.int32).scatter_(1, index, own.int())
+        present = target.any(2)  # (G, C)
+        share = self._shares(present, own.any(2).expand_as(present)).to(p.dtype)
+        extension, slope = lovasz_extension(errors.flatten(0, 1), target.flatten(0, 1), unit=True)
         value = (extension * share.flatten()).sum()
         if not pixels.wants_grad:
             return value, None
-        slope = _from_rows(slope * share.view(-1, 1), p.shape, self.per_image)
-        return value, pixels.through_activation(torch.where(target, -slope, slope))
+        slope = slope.mul_(share.view(-1, 1)).view(errors.shape)
+        slope.scatter_(1, index, -slope.gather(1, index))  # by the probability of the class of the label
+        return value, pixels.through_activation(_by_image(slope, p.shape))
 
     def _shares(self, present: Tensor, seen: Tensor) -> Tensor:
-        """What each (image, class) contributes, from whether the class, and any pixel at all, is there."""
+        """(G, C) what each class contributes, from whether it, and any pixel at all, is there."""
         counted = present if self.only_present else seen
         if self.listed is not None:
-            listed = torch.zeros_like(counted)
-            listed[:, self.listed] = True
-            counted = counted & listed
-        per_image = divide(counted.float(), counted.sum(1, keepdim=True).float())  # (images, classes)
-        return divide(per_image, counted.any(1).sum().float())
+            counted = counted & self.listed
+        shares = divide(wide(counted), counted.sum(1, keepdim=True))
+        return divide(shares, counted.any(1).sum())
 
 
 class LovaszHinge(PixelLoss):
@@ -96,20 +97,21 @@ class LovaszHinge(PixelLoss):
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         logits = pixels.logits
+        groups = len(logits) if self.per_image else 1
         sign = pixels.labels.unsqueeze(1).to(logits.dtype).mul_(2).sub_(1)  # (N, 1, H, W)
-        errors = pixels.keep((1.0 - logits * sign).clamp_(min=0) + 0.0)
-        rows = [_in_rows(x, self.per_image) for x in (errors, sign > 0, _spread_valid(pixels, 1))]
-        seen = rows[2].any(1).to(logits.dtype)
+        errors = pixels.keep((1.0 - logits * sign).clamp_(min=0) + 0.0)  # + 0.0: no -0.0
+        rows = (_by_group(errors, groups)[:, 0], _by_group(sign > 0, groups)[:, 0].int())  # (G, P)
+        seen = _by_group(pixels.ones.unsqueeze(1), groups).any(2).to(logits.dtype)  # (G, 1)
         share = divide(seen, seen.sum())
-        extension, slope = lovasz_extension(*rows)
-        value = (extension * share).sum()
+        extension, slope = lovasz_extension(*rows, unit=False)
+        value = (extension * share.flatten()).sum()
         if not pixels.wants_grad:
             return value, None
-        slope = _from_rows(slope * share.view(-1, 1), logits.shape, self.per_image)
-        return value, torch.where(errors > 0, -slope * sign, 0.0)
+        slope = _by_image(slope.mul_(share).unsqueeze(1), logits.shape)
+        return value, (slope * sign).neg_().masked_fill_(errors <= 0, 0.0)
 
 
-def lovasz_extension(errors: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def lovasz_extension(errors: Tensor, target: Tensor, *, unit: bool) -> tuple[Tensor, Tensor]:
     """Lovász extension of the Jaccard loss, one for every row.
 
     With G the size of the target, and I and U the intersection and union that are left when the first k
@@ -117,46 +119,58 @@ def lovasz_extension(errors: Tensor, target: Tensor, valid: Tensor) -> tuple[Ten
     by 1), and I / (U (U - 1)) for another (U grew by 1): no differences of nearly equal numbers.
 
     Args:
-        errors: (R, P) at least 0, finite.
-        target: (R, P) bool; pixels that belong to the class.
-        valid: (R, P) bool; the others come last and count for nothing.
+        errors: (R, P) at least 0, finite; 0 at pixels that count for nothing, so that they come last.
+        target: (R, P) int32, 1 for pixels that belong to the class, 0 for others and those that don't count.
+        unit: whether errors are at most 1. In float32 they are then ranked by steps of 2^-24, which is what
+            float32 tells apart near 1; smaller ones that lie closer together may swap their ranks.
 
     Returns:
         The extension (R,), and its derivative by the errors (R, P).
     """
-    rows = torch.arange(errors.shape[0], device=errors.device).view(-1, 1)
-    falling = torch.where(valid, (1 << 31) - order_bits(errors), (1 << 31) + 1)
-    order = ((rows << 33) + falling).flatten().sort().indices
-    hit = target.flatten()[order].view(errors.shape)
+    rows, size = errors.shape
+    hit, order = _rank(errors, target, unit)
     done = hit.cumsum(1, dtype=torch.int32)
-    size = done[:, -1:]
-    rank = torch.arange(1, errors.shape[1] + 1, dtype=torch.int32, device=errors.device)
-    left = (size - done).to(errors.dtype)  # I
-    union = (size + rank - done).to(errors.dtype)  # U
-    step = torch.where(hit, 1.0, left / (union - 1.0).clamp(min=1.0)) / union
-    step[:, :1] += (size == 0).to(errors.dtype)  # an absent class: J is 1 from the first error on
-    step = torch.empty_like(errors).flatten().scatter_(0, order, step.flatten()).view(errors.shape)
-    step = step * valid
+    hits = done[:, -1:]
+    left = (hits - done).to(errors.dtype)  # I
+    union = left + torch.arange(1, size + 1, dtype=errors.dtype, device=errors.device)  # U
+    step = torch.where(hit > 0, union, left).div_(union)
+    step.div_((union - 1).add_(hit).clamp_(min=1.0))
+    step[:, :1] += (hits == 0).to(errors.dtype)  # an absent class: J is 1 from the first error on
+    step = left.flatten().scatter_(0, order, step.flatten()).view(rows, size)
     return (step * errors).sum(1), step
 
 
-def _spread_valid(pixels: Pixels, channels: int) -> Tensor:
-    valid = pixels.valid if pixels.valid is not None else torch.ones_like(pixels.labels, dtype=torch.bool)
-    return valid.unsqueeze(1).expand(-1, channels, -1, -1)
+def _rank(errors: Tensor, target: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
+    """Sorts every row by falling error: the target (R, P) in that order, and the places (R P,) in the batch.
+
+    One sort of integers serves all rows: the number of the row, then the error upside down, then one bit for
+    the target.
+    """
+    if unit and errors.dtype == torch.float32:
+        highest, level = 1 << 24, (errors * -float(1 << 24)).int()
+    else:
+        highest, level = 1 << 31, order_bits(errors).neg_()
+    span = highest + 1
+    if errors.shape[0] * span * 2 > 1 << 31:
+        level = level.long()
+    start = torch.arange(errors.shape[0], dtype=level.dtype, device=level.device).view(-1, 1) * span + highest
+    keys, order = level.add_(start).mul_(2).add_(target).flatten().sort()
+    return (keys & 1).int().view(errors.shape), order
 
 
-def _in_rows(values: Tensor, per_image: bool) -> Tensor:
-    """(N, C, H, W) -> one row per class (C, N H W), or per image and class (N C, H W)."""
-    if per_image:
-        return values.reshape(values.shape[0] * values.shape[1], -1)
-    return values.transpose(0, 1).reshape(values.shape[1], -1)
+def _by_group(values: Tensor, groups: int) -> Tensor:
+    """(N, C, H, W) -> (G, C, N H W / G): all images in one group, or each in its own."""
+    if groups == 1:
+        values = values.transpose(0, 1).unsqueeze(0)
+    return values.flatten(2)
 
 
-def _from_rows(rows: Tensor, shape: torch.Size, per_image: bool) -> Tensor:
-    if per_image:
-        return rows.view(shape)
+def _by_image(values: Tensor, shape: torch.Size) -> Tensor:
+    """(G, C, N H W / G) -> (N, C, H, W)."""
     images, classes, height, width = shape
-    return rows.view(classes, images, height, width).transpose(0, 1)
+    if len(values) == images:
+        return values.view(shape)
+    return values.view(classes, images, height, width).transpose(0, 1)
 
 
 @register("lovasz", modes=("binary", "multiclass"))
@@ -190,5 +204,6 @@ def lovasz(
         return LovaszHinge(task, per_image)
     loss = LovaszSoftmax(task.ignore_index, classes != "all", None, per_image)
     loss.num_classes = task.num_classes
-    loss.listed = None if isinstance(classes, str) else listed
+    if not isinstance(classes, str):
+        loss.listed = torch.tensor([c in listed for c in range(task.num_classes)])
     return loss

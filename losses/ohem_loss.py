@@ -68,9 +68,9 @@ class OhemCrossEntropy2d(PixelLoss):
         if self.weight is not None and len(self.weight) != pixels.num_classes:
             raise LossError(f"weight has {len(self.weight)} numbers for {pixels.num_classes} classes")
         weights = pixels.ones if self.weight is None else pixels.of_labels(self.weight)
-        p = pixels.target_probabilities
+        p = pixels.at_labels(pixels.probabilities)
         kept = p <= self._limit(p, pixels.valid)
-        return weighted_mean(pixels, pixels.cross_entropies, weights * kept)
+        return weighted_mean(pixels, pixels.cross_entropies(), weights * kept)
 
     def _limit(self, p: Tensor, valid: Tensor | None) -> Tensor | float:
         rank = min(self.min_kept, p.numel())

@@ -6,7 +6,6 @@ does in between, a single tensor of the size of the logits is kept for the backw
 on the same batch share its softmax.
 """
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -54,7 +53,8 @@ class Pixels:
             self.valid = None
         self.labels = labels if self.valid is None else labels & -self.valid.long()
         _check_range(self.labels, num_classes)
-        self.shared = False
+        self._probabilities: Tensor | None = None
+        self._ones: Tensor | None = None
 
     def keep(self, values: Tensor) -> Tensor:
         """Sets values to 0 at ignored pixels, in place, whatever they were (NaN too).
@@ -71,46 +71,46 @@ class Pixels:
             values.view(integers).bitwise_and_(bits if values.dim() == 3 else bits.unsqueeze(1))
         return values
 
-    @cached_property
+    @property
     def probabilities(self) -> Tensor:
-        """(N, C, H, W): softmax, or in binary mode the sigmoid; 0 at ignored pixels."""
-        logits = self.logits
-        return self.keep(torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1))
+        """(N, C, H, W): softmax, or in binary mode the sigmoid; 0 at ignored pixels. Computed once."""
+        if self._probabilities is None:
+            logits = self.logits
+            raw = torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1)
+            self._probabilities = self.keep(raw)
+        return self._probabilities
 
-    @cached_property
-    def count(self) -> Tensor:
-        """Number of valid pixels, a scalar of the logits' dtype."""
-        return self.ones.sum()
-
-    @cached_property
+    @property
     def ones(self) -> Tensor:
         """(N, H, W): 1 at valid pixels, 0 at ignored ones, in the logits' dtype."""
+        if self._ones is None:
+            valid = torch.ones_like(self.labels) if self.valid is None else self.valid
+            self._ones = valid.to(self.logits.dtype)
+        return self._ones
+
+    @property
+    def count(self) -> Tensor:
+        """Number of valid pixels, an int64 scalar."""
         if self.valid is None:
-            return torch.ones_like(self.labels, dtype=self.logits.dtype)
-        return self.valid.to(self.logits.dtype)
+            return torch.full((), self.labels.numel(), device=self.labels.device)
+        return self.valid.sum()
 
-    @cached_property
-    def target_logits(self) -> Tensor:
-        """(N, H, W): the logit of the label; arbitrary at ignored pixels. Multiclass only."""
-        return self.at_labels(self.logits)
+    def cross_entropies(self, smooth: float = 0.0) -> Tensor:
+        """The cross entropy of every pixel. Multiclass only.
 
-    @cached_property
-    def target_probabilities(self) -> Tensor:
-        """(N, H, W): the probability of the label, p_t; 0 at ignored pixels. Multiclass only."""
-        return self.at_labels(self.probabilities)
+        Args:
+            smooth: share of the target spread evenly over the classes.
 
-    @cached_property
-    def log_sum_exp(self) -> Tensor:
-        """(N, H, W): log of the sum of exp(logits) over the channels; arbitrary at ignored pixels."""
-        # p = exp(logit - lse) holds at the largest logit too, where p is at least 1 / C and its log exact
-        return self.logits.amax(dim=1).sub_(self.probabilities.amax(dim=1).log_())
-
-    @cached_property
-    def cross_entropies(self) -> Tensor:
-        """(N, H, W): -log p_t, 0 at ignored pixels. Multiclass only."""
+        Returns:
+            (N, H, W): -log p at the label, mixed with the mean of -log p; 0 at ignored pixels.
+        """
         largest = self.logits.amax(dim=1)
-        # (largest - target) first: it is exact where the label's logit is the largest
-        return self.keep((largest - self.target_logits).sub_(self.probabilities.amax(dim=1).log_()))
+        # p is exp(logit) / sum; at the largest logit it is at least 1 / C, so its log is exact
+        log_sum = self.probabilities.amax(dim=1).log_().neg_()  # log of the sum of exp(logit - largest)
+        losses = (largest - self.at_labels(self.logits)).add_(log_sum)
+        if smooth:
+            losses.lerp_((largest - self.logits.mean(dim=1)).add_(log_sum), smooth)
+        return self.keep(losses)
 
     def at_labels(self, values: Tensor) -> Tensor:
         """Picks the channel of the label: (N, C, H, W) -> (N, H, W)."""
@@ -122,11 +122,8 @@ class Pixels:
         return self.keep(picked.view(self.labels.shape))
 
     def spend_probabilities(self) -> Tensor:
-        """The probabilities as a buffer to overwrite: a copy only if other losses still need them."""
-        probabilities = self.probabilities
-        if self.shared:
-            return probabilities.clone()
-        del self.probabilities
+        """The probabilities as a buffer to overwrite; who asks for them later has them computed again."""
+        probabilities, self._probabilities = self.probabilities, None
         return probabilities
 
     def pull_to_target(self, strength: Tensor, smooth: float = 0.0) -> Tensor:

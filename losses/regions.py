@@ -34,7 +34,7 @@ def measure(pixels: Pixels) -> Regions:
     """The soft sizes of a batch."""
     if not pixels.binary:
         return Regions(
-            sum_by_label(pixels.target_probabilities, pixels),
+            sum_by_label(pixels.at_labels(pixels.probabilities), pixels),
             wide(pixels.probabilities.sum((0, 2, 3))),
             sum_by_label(pixels.ones, pixels),
         )
@@ -68,7 +68,7 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
         return slope.mul_(p).mul_(1.0 - p)
     # the derivative by p_c is by_predicted[c], plus by_overlap[c] where c is the label
     p, index = pixels.probabilities, pixels.labels.unsqueeze(1)
-    hit = pixels.of_labels(by_overlap).mul_(pixels.target_probabilities).unsqueeze(1)  # (N, 1, H, W)
+    hit = pixels.of_labels(by_overlap).mul_(pixels.at_labels(p)).unsqueeze(1)  # (N, 1, H, W)
     grad = p * by_predicted.to(p.dtype).view(1, -1, 1, 1)
     mean = grad.sum(1, keepdim=True).add_(hit)
     grad.addcmul_(p, mean, value=-1)

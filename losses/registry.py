@@ -46,7 +46,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise LossError(f"unknown mode {self.mode!r}{_nearest(self.mode, MODES)}")
+            raise LossError(f"unknown mode {self.mode!r}{nearest(self.mode, MODES)}")
         object.__setattr__(self, "num_classes", self._count_classes())
         if self.ignore_index is not None and not _is_int(self.ignore_index):
             raise LossError(f"ignore_index must be an integer or None, got {self.ignore_index!r}")
@@ -148,7 +148,7 @@ def register(name: str, *, modes: Sequence[str]) -> Callable[[Factory], Factory]
 def available(mode: str | None = None) -> tuple[str, ...]:
     """Names of all losses, sorted; with a mode, of those that work in it."""
     if mode is not None and mode not in MODES:
-        raise LossError(f"unknown mode {mode!r}{_nearest(mode, MODES)}")
+        raise LossError(f"unknown mode {mode!r}{nearest(mode, MODES)}")
     return tuple(sorted(name for name, entry in _LOSSES.items() if mode is None or mode in entry.modes))
 
 
@@ -186,7 +186,7 @@ def build(name: str, task: Task, **options: Any) -> nn.Module:
     hints = get_type_hints(entry.factory)
     for option, value in options.items():
         if option not in known:
-            raise LossError(f"loss {name!r} has no option {option!r}{_nearest(option, known)}")
+            raise LossError(f"loss {name!r} has no option {option!r}{nearest(option, known)}")
         if not _fits(value, hints[option]):
             raise LossError(f"loss {name!r}: {option}={value!r} should be {_words(hints[option])}")
     try:
@@ -217,7 +217,7 @@ def checked_weights(values: Any, length: int, what: str) -> tuple[float, ...]:
 
 def _entry(name: str) -> _Entry:
     if name not in _LOSSES:
-        raise LossError(f"unknown loss {name!r}{_nearest(name, _LOSSES)}")
+        raise LossError(f"unknown loss {name!r}{nearest(name, _LOSSES)}")
     return _LOSSES[name]
 
 
@@ -225,7 +225,8 @@ def _parameters(factory: Factory) -> list[Parameter]:
     return [p for p in signature(factory).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
 
 
-def _nearest(given: object, names: Iterable[str]) -> str:
+def nearest(given: object, names: Iterable[str]) -> str:
+    """What ends a message about an unknown name: the nearest one, and all that there are."""
     known = sorted(names)
     close = get_close_matches(str(given), known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."

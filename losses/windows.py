@@ -44,11 +44,11 @@ def windowed_extreme(
         window has no valid pixel.
     """
     height, width = values.shape[-2:]
-    level = order_bits(values)
+    keys = order_bits(values)
     if not largest:
-        level = ((1 << 31) - 1) - level
+        keys.neg_().add_((1 << 31) - 1)
     place = torch.arange(height * width, device=values.device).view(height, width)
-    keys = (level << 32) + place
+    keys.bitwise_left_shift_(32).bitwise_or_(place)
     if valid is not None:
         keys = torch.where(valid.unsqueeze(1), keys, -1)
     keys = windowed_max(keys, size, -1).clamp_(min=0)
