@@ -47,6 +47,8 @@ def answer(main: Callable[[], Any]) -> NoReturn:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     try:
         main()
+    except BrokenPipeError:  # whoever read the help has seen enough
+        os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
     except _EXPECTED as error:
         _give_up(error)
     except KeyboardInterrupt:

@@ -107,7 +107,7 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
         net = getattr(smp, MODELS[name])(
             encoder_name=encoder,
             encoder_weights="imagenet" if weights == "imagenet" else None,
-            in_channels=3 if local else in_channels,
+            in_channels=in_channels,
             classes=channels,
             **chosen,
         )
@@ -122,8 +122,6 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
         raise ConfigError(f"model={name} model.encoder={encoder}: {_first_line(error)}") from error
     if local:
         _load_weights(net.encoder, encoder, str(weights))
-        if in_channels != 3:
-            net.encoder.set_in_channels(in_channels, pretrained=True)
     return AnySize(net, _LEAST.get(name, STRIDE))
 
 
@@ -151,8 +149,9 @@ def check_encoder(encoder: str) -> None:
 
 def _load_weights(encoder: nn.Module, name: str, weights: str) -> None:
     own = encoder.state_dict()
-    given = _package_weights(name, own) if weights == "package" else _file_weights(weights)
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    given = _package_weights(name, own) if weights == "package" else _file_weights(weights, own)
+    given = {key: _for_bands(value, own[key].shape) for key, value in given.items() if key in own}
+    fitting = {key: value for key, value in given.items() if own[key].shape == value.shape}
     matched = sum(value.numel() for value in fitting.values())
     total = sum(value.numel() for value in own.values())
     if matched < 0.5 * total:
@@ -164,7 +163,22 @@ def _load_weights(encoder: nn.Module, name: str, weights: str) -> None:
     nn.Module.load_state_dict(encoder, {**own, **fitting})
 
 
-def _file_weights(path: str) -> dict[str, Tensor]:
+def _for_bands(weight: Tensor, wanted: torch.Size) -> Tensor:
+    """A first convolution for RGB turned into one for other bands, with the same response to gray.
+
+    Three or more bands take the filters of red, green and blue in turn, each shared out evenly over its
+    bands; fewer share the sum of the three.
+    """
+    if weight.dim() != 4 or weight.shape[1] != 3 or len(wanted) != 4 or wanted[1] == 3:
+        return weight
+    bands = wanted[1]
+    if bands < 3:
+        return weight.sum(1, keepdim=True).expand(-1, bands, -1, -1) / bands
+    colors = torch.arange(bands) % 3
+    return weight[:, colors] / torch.bincount(colors)[colors].view(1, -1, 1, 1)
+
+
+def _file_weights(path: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise ConfigError(f"model.weights={path}: no such file; expected null, imagenet, package or a file")
     try:
@@ -173,11 +187,13 @@ def _file_weights(path: str) -> dict[str, Tensor]:
         raise ConfigError(f"model.weights={path}: not a file of weights ({_first_line(error)})") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
-    for prefix in ("model.net.encoder.", "net.encoder.", "encoder.", "backbone.", "model.", "module."):
-        inner = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-        if inner:
-            return inner
-    return tensors
+    prefixes = ("", "model.net.encoder.", "net.encoder.", "encoder.", "backbone.", "model.", "module.")
+    renamed = [
+        {ours + key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        for prefix in prefixes
+        for ours in ("", "model.")  # smp's wrapper of timm's encoders puts it before timm's names
+    ]
+    return max(renamed, key=lambda names: len(names.keys() & own.keys()))
 
 
 def _package_weights(encoder: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Rasters through rasterio: what a file holds, its pixels window by window, and which of them are valid."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Band = int | str
 
 # rasters without georeference (PNG, JPG, plain TIFF) are welcome, and their maps are written the same way
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # it logs what it raises, too
 
 
 @dataclass(frozen=True)

