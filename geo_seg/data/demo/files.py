@@ -1,0 +1,136 @@
+"""The scenes of the embedded data set as files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from geo_seg.data.demo.canvas import Mask
+from geo_seg.data.demo.landscape import draw_landscape
+from geo_seg.data.demo.sensor import BANDS, cloud_shadow, draw_cloud, photograph
+from geo_seg.errors import DataError
+from geo_seg.raster import RasterReader
+from geo_seg.tiling import Window
+from geo_seg.writing import Geometry, MapWriter, unfinished
+
+_NODATA, _UNLABELLED = 0, 255
+_SEED = 2
+_CRS = CRS.from_epsg(32632)
+_PIXEL = 1.5  # metres
+_WEST, _NORTH, _STEP = 440_000, 5_330_000, 2_000  # upper left corner of the first scene, and on to the next
+_TRIM = 20  # pixels that the swath is narrower than the frame, on either side
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The frame of a scene.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        tilt: of the swath that fills the frame, degrees.
+        cloudy: whether there is a cloud; it and its shadow have no label.
+    """
+
+    height: int
+    width: int
+    tilt: float
+    cloudy: bool = False
+
+
+_SCENES = {
+    "train_1": _Frame(512, 640, 8),
+    "train_2": _Frame(512, 640, -7, cloudy=True),
+    "train_3": _Frame(640, 512, 6),
+    "train_4": _Frame(540, 620, -9),
+    "val_1": _Frame(512, 600, 7),
+    "test_1": _Frame(520, 650, -8),
+}
+
+
+def draw_demo(root: Path) -> None:
+    """Draws images/<scene>.tif and masks/<scene>.tif; files that are there and whole stay as they are.
+
+    The images have the bands blue, green, red and nir in uint16, reflectance x 10000, in pixels of 1.5 m in
+    UTM zone 32, and nodata 0 outside a tilted swath; the masks hold 0 field, 1 forest, 2 water, 3 road,
+    4 building and 255 for no label: nodata, and a cloud in one scene. The same files come out every time.
+    A file appears when it is complete, so that several processes may draw at once.
+
+    Args:
+        root: the folder, made if it isn't there.
+
+    Raises:
+        DataError: the files can't be written.
+    """
+    for number, (name, frame) in enumerate(_SCENES.items()):
+        image, mask = root / "images" / f"{name}.tif", root / "masks" / f"{name}.tif"
+        missing = [path for path in (image, mask) if not _is_whole(path)]
+        if not missing:
+            continue
+        _make_folders(root)
+        pixels, labels = _draw_scene(np.random.default_rng([_SEED, number]), frame)
+        west = _WEST + number * _STEP
+        geometry = Geometry(frame.width, frame.height, _CRS, from_origin(west, _NORTH, _PIXEL, _PIXEL), "")
+        if image in missing:
+            _write(image, pixels, geometry, _NODATA, BANDS)
+        if mask in missing:
+            _write(mask, labels[None], geometry, _UNLABELLED, ("class",))
+
+
+def _draw_scene(draw: np.random.Generator, frame: _Frame) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """An image (bands, H, W) and its mask (H, W)."""
+    shape = frame.height, frame.width
+    land = draw_landscape(draw, shape)
+    cloud = draw_cloud(draw, shape) * np.float32(frame.cloudy)
+    image = photograph(draw, land, cloud)
+    land.labels[cloud + cloud_shadow(cloud) > 0] = _UNLABELLED
+    outside = _outside(frame)
+    image[:, outside] = _NODATA
+    land.labels[outside] = _UNLABELLED
+    return image, land.labels
+
+
+def _outside(frame: _Frame) -> Mask:
+    """What the swath doesn't reach, at the left and the right of the frame."""
+    rows, cols = np.indices((frame.height, frame.width))
+    tilt = np.radians(frame.tilt)
+    away = np.abs((cols - frame.width / 2) * np.cos(tilt) + (rows - frame.height / 2) * np.sin(tilt))
+    outside: Mask = away > frame.width / 2 - _TRIM
+    return outside
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with RasterReader(path) as raster:
+            raster.read(Window(0, 0, raster.info.height, raster.info.width))
+    except DataError:
+        return False
+    return True
+
+
+def _make_folders(root: Path) -> None:
+    try:
+        for name in ("images", "masks"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"dataset.root={root}: the demo scenes can't be drawn there ({error.strerror}); "
+            "choose another folder"
+        ) from error
+
+
+def _write(path: Path, pixels: NDArray[Any], geometry: Geometry, nodata: int, names: tuple[str, ...]) -> None:
+    with (
+        unfinished(path.parent, [path.name]) as folder,
+        MapWriter(
+            folder / path.name, geometry, count=len(pixels), dtype=str(pixels.dtype), nodata=nodata, tags={}
+        ) as writer,
+    ):
+        writer.target.descriptions = names
+        writer.append(pixels)
