@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--folder", type=Path, help="keeps the run folders there")
     options = parser.parse_args()
-    print("| data set | mean IoU | accuracy | IoU by class | seconds |\n|---|---|---|---|---|")
+    print("| data set | val mean IoU | test mean IoU | test accuracy | test IoU by class | seconds |")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.sets:
             found, seconds = train(name, options.steps, options.weights, options.folder or Path(scratch))
@@ -54,8 +55,8 @@ def main() -> None:
                 for row in scores["classes"]
             )
             print(
-                f"| {name} ({found['split']}) | {scores['miou']:.3f} | {scores['accuracy']:.3f} | {classes} "
-                f"| {seconds:.0f} |",
+                f"| {name} | {found['best_val_miou']:.3f} | {scores['miou']:.3f} | {scores['accuracy']:.3f} "
+                f"| {classes} | {seconds:.0f} |",
                 flush=True,
             )
 
