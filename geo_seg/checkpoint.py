@@ -40,6 +40,7 @@ class Facts:
         model: name and options of the model.
         config: the whole composed configuration.
         versions: of the programs that trained it.
+        zero_is_nodata: whether pixels whose bands are all 0 are nodata, whatever rasters declare.
     """
 
     mode: str
@@ -56,6 +57,7 @@ class Facts:
     model: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, str]
+    zero_is_nodata: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ class Checkpoint:
     def nodata(self) -> float | None:
         """Overrides what rasters declare."""
         return self.facts.nodata
+
+    @property
+    def zero_is_nodata(self) -> bool:
+        """Whether pixels whose bands are all 0 are nodata."""
+        return self.facts.zero_is_nodata
 
     @property
     def dtype(self) -> str:

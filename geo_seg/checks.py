@@ -28,6 +28,7 @@ _FROM_PYTHON = {  # parameters that our code fills in
     "model": {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"},
     "logger": {"save_dir"},
     "callbacks": set(),
+    "augment": set(),
 }
 _OF_INFERENCE = {
     "probabilities": ("none", "top", "all"),
@@ -35,7 +36,13 @@ _OF_INFERENCE = {
     "accelerator": ("auto", "cpu", "gpu", "mps"),
     "precision": ("auto", "32", "bf16"),
 }
-_OF_OURS = {"scheduler": {"interval"}}  # keys beside the target's own parameters
+_OF_DATA = {
+    "normalize": ("standardize", "percentile", "minmax", "imagenet", "none"),
+    "sampler": ("uniform", "valid", "balanced"),
+    "cache": ("auto", "none", "memmap"),
+    "on_read_error": ("raise", "ignore"),
+}
+_OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
 
 
 def answer(main: Callable[[], Any]) -> NoReturn:
@@ -106,7 +113,8 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     data = config.dataset
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
-    _one_of("dataset.normalize", data.normalize, ("standardize", "imagenet", "none"))
+    for key, choices in _OF_DATA.items():
+        _one_of(f"dataset.{key}", getattr(data, key), choices)
     _one_of("dataset.split.by", data.split.by, ("fraction", "pattern", "list"))
     if data.generate is not None:
         _one_of("dataset.generate", data.generate, ("demo",))
@@ -118,6 +126,8 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     for section in ("optimizer", "scheduler", "trainer"):
         _check_target(section, section, getattr(config, section))
     _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
+    for number, transform in enumerate(config.augment.transforms):
+        _check_target("augment", f"augment.transforms[{number}]", transform)
     for name, callback in config.callbacks.items():
         _check_target("callbacks", f"callbacks.{name}", callback)
     if config.logger:

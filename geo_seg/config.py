@@ -62,17 +62,29 @@ class DatasetConfig:
             table when not given) and weight (for losses that take class weights).
         bands: numbers from 1, or names; null takes all data bands.
         nodata: value of the images that means "no measurement"; null believes the files.
+        zero_is_nodata: whether pixels whose bands are all 0 are nodata, too (black borders).
         ignore_index: label of pixels that no loss and no metric sees.
         ignore_values: mask values that become ignore_index; null: ignore_index itself unless a class has it.
         unlisted: "error" or "ignore": what becomes of mask values in neither list.
         split: see SplitConfig.
-        normalize: "standardize" (per-band mean and standard deviation of the training pixels), "imagenet"
-            (uint8 RGB with ImageNet's mean and deviation) or "none".
+        normalize: "standardize" (per-band mean and standard deviation of the training pixels become 0 and
+            1), "percentile" (their 2nd and 98th percentile become -1 and 1), "minmax" (their least and
+            largest value become -1 and 1), "imagenet" (uint8 RGB with ImageNet's mean and deviation) or
+            "none".
         generate: "demo" draws the embedded data set into root; null for real data.
         window: side of the training and evaluation windows in pixels.
+        sampler: where training windows lie: "uniform" (anywhere), "valid" (around labelled pixels) or
+            "balanced" (around pixels of a class, all classes alike). None of them is without labels.
         windows_per_epoch: null takes as many as cover the valid training pixels once.
         batch_size: windows per step.
         num_threads: threads that read windows.
+        cache: "memmap" keeps a decoded copy of every scene in cache_dir, which is read many times faster;
+            "auto" does so for compressed and striped files while that takes half of the free disk at most;
+            "none" reads windows from the files.
+        cache_dir: where decoded copies and what was counted in a scene are kept between runs; null is
+            geo_seg in $XDG_CACHE_HOME or ~/.cache.
+        on_read_error: "raise", or "ignore": pixels that a corrupt file doesn't give are ignored, and the
+            report counts the windows.
     """
 
     name: str = MISSING
@@ -83,6 +95,7 @@ class DatasetConfig:
     classes: list[Any] = MISSING
     bands: list[Any] | None = None
     nodata: float | None = None
+    zero_is_nodata: bool = False
     ignore_index: int = 255
     ignore_values: list[int] | None = None
     unlisted: str = "error"
@@ -90,9 +103,13 @@ class DatasetConfig:
     normalize: str = "standardize"
     generate: str | None = None
     window: int = 256
+    sampler: str = "valid"
     windows_per_epoch: int | None = None
     batch_size: int = 8
     num_threads: int = 2
+    cache: str = "auto"
+    cache_dir: str | None = None
+    on_read_error: str = "raise"
 
 
 @dataclass
@@ -107,8 +124,13 @@ class AugmentConfig:
         shear: largest shear in degrees.
         gain: largest relative change of contrast per band.
         bias: largest shift of brightness per band, in standard deviations.
+        gamma: largest bend of the brightness curve per band; 0.25 draws exponents between 1 / 1.25 and 1.25.
         noise: standard deviation of added noise, in standard deviations of the band.
         band_drop: probability that a band is blanked (never all of them).
+        transforms: your own after all others, each with a `_target_`. One of torchvision.transforms.v2 gets
+            each sample's standardised image and, as masks, labels and validity; anything else is called
+            on the batch with image (N, bands, S, S), labels and validity (N, 1, S, S), all float, as
+            kornia.augmentation.AugmentationSequential is with data_keys: [input, mask, mask].
     """
 
     name: str = MISSING
@@ -118,8 +140,10 @@ class AugmentConfig:
     shear: float = 0.0
     gain: float = 0.0
     bias: float = 0.0
+    gamma: float = 0.0
     noise: float = 0.0
     band_drop: float = 0.0
+    transforms: list[Any] = field(default_factory=list)
 
 
 @dataclass

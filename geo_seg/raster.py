@@ -64,13 +64,18 @@ class RasterReader:
         path: the file, or anything else that GDAL opens (VRT, /vsicurl/ ...).
         bands: 1-based numbers or names, in the order wanted; None takes every data band.
         nodata: overrides the value that the file declares.
+        zero_is_nodata: a pixel whose bands are all 0 is nodata, whatever else is.
 
     Raises:
         DataError: the file can't be opened, or has no such band.
     """
 
     def __init__(
-        self, path: str | Path, bands: Sequence[Band] | None = None, nodata: float | None = None
+        self,
+        path: str | Path,
+        bands: Sequence[Band] | None = None,
+        nodata: float | None = None,
+        zero_is_nodata: bool = False,
     ) -> None:
         try:
             self._source = rasterio.open(path)
@@ -81,6 +86,7 @@ class RasterReader:
         self.bands = resolve_bands(self.info, bands)
         declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
         self.nodata = tuple(nodata if nodata is not None else declared[band] for band in self.bands)
+        self._dark = zero_is_nodata or all(value == 0 for value in self.nodata)
         masked = {MaskFlags.alpha, MaskFlags.per_dataset}
         flags = self._source.mask_flag_enums
         self._mask_band = next((b for b in self.bands if masked & set(flags[b - 1])), None)
@@ -98,19 +104,36 @@ class RasterReader:
         Raises:
             DataError: the file is truncated or corrupt there.
         """
-        image = np.zeros((len(self.bands), window.height, window.width), self.info.dtype)
-        valid = np.zeros((window.height, window.width), bool)
+        image = np.empty((len(self.bands), window.height, window.width), self.info.dtype)
+        valid = np.empty((window.height, window.width), bool)
+        self.read_into(window, image, valid)
+        return image, valid
+
+    def read_into(self, window: Window, image: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Reads a window, which may reach past the raster, into arrays that are there already.
+
+        Args:
+            window: rows and columns of the raster.
+            image: (bands, height, width) of a type that holds the file's values; 0 outside the raster.
+            valid: (height, width), False for nodata and outside the raster.
+
+        Raises:
+            DataError: the file is truncated or corrupt there.
+        """
         top, left = max(window.row, 0), max(window.col, 0)
         bottom = min(window.row + window.height, self.info.height)
         right = min(window.col + window.width, self.info.width)
-        if bottom <= top or right <= left:
-            return image, valid
+        if (bottom - top, right - left) != (window.height, window.width):
+            image[...] = 0
+            valid[...] = False
+            if bottom <= top or right <= left:
+                return
         part = rasterio.windows.Window(left, top, right - left, bottom - top)
         rows = slice(top - window.row, bottom - window.row)
         cols = slice(left - window.col, right - window.col)
         try:
-            pixels = self._source.read(self.bands, window=part)
-            inside = _valid_pixels(pixels, self.nodata)
+            pixels = self._source.read(self.bands, window=part, out=image[:, rows, cols])
+            inside = _valid_pixels(pixels, self.nodata, self._dark)
             if self._mask_band is not None:
                 inside &= self._source.read_masks(self._mask_band, window=part) > 0
         except RasterioError as error:
@@ -118,9 +141,19 @@ class RasterReader:
                 f"{self.info.path}: rows {top}-{bottom - 1}, columns {left}-{right - 1} cannot be read; the "
                 f"file is truncated or corrupt ({error})"
             ) from error
-        image[:, rows, cols] = pixels
         valid[rows, cols] = inside
-        return image, valid
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a window costs more than its bytes: compressed, in strips, or not a GeoTIFF at all."""
+        height, width = self._source.block_shapes[0]
+        striped = width == self.info.width and height < self.info.height
+        return self._source.driver != "GTiff" or self._source.compression is not None or striped
+
+    @property
+    def files(self) -> list[str]:
+        """The files that the pixels come from, those of a VRT and sidecars included."""
+        return list(self._source.files)
 
     def close(self) -> None:
         """Closes the file."""
@@ -193,13 +226,15 @@ def _header(source: Any, path: str) -> RasterInfo:
     )
 
 
-def _valid_pixels(pixels: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:
+def _valid_pixels(pixels: NDArray[Any], nodata: Sequence[float | None], dark: bool) -> NDArray[np.bool_]:
     valid = np.ones(pixels.shape[1:], bool)
     if pixels.dtype.kind in "fc":
         valid &= np.isfinite(pixels).all(axis=0)
-    zeros = [band for band, value in zip(pixels, nodata, strict=True) if value == 0]
-    if len(zeros) == len(pixels):
-        valid &= np.any(pixels != 0, axis=0)
+    if dark:
+        lit = pixels[0] != 0
+        for band in pixels[1:]:
+            lit |= band != 0
+        valid &= lit
     for band, value in zip(pixels, nodata, strict=True):
         if value is not None and value != 0 and not np.isnan(value):
             valid &= band != value

@@ -67,7 +67,7 @@ def write(
     title = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{_summary(found)}</p>",
+        f"<p>{_summary(found)}</p>{_unreadable(found['unreadable'])}",
         f"<h2>Classes ({split} scenes)</h2>{_class_table(found[split], facts)}",
         "<h2>Predictions</h2>",
         *(_figure(picture) for picture in pictures),
@@ -213,6 +213,12 @@ def _summary(found: dict[str, Any]) -> str:
         f"validation scenes {_number(found['best_val_miou'])}; {found['epochs']} epochs, "
         f"{found['steps']} steps."
     )
+
+
+def _unreadable(found: dict[str, int]) -> str:
+    """The windows that were ignored because a file is corrupt there."""
+    listed = ", ".join(f"{html.escape(name)} ({count})" for name, count in found.items())
+    return f"<p><b>Windows that could not be read and were ignored:</b> {listed}.</p>" if found else ""
 
 
 def _class_table(found: Scores, facts: Facts) -> str:

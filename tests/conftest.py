@@ -8,6 +8,7 @@ os.environ.setdefault("CI", "true")
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from rasterio.transform import from_origin
 
 from geo_seg.config import DatasetConfig, SplitConfig
 
+_CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -1,12 +1,18 @@
 """Augmentation on the device, in batch: image, labels and validity together, any number of bands."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from geo_seg.config import AugmentConfig
+from geo_seg.errors import ConfigError
+
+_SPAN = 3.0  # standard deviations on both sides of the mean that a gamma bends between
 
 
 class Augment(nn.Module):
@@ -18,12 +24,16 @@ class Augment(nn.Module):
     Args:
         config: the strength of each change; see AugmentConfig.
         ignore_index: label of pixels that don't count.
+
+    Raises:
+        ConfigError: a transform of the user's can't be built.
     """
 
     def __init__(self, config: AugmentConfig, ignore_index: int) -> None:
         super().__init__()
         self.config = config
         self.ignore_index = ignore_index
+        self._transforms = [_built(options) for options in config.transforms]
 
     def forward(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
@@ -34,7 +44,8 @@ class Augment(nn.Module):
             image: (N, bands, S, S) float, 0 where not valid.
             labels: (N, S, S) integer.
             valid: (N, S, S) bool.
-            generator: on the image's device; decides all draws.
+            generator: on the image's device; decides all draws, also those of transforms that draw from
+                torch's own.
 
         Returns:
             The three of them, changed, with the same shapes.
@@ -46,6 +57,8 @@ class Augment(nn.Module):
         if c.rotate or c.scale or c.shear:
             image, labels, valid = self._warp(image, labels, valid, generator)
         image = self._radiometry(image, generator)
+        if self._transforms:
+            image, labels, valid = self._of_users(image, labels, valid, generator)
         return torch.where(valid.unsqueeze(1), image, 0.0), labels, valid
 
     def _warp(
@@ -61,11 +74,29 @@ class Augment(nn.Module):
         grid = F.affine_grid(theta, [n, 1, *image.shape[2:]], align_corners=False)
         weight = F.grid_sample(valid.unsqueeze(1).float(), grid, align_corners=False)  # (N, 1, S, S)
         warped = F.grid_sample(image, grid, align_corners=False) / weight.clamp_min(1e-6)
-        shifted = (labels - self.ignore_index).unsqueeze(1).float()  # 0 stands for ignore_index
-        turned = F.grid_sample(shifted, grid, mode="nearest", align_corners=False).squeeze(1)
+        turned = F.grid_sample(self._shifted(labels), grid, mode="nearest", align_corners=False)
         kept = weight.squeeze(1) > 0.5
-        labels = torch.where(kept, turned.round().to(labels.dtype) + self.ignore_index, self.ignore_index)
-        return warped, labels, kept
+        return warped, self._unshifted(turned, kept, labels.dtype), kept
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        """Labels as (N, 1, S, S) float; 0, which all warps fill in, stands for ignore_index."""
+        return labels.unsqueeze(1).float() - self.ignore_index
+
+    def _unshifted(self, shifted: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+        labels = (shifted.squeeze(1) + self.ignore_index).round().to(dtype)
+        return torch.where(valid, labels, self.ignore_index)
+
+    def _of_users(
+        self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        shifted, kept = self._shifted(labels), valid.unsqueeze(1).float()
+        devices = [image.device] if image.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(generator.initial_seed())
+            for transform in self._transforms:
+                image, shifted, kept = _transformed(transform, image, shifted, kept)
+        valid = kept.squeeze(1) > 0.5
+        return image, self._unshifted(shifted, valid, labels.dtype), valid
 
     def _radiometry(self, image: Tensor, generator: torch.Generator) -> Tensor:
         c, shape = self.config, (*image.shape[:2], 1, 1)
@@ -73,6 +104,8 @@ class Augment(nn.Module):
             image = image * (1 + _uniform(shape, c.gain, generator))
         if c.bias:
             image = image + _uniform(shape, c.bias, generator)
+        if c.gamma:
+            image = _bent(image, torch.exp(_uniform(shape, math.log1p(c.gamma), generator)))
         if c.noise:
             noise = torch.randn(image.shape, generator=generator, device=image.device)
             image = image + c.noise * noise
@@ -83,15 +116,49 @@ class Augment(nn.Module):
         return image
 
 
+def _built(options: Any) -> Any:
+    try:
+        return instantiate(options)
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"augment.transforms: {options.get('_target_')}: {reason}") from error
+
+
+def _transformed(
+    transform: Any, image: Tensor, labels: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Calls a transform of the user's: torchvision's sample by sample, any other on the batch."""
+    from torchvision import tv_tensors
+    from torchvision.transforms.v2 import Transform
+
+    if not isinstance(transform, Transform):
+        changed: tuple[Tensor, Tensor, Tensor] = transform(image, labels, valid)
+        return changed
+    samples = [
+        transform(tv_tensors.Image(i), tv_tensors.Mask(y), tv_tensors.Mask(v))
+        for i, y, v in zip(image, labels, valid, strict=True)
+    ]
+    images, masks, kept = (
+        torch.stack([part.as_subclass(Tensor) for part in parts]) for parts in zip(*samples, strict=True)
+    )
+    return images, masks, kept
+
+
+def _bent(image: Tensor, exponent: Tensor) -> Tensor:
+    """A power curve through the ends of the span; values below it follow the mirrored curve."""
+    share = (image + _SPAN).div_(2 * _SPAN)
+    bent = share.abs().clamp_min_(1e-6).log_().mul_(exponent).exp_()
+    return torch.copysign(bent, share, out=bent).mul_(2 * _SPAN).sub_(_SPAN)
+
+
 def _uniform(shape: int | tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
     size = (shape,) if isinstance(shape, int) else shape
     return (torch.rand(size, generator=generator, device=generator.device) * 2 - 1) * bound
 
 
 def _d4(tensor: Tensor, turn: Tensor) -> Tensor:
-    result = torch.empty_like(tensor)
-    for k in range(8):
-        chosen = turn == k
-        part = torch.rot90(tensor[chosen], k % 4, (-2, -1))
-        result[chosen] = part.flip(-1) if k >= 4 else part
-    return result
+    """One of the eight flips and quarter turns per sample; no sample is picked out, so a GPU doesn't wait."""
+    turn = turn.view(-1, *[1] * (tensor.dim() - 1))
+    tensor = torch.where((turn & 1).bool(), tensor.transpose(-1, -2), tensor)
+    tensor = torch.where((turn & 2).bool(), tensor.flip(-1), tensor)
+    return torch.where((turn & 4).bool(), tensor.flip(-2), tensor)

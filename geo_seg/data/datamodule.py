@@ -1,5 +1,6 @@
 """The data set as Lightning sees it: scenes, statistics, and the batches of every split."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,12 @@ import pytorch_lightning as pl
 from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import class_table
 from geo_seg.data.demo import draw_demo
+from geo_seg.data.index import index_scenes
+from geo_seg.data.sampling import RandomWindows, grid_windows
 from geo_seg.data.scenes import SPLITS, find_scenes
-from geo_seg.data.statistics import BandStatistics, band_statistics, scan
-from geo_seg.data.windows import WindowBatches, WindowReader, grid_windows, random_windows
-from geo_seg.errors import ConfigError, DataError
-
-_IMAGENET = BandStatistics((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # of RGB from 0 to 255
+from geo_seg.data.statistics import normalization
+from geo_seg.data.windows import WindowBatches, WindowReader
+from geo_seg.errors import DataError
 
 
 class SceneDataModule(pl.LightningDataModule):
@@ -27,7 +28,7 @@ class SceneDataModule(pl.LightningDataModule):
         seed: of the split and of the training windows.
 
     Raises:
-        DataError: files don't fit the configuration; see find_scenes and scan.
+        DataError: files don't fit the configuration; see find_scenes and index_scenes.
         ConfigError: the configuration contradicts itself or the files.
     """
 
@@ -39,17 +40,19 @@ class SceneDataModule(pl.LightningDataModule):
         if config.generate == "demo":
             draw_demo(Path(config.root))
         self.scenes = find_scenes(config, seed)
-        threads = config.num_threads
-        self.statistics = {
-            name: scan(self.scenes[name], self.table, config.nodata, threads) for name in SPLITS
-        }
-        counts = np.sum([found.classes for found in self.statistics["train"]], axis=0)
+        scenes = [scene for name in SPLITS for scene in self.scenes[name]]
+        found = iter(index_scenes(scenes, self.table, config))
+        self.index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
+        self._readers: list[WindowReader] = []
+        counts = np.sum([found.classes for found in self.index["train"]], axis=0)
         self.class_counts: list[int] = counts.tolist()
         if not sum(self.class_counts):
             raise DataError(
                 "no training pixel has a class: all are nodata or ignored; see dataset.ignore_values"
             )
-        self.bands = self._normalization()
+        self.bands = normalization(
+            config.normalize, [found.bands for found in self.index["train"]], self.dtype
+        )
 
     @property
     def dtype(self) -> str:
@@ -63,16 +66,36 @@ class SceneDataModule(pl.LightningDataModule):
         names = dict(zip(scene.image.bands, scene.image.names, strict=True))
         return [names[band] or str(band) for band in scene.bands]
 
+    def reader(self, split: str) -> WindowReader:
+        """Reads windows of the scenes of a split."""
+        self._readers.append(WindowReader(self.scenes[split], self.index[split], self.table, self.config))
+        return self._readers[-1]
+
+    @property
+    def unreadable(self) -> dict[str, int]:
+        """Per scene, how many windows could not be read so far and were ignored."""
+        counts: Counter[str] = Counter()
+        for split in SPLITS:
+            for scene, found in zip(self.scenes[split], self.index[split], strict=True):
+                counts[scene.name] += len(found.unreadable)
+        for reader in self._readers:
+            counts.update(reader.unreadable)
+        return dict(sorted((+counts).items()))
+
     def train_dataloader(self) -> WindowBatches:
         """Random windows of the training scenes."""
-        config, scenes = self.config, self.scenes["train"]
-        labelled = [float(found.classes.sum()) for found in self.statistics["train"]]
-        size = config.windows_per_epoch or max(round(sum(labelled) / config.window**2), 1)
+        config = self.config
         batch, world = config.batch_size, self._world_size
-        reader = WindowReader(scenes, self.table, config.nodata)
+        size = config.windows_per_epoch or max(round(sum(self.class_counts) / config.window**2), 1)
+        size = max(size, batch * world)
+        windows = RandomWindows(
+            self.scenes["train"], self.index["train"], config.sampler, config.window, size, self.seed
+        )
         return WindowBatches(
-            random_windows(reader, labelled, config.window, self.seed),
-            size=max(size, batch * world),
+            self.reader("train"),
+            windows,
+            size=size,
+            window=config.window,
             batch_size=batch,
             drop_last=True,
             threads=config.num_threads,
@@ -90,11 +113,13 @@ class SceneDataModule(pl.LightningDataModule):
         return self._grid("test")
 
     def _grid(self, split: str) -> WindowBatches:
-        reader = WindowReader(self.scenes[split], self.table, self.config.nodata)
-        places = grid_windows(reader.scenes, 2 * self.config.window)
+        side = 2 * self.config.window
+        places = grid_windows(self.scenes[split], side)
         return WindowBatches(
-            lambda epoch, number: reader.read(places[number]),
+            self.reader(split),
+            places,
             size=len(places),
+            window=side,
             batch_size=max(self.config.batch_size // 4, 1),
             drop_last=False,
             threads=self.config.num_threads,
@@ -102,19 +127,6 @@ class SceneDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
-
-    def _normalization(self) -> BandStatistics:
-        count = len(self.scenes["train"][0].bands)
-        if self.config.normalize == "standardize":
-            return band_statistics(self.statistics["train"])
-        if self.config.normalize == "none":
-            return BandStatistics((0.0,) * count, (1.0,) * count)
-        if count != 3 or self.dtype != "uint8":
-            raise ConfigError(
-                f"dataset.normalize=imagenet is for three uint8 bands, the images have {count} of "
-                f"{self.dtype}; take standardize"
-            )
-        return _IMAGENET
 
     @property
     def _rank(self) -> int:

@@ -1,76 +1,102 @@
-"""Batches of windows, read by a pool of threads straight from the rasters."""
+"""Batches of windows, read by a pool of threads into memory that is used again."""
 
 import threading
-from collections import OrderedDict, deque
+import weakref
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import ClassTable
+from geo_seg.data.index import SceneIndex
+from geo_seg.data.reading import DecodedScene, OpenScene, Pixels, RasterScene, blank, label_type
+from geo_seg.data.sampling import Place, RandomWindows
 from geo_seg.data.scenes import Scene
-from geo_seg.raster import RasterReader
-from geo_seg.tiling import Window
+from geo_seg.errors import DataError
 
 Batch = dict[str, Tensor]
-Place = tuple[int, Window]
-_OPEN = 64  # scenes that a thread keeps open; systems allow some 1000 open files
-_AHEAD = 2  # batches read ahead
-_DRAWS = 20  # tries to find a window with a labelled pixel
+_FILES = 256  # rasters that all threads together keep open; systems allow some 1000 open files
+_RETRIES = 100  # draws for a window with a labelled pixel
 
 
 class WindowReader:
-    """Reads an image window with its labels; each thread has its own handles.
+    """Reads windows of scenes; each thread has its own handles.
 
     Args:
         scenes: where windows come from.
+        index: of each scene.
         table: turns mask values into labels.
-        nodata: overrides what the images declare.
+        config: says what is nodata, what becomes of windows that can't be read, and how many threads read.
+
+    Attributes:
+        table: the classes.
+        dtype: NumPy type that holds the values of all the images.
+        bands: how many bands the model sees.
+        unreadable: per scene name, how many windows could not be read and became ignored pixels.
     """
 
-    def __init__(self, scenes: Sequence[Scene], table: ClassTable, nodata: float | None) -> None:
-        self.scenes = scenes
+    def __init__(
+        self, scenes: Sequence[Scene], index: Sequence[SceneIndex], table: ClassTable, config: DatasetConfig
+    ) -> None:
         self.table = table
-        self._nodata = nodata
+        self.dtype = np.result_type(*{scene.image.dtype for scene in scenes})
+        self.bands = len(scenes[0].bands)
+        self.unreadable: Counter[str] = Counter()
+        self._scenes = scenes
+        self._index = index
+        self._config = config
+        self._most = max(_FILES // (2 * config.num_threads), 4)
         self._local = threading.local()
 
-    def read(self, place: Place) -> tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]:
-        """Reads one window.
+    def read(self, place: Place) -> Pixels:
+        """Reads a window into new arrays; see read_into."""
+        pixels = Pixels(*(part[0].numpy() for part in self.room(1, place[1].height, place[1].width)))
+        self.read_into(place, pixels)
+        return pixels
 
-        Returns:
-            image: (bands, height, width) in the file's dtype.
-            labels: (height, width), ignore_index outside the scene and where the image is nodata.
-            valid: (height, width), whether the image holds a measurement.
+    def read_into(self, place: Place, into: Pixels) -> None:
+        """Reads a window, which may reach past its scene below and on the right.
 
         Raises:
-            DataError: a file can't be read there.
+            DataError: a file can't be read there, and on_read_error is "raise".
         """
         index, window = place
-        image, mask = self._open(index)
-        pixels, valid = image.read(window)
-        values, _ = mask.read(window)
-        labels = self.table.labels(values[0])
-        labels[~valid] = self.table.ignore_index
-        return pixels, labels, valid
+        try:
+            self._open(index).read_into(window, into)
+        except DataError:
+            if self._config.on_read_error == "raise":
+                raise
+            blank(into, self.table.ignore_index)
+            self.unreadable[self._scenes[index].name] += 1
 
-    def _open(self, index: int) -> tuple[RasterReader, RasterReader]:
-        handles: OrderedDict[int, tuple[RasterReader, RasterReader]] = self._local.__dict__.setdefault(
-            "handles", OrderedDict()
+    def room(self, count: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """Memory for the image, labels and valid of windows, pinned where there is a GPU."""
+        pinned = torch.cuda.is_available()
+        shape = (count, height, width)
+        wanted = (
+            (self.dtype, (count, self.bands, height, width)),
+            (label_type(self.table), shape),
+            (np.dtype(bool), shape),
         )
+        return tuple(
+            torch.empty(size, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=pinned)
+            for dtype, size in wanted
+        )
+
+    def _open(self, index: int) -> OpenScene:
+        handles: OrderedDict[int, OpenScene] = self._local.__dict__.setdefault("handles", OrderedDict())
         if index in handles:
             handles.move_to_end(index)
             return handles[index]
-        if len(handles) >= _OPEN:
-            for reader in handles.popitem(last=False)[1]:
-                reader.close()
-        scene = self.scenes[index]
+        if len(handles) >= self._most:
+            handles.popitem(last=False)[1].close()
+        scene, copy = self._scenes[index], self._index[index].decoded
         handles[index] = (
-            RasterReader(scene.image.path, scene.bands, self._nodata),
-            RasterReader(scene.mask.path),
+            DecodedScene(copy, scene, self.table) if copy else RasterScene(scene, self.table, self._config)
         )
         return handles[index]
 
@@ -78,13 +104,14 @@ class WindowReader:
 class WindowBatches:
     """An iterable of batches, in an order that does not depend on the number of threads.
 
-    A batch is a dict of image (N, bands, H, W) in the rasters' dtype, labels (N, H, W) int16 and valid
-    (N, H, W) bool.
+    A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16 and
+    valid (N, S, S) bool. Its memory is filled again once nobody holds any of its tensors.
 
     Args:
         reader: reads windows.
+        windows: what an epoch consists of: random windows, or the same places every time.
         size: number of windows in an epoch, over all ranks.
-        sample: gives sample number i of an epoch: (epoch, i) to arrays as WindowReader.read gives them.
+        window: their side.
         batch_size: windows of a batch.
         drop_last: leaves out a batch that isn't full.
         threads: how many read.
@@ -95,9 +122,11 @@ class WindowBatches:
 
     def __init__(
         self,
-        sample: Callable[[int, int], tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]],
+        reader: WindowReader,
+        windows: RandomWindows | Sequence[Place],
         *,
         size: int,
+        window: int,
         batch_size: int,
         drop_last: bool,
         threads: int,
@@ -105,9 +134,13 @@ class WindowBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._sample = sample
+        self._reader = reader
+        self._windows = windows
+        self._window = window
+        self._batch_size = batch_size
         self._epoch = epoch
         self._threads = threads
+        self._free: deque[tuple[Tensor, ...]] = deque()
         mine = range(rank, size, world_size)
         if drop_last:
             mine = mine[: size // world_size // batch_size * batch_size]
@@ -117,71 +150,63 @@ class WindowBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self._epoch()
+        epoch, windows = self._epoch(), self._windows
+        places = windows.epoch(epoch) if isinstance(windows, RandomWindows) else windows
         with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
-            waiting: deque[list[Future[Any]]] = deque()
+            waiting: deque[Future[Batch]] = deque()
             try:
                 for numbers in self._batches:
-                    waiting.append([pool.submit(self._sample, epoch, number) for number in numbers])
-                    if len(waiting) > _AHEAD:
-                        yield _batch([future.result() for future in waiting.popleft()])
+                    waiting.append(pool.submit(self._fill, epoch, places, numbers))
+                    if len(waiting) > self._threads:
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield _batch([future.result() for future in waiting.popleft()])
+                    yield waiting.popleft().result()
             finally:
-                for futures in waiting:
-                    for future in futures:
-                        future.cancel()
+                for future in waiting:
+                    future.cancel()
+
+    def _fill(self, epoch: int, places: Sequence[Place], numbers: range) -> Batch:
+        try:
+            memory = self._free.popleft()
+        except IndexError:
+            memory = self._reader.room(self._batch_size, self._window, self._window)
+        arrays = [part.numpy() for part in memory]
+        for slot, number in enumerate(numbers):
+            into = Pixels(*(part[slot] for part in arrays))
+            place = places[number]
+            if isinstance(self._windows, RandomWindows):
+                self._draw(self._windows, epoch, number, place, into)
+            else:
+                self._reader.read_into(place, into)
+        return self._lend(memory, len(numbers))
+
+    def _draw(self, windows: RandomWindows, epoch: int, number: int, place: Place, into: Pixels) -> None:
+        """Reads a training window; one without a labelled pixel is drawn again."""
+        for attempt in range(1, _RETRIES):
+            if not windows.is_empty(place):
+                self._reader.read_into(place, into)
+                if np.any(into.labels != self._reader.table.ignore_index):
+                    return
+            place = windows.again(epoch, number, attempt)
+        self._reader.read_into(place, into)
+
+    def _lend(self, memory: tuple[Tensor, ...], count: int) -> Batch:
+        """A batch in this memory, which comes back when the last tensor that shows it is gone."""
+        if memory[0].is_pinned():  # torch uses pinned memory again itself, once copies from it have ended
+            return _batch(memory, count)
+        views = [part.numpy() for part in memory]
+        left = [len(views)]
+
+        def gone() -> None:
+            left[0] -= 1
+            if not left[0]:
+                self._free.append(memory)
+
+        for view in views:
+            weakref.finalize(view, gone).atexit = False
+        return _batch([torch.from_numpy(view) for view in views], count)
 
 
-def random_windows(
-    reader: WindowReader, weights: Sequence[float], window: int, seed: int
-) -> Callable[[int, int], tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]]:
-    """Training samples: a scene by weight, an offset at random; a window without labels is drawn again.
-
-    Args:
-        reader: reads windows.
-        weights: per scene, its share of the samples (labelled pixels).
-        window: side of the windows; a scene that is smaller is padded with ignored pixels.
-        seed: with the epoch and the sample's number it decides everything.
-
-    Returns:
-        A function of the epoch and the sample's number.
-    """
-    shares = np.asarray(weights, float) / np.sum(weights)
-
-    def sample(epoch: int, number: int) -> tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]:
-        draw = np.random.default_rng([seed, epoch, number])
-        for _ in range(_DRAWS):
-            index = int(draw.choice(len(shares), p=shares))
-            header = reader.scenes[index].image
-            row = int(draw.integers(0, max(header.height - window, 0) + 1))
-            col = int(draw.integers(0, max(header.width - window, 0) + 1))
-            found = reader.read((index, Window(row, col, window, window)))
-            if np.any(found[1] != reader.table.ignore_index):
-                break
-        return found
-
-    return sample
-
-
-def grid_windows(scenes: Sequence[Scene], window: int) -> list[Place]:
-    """Evaluation windows: side by side, so that every pixel of every scene is in exactly one."""
-    return [
-        (index, Window(row, col, window, window))
-        for index, scene in enumerate(scenes)
-        for row in range(0, scene.image.height, window)
-        for col in range(0, scene.image.width, window)
-    ]
-
-
-def _batch(samples: Sequence[tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]]) -> Batch:
-    images, labels, valid = zip(*samples, strict=True)
-    dtype = np.result_type(*images)
-    batch = {
-        "image": torch.from_numpy(np.stack(images, dtype=dtype)),  # (N, bands, H, W)
-        "labels": torch.from_numpy(np.stack(labels)),  # (N, H, W)
-        "valid": torch.from_numpy(np.stack(valid)),  # (N, H, W)
-    }
-    if torch.cuda.is_available():
-        return {key: value.pin_memory() for key, value in batch.items()}
-    return batch
+def _batch(tensors: Sequence[Tensor], count: int) -> Batch:
+    image, labels, valid = tensors
+    return {"image": image[:count], "labels": labels[:count], "valid": valid[:count]}

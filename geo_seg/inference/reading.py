@@ -44,11 +44,13 @@ class Source:
         info: its header.
         bands: numbers or names in the model's order.
         nodata: overrides what the raster declares, or None.
+        zero_is_nodata: whether pixels whose bands are all 0 are nodata, too.
     """
 
     info: RasterInfo
     bands: tuple[Band, ...]
     nodata: float | None
+    zero_is_nodata: bool
 
 
 def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
@@ -69,7 +71,7 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
     info = source.info
     with (
         rasterio.Env(GDAL_CACHEMAX=_cache_size(info, grid)),
-        RasterReader(info.path, source.bands, source.nodata) as reader,
+        RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader,
     ):
         tiles: list[Tile] = []
         slots: list[int | None] = []

@@ -107,7 +107,8 @@ class _Mapper:
             return None
         begin = time.monotonic()
         info = inspect(path)
-        source = Source(info, fitting_bands(info, self._checkpoint), self._checkpoint.nodata)
+        bands = fitting_bands(info, self._checkpoint)
+        source = Source(info, bands, self._checkpoint.nodata, self._checkpoint.zero_is_nodata)
         geometry = Geometry.of(path)
         for note in self._notes(info.dtype, geometry):
             self._say(f"note: {path}: {note}")

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.windows import WindowReader
 from geo_seg.report import Picture, draw_picture
 from geo_seg.tiling import Window
 from geo_seg.training.module import SegmentationModule
@@ -30,7 +29,7 @@ def picture_scenes(
         A picture per scene, evenly chosen among the scenes of the split.
     """
     scenes = data.scenes[split]
-    reader = WindowReader(scenes, data.table, data.config.nodata)
+    reader = data.reader(split)
     chosen = np.unique(np.linspace(0, len(scenes) - 1, min(_MOST, len(scenes))).round().astype(int))
     folder.mkdir(parents=True, exist_ok=True)
     module.eval()

@@ -98,6 +98,7 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
         bands=config.dataset.bands,
         band_names=data.band_names,
         nodata=config.dataset.nodata,
+        zero_is_nodata=config.dataset.zero_is_nodata,
         dtype=data.dtype,
         mean=list(data.bands.mean),
         std=list(data.bands.std),
@@ -191,6 +192,7 @@ def _conclude(
         "best_val_miou": validation if validation == validation else None,  # noqa: PLR0124 - not NaN
         "epochs": len(table.rows),
         "steps": trainer.global_step,
+        "unreadable": data.unreadable,
     }
     (path / "metrics.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     pictures = picture_scenes(module, data, split, path / "figures")

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from geo_seg.config import DatasetConfig, SplitConfig
-from geo_seg.data.classes import class_table
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.sampling import grid_windows
 from geo_seg.data.scenes import find_scenes
-from geo_seg.data.windows import WindowReader, grid_windows
+from geo_seg.data.windows import WindowBatches
 from geo_seg.errors import ConfigError, DataError
 from tests.conftest import draw_scene, write_raster
 
@@ -64,20 +64,21 @@ def test_every_epoch_draws_other_windows(small: DatasetConfig) -> None:
 
 
 def test_ranks_share_an_epoch_without_overlap(small: DatasetConfig) -> None:
-    loader = SceneDataModule(small, 0).train_dataloader()
-    kind = type(loader)
+    reader = SceneDataModule(small, 0).reader("train")
     parts = [
-        kind(
-            lambda e, n: n,
+        WindowBatches(
+            reader,
+            [],
             size=19,
+            window=32,
             batch_size=2,
             drop_last=True,
             threads=1,
             epoch=lambda: 0,
-            rank=r,
+            rank=rank,
             world_size=2,
         )
-        for r in range(2)
+        for rank in range(2)
     ]
     assert [[list(b) for b in part._batches] for part in parts] == [
         [[0, 2], [4, 6], [8, 10], [12, 14]],
@@ -98,12 +99,14 @@ def test_a_window_larger_than_the_scene_is_padded_with_ignored_pixels(small: Dat
 
 
 def test_bands_are_picked_and_reordered(small: DatasetConfig) -> None:
-    table = class_table(small)
-    both = WindowReader(find_scenes(small, 0)["train"], table, None)
+    both = SceneDataModule(small, 0)
     small.bands = [2, 1]
-    turned = WindowReader(find_scenes(small, 0)["train"], table, None)
-    place = grid_windows(both.scenes, 64)[0]
-    np.testing.assert_array_equal(both.read(place)[0][::-1], turned.read(place)[0])
+    turned = SceneDataModule(small, 0)
+    place = grid_windows(both.scenes["train"], 64)[0]
+    np.testing.assert_array_equal(
+        both.reader("train").read(place).image[::-1], turned.reader("train").read(place).image
+    )
+    np.testing.assert_allclose(both.bands.mean[::-1], turned.bands.mean)
 
 
 def test_a_data_set_without_a_labelled_pixel_is_refused(tmp_path: Path) -> None:

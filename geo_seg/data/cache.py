@@ -1,0 +1,89 @@
+"""What is kept of a scene between runs, for as long as its files do not change."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_seg.config import DatasetConfig
+from geo_seg.data.classes import ClassTable
+from geo_seg.data.scenes import Scene
+
+Stamp = list[list[Any]]
+_VERSION = 1  # of what an entry holds; one of another version is made anew
+_SIDECARS = ("", ".msk", ".aux.xml")
+
+
+class SceneCache:
+    """A folder with an entry per scene and way of reading it, and a decoded copy where one was made.
+
+    An entry is found by the paths of the scene and by what decides its content; it is out of date when a
+    file's size or time of change differs. Files come into being under another name and are renamed, so
+    that several runs may share the folder.
+
+    Args:
+        table: the classes.
+        config: what is nodata, and the folder.
+    """
+
+    def __init__(self, table: ClassTable, config: DatasetConfig) -> None:
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        self.folder = Path(config.cache_dir or Path(home) / "geo_seg").expanduser()
+        self._reading = repr((_VERSION, table, config.nodata, config.zero_is_nodata))
+
+    def copy(self, scene: Scene) -> Path:
+        """Where the decoded copy of a scene lies, if there is one."""
+        paths = [str(Path(raster.path).absolute()) for raster in (scene.image, scene.mask)]
+        name = hashlib.sha256(repr((self._reading, paths, scene.bands)).encode()).hexdigest()[:32]
+        return self.folder / f"{name}.raw"
+
+    def load(self, scene: Scene, stamp: Stamp) -> dict[str, NDArray[Any]] | None:
+        """The arrays of an entry, or None where there is none of this stamp."""
+        try:
+            head, _, body = self.copy(scene).with_suffix(".index").read_bytes().partition(b"\n")
+            found = json.loads(head)
+            if found["stamp"] != stamp:
+                return None
+            arrays, start = {}, 0
+            for name, dtype, shape in found["arrays"]:
+                count = math.prod(shape)
+                arrays[name] = np.frombuffer(body, dtype, count, start).reshape(shape)
+                start += arrays[name].nbytes
+        except (OSError, ValueError, KeyError, TypeError):  # missing, or not written by this program
+            return None
+        return arrays
+
+    def store(self, scene: Scene, stamp: Stamp, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Writes an entry, replacing an older one."""
+        listed = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
+        head = json.dumps({"stamp": stamp, "arrays": listed}).encode()
+        part = self.part(scene)
+        part.write_bytes(head + b"\n" + b"".join(array.tobytes() for array in arrays.values()))
+        part.replace(self.copy(scene).with_suffix(".index"))
+
+    def part(self, scene: Scene) -> Path:
+        """Where a file of a scene is written before it gets its name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        copy = self.copy(scene)
+        return copy.with_name(f"{copy.stem}.{os.getpid()}.part")
+
+
+def stamp_of(files: list[str]) -> Stamp | None:
+    """Path, size and time of change of files and their sidecars; None if one isn't in the file system."""
+    stamp: Stamp = []
+    for file in files:
+        for suffix in _SIDECARS:
+            try:
+                found = os.stat(file + suffix)  # noqa: PTH116 - thousands of files: a Path each takes longer
+            except OSError:
+                if not suffix:
+                    return None
+                continue
+            stamp.append([file + suffix, found.st_size, found.st_mtime_ns])
+    return stamp

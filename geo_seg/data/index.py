@@ -1,0 +1,232 @@
+"""The index of a scene, made in one streaming pass: statistics, and where which class lies."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_seg.config import DatasetConfig
+from geo_seg.data.cache import SceneCache, Stamp, stamp_of
+from geo_seg.data.classes import ClassTable, check_mask
+from geo_seg.data.reading import (
+    DecodedScene,
+    Pixels,
+    RasterScene,
+    blank,
+    decoded_bytes,
+    label_type,
+    make_room,
+)
+from geo_seg.data.scenes import Scene
+from geo_seg.data.statistics import BandCounter, BandMoments
+from geo_seg.errors import DataError
+from geo_seg.raster import RasterReader
+from geo_seg.tiling import Window
+
+CELL = 64
+"""Side in pixels of the cells in which classes are counted."""
+
+_STRIP = (256, 16384)  # rows and columns that are read at once: whole blocks and cells, and not too many
+_PART = 256  # side of what is given up where a strip can't be read
+
+
+@dataclass(frozen=True)
+class SceneIndex:
+    """What was found in one scene.
+
+    Attributes:
+        bands: statistics of the valid pixels.
+        cells: (rows, columns, classes) labelled pixels of each class in cells of CELL pixels.
+        unreadable: (n, 4) windows that could not be read and were taken as nodata.
+        decoded: the decoded copy, or None.
+    """
+
+    bands: BandMoments
+    cells: NDArray[np.uint16]
+    unreadable: NDArray[np.int64]
+    decoded: Path | None
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """(classes,) labelled pixels of each class where the image is valid."""
+        return self.cells.sum(axis=(0, 1), dtype=np.int64)
+
+
+def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig) -> list[SceneIndex]:
+    """The index of every scene: from the cache where its files have not changed, else in one pass.
+
+    Args:
+        scenes: of all splits.
+        table: the classes.
+        config: what is nodata, what is kept where, and how many threads read.
+
+    Raises:
+        DataError: a mask holds values outside the class table, a file can't be read, or there is no room
+            for the decoded copies.
+    """
+    cache = SceneCache(table, config)
+    decode = _decodes(scenes, table, config, cache)
+    with ThreadPoolExecutor(config.num_threads) as pool:
+        return list(pool.map(lambda scene: _index(scene, table, config, cache, decode), scenes))
+
+
+def _decodes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, cache: SceneCache) -> bool:
+    """Whether scenes are decoded: `auto` spends half of the free disk at most."""
+    if config.cache != "auto":
+        return config.cache == "memmap"
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    new = sum(decoded_bytes(scene, table) for scene in scenes if not cache.copy(scene).exists())
+    return new < shutil.disk_usage(cache.folder).free / 2
+
+
+def _index(
+    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool
+) -> SceneIndex:
+    stamp = _stamp(scene)
+    found = cache.load(scene, stamp) if stamp else None
+    copy = cache.copy(scene)
+    wanted = decode and stamp is not None
+    if found is None or (wanted and found["decodes"] and not (found["copied"] and copy.exists())):
+        found = _make(scene, table, config, cache, wanted)
+        if stamp:
+            cache.store(scene, stamp, found)
+    check_mask(table, scene.mask.path, dict(found["values"].tolist()), scene.mask.nodata[0])
+    if len(found["unreadable"]) and config.on_read_error == "raise":
+        row, col, height, width = found["unreadable"][0]
+        raise DataError(
+            f"{scene.name}: rows {row}-{row + height - 1}, columns {col}-{col + width - 1} of image or mask "
+            "cannot be read; mend the file, or set dataset.on_read_error=ignore"
+        )
+    return SceneIndex(
+        BandMoments.of(found),
+        found["cells"],
+        found["unreadable"],
+        copy if wanted and found["copied"] else None,
+    )
+
+
+def _stamp(scene: Scene) -> Stamp | None:
+    files = []
+    for raster in (scene.image, scene.mask):
+        files.append(raster.path)
+        if raster.path.lower().endswith(".vrt"):
+            with RasterReader(raster.path) as reader:
+                files += reader.files
+    return stamp_of(files)
+
+
+def _make(
+    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool
+) -> dict[str, NDArray[Any]]:
+    source = RasterScene(scene, table, config)
+    part = cache.part(scene)
+    decodes = config.cache == "memmap" or source.image.decodes
+    target = None
+    try:
+        if decode and decodes:
+            make_room(part, decoded_bytes(scene, table))
+            target = DecodedScene(part, scene, table, writable=True).pixels
+        found = _Pass(scene, table, source, config.on_read_error == "ignore").run(target)
+        if target:
+            part.replace(cache.copy(scene))
+    finally:
+        source.close()
+        part.unlink(missing_ok=True)
+    return {**found, "decodes": np.array(decodes), "copied": np.array(target is not None)}
+
+
+class _Pass:
+    """One streaming pass over a scene.
+
+    Args:
+        scene: which.
+        table: its classes.
+        source: reads it.
+        lenient: takes what can't be read as nodata.
+    """
+
+    def __init__(self, scene: Scene, table: ClassTable, source: RasterScene, lenient: bool) -> None:
+        self._scene = scene
+        self._source = source
+        self._lenient = lenient
+        self._ignore_index = table.ignore_index
+        self._classes = len(table.names)
+        height, width = scene.image.height, scene.image.width
+        self._cells = np.zeros((-(-height // CELL), -(-width // CELL), self._classes), np.uint16)
+        self._values: Counter[int] = Counter()
+        self._unreadable: list[Window] = []
+        rows, cols = min(_STRIP[0], height), min(_STRIP[1], width)
+        self._room = Pixels(
+            np.empty((len(scene.bands), rows, cols), scene.image.dtype),
+            np.empty((rows, cols), label_type(table)),
+            np.empty((rows, cols), bool),
+        )
+
+    def run(self, target: Pixels | None) -> dict[str, NDArray[Any]]:
+        """Reads the scene once, also into target where it is given."""
+        bands = BandCounter(len(self._scene.bands), self._scene.image.height * self._scene.image.width)
+        for window in _windows(self._scene.image.height, self._scene.image.width, *_STRIP):
+            row, col, height, width = window
+            inside = (..., slice(row, row + height), slice(col, col + width))
+            into = Pixels(*(part[..., :height, :width] for part in self._room))
+            if target:
+                into = Pixels(*(part[inside] for part in target))
+            values = self._read(window, into)
+            bands.add(into.image, into.valid)
+            self._count(window, into, values)
+        return {
+            **bands.found(),
+            "cells": self._cells,
+            "values": np.array(sorted(self._values.items()), np.int64).reshape(-1, 2),
+            "unreadable": np.array(self._unreadable, np.int64).reshape(-1, 4),
+        }
+
+    def _read(self, window: Window, into: Pixels) -> NDArray[Any]:
+        try:
+            return self._source.values(window, into)
+        except DataError:
+            if not self._lenient:
+                raise
+        values = np.zeros(into.labels.shape, self._source.mask.info.dtype)
+        for part in _windows(window.height, window.width, _PART, _PART):
+            inside = (
+                ...,
+                slice(part.row, part.row + part.height),
+                slice(part.col, part.col + part.width),
+            )
+            piece = Pixels(*(array[inside] for array in into))
+            place = part._replace(row=window.row + part.row, col=window.col + part.col)
+            try:
+                values[inside] = self._source.values(place, piece)
+            except DataError:
+                blank(piece, self._ignore_index)
+                self._unreadable.append(place)
+        return values
+
+    def _count(self, window: Window, found: Pixels, values: NDArray[Any]) -> None:
+        ignored = found.labels == self._ignore_index
+        bins = self._classes + 1
+        first = window.col // CELL
+        cols = -(-(window.col + window.width) // CELL) - first
+        column = np.arange(window.width) // CELL * bins
+        for top in range(0, window.height, CELL):
+            rows = slice(top, top + CELL)
+            cell = np.where(ignored[rows], self._classes, found.labels[rows]) + column
+            counts = np.bincount(cell.ravel(), minlength=cols * bins).reshape(cols, bins)
+            self._cells[(window.row + top) // CELL, first : first + cols] = counts[:, :-1]
+        strange = values[ignored & found.valid]
+        if strange.size:
+            kinds, counts = np.unique(strange, return_counts=True)
+            self._values.update(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
+
+
+def _windows(height: int, width: int, rows: int, cols: int) -> Iterator[Window]:
+    for row in range(0, height, rows):
+        for col in range(0, width, cols):
+            yield Window(row, col, min(rows, height - row), min(cols, width - col))
