@@ -109,13 +109,13 @@ class RasterReader:
         self.read_into(window, image, valid)
         return image, valid
 
-    def read_into(self, window: Window, image: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+    def read_into(self, window: Window, image: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
         """Reads a window, which may reach past the raster, into arrays that are there already.
 
         Args:
             window: rows and columns of the raster.
             image: (bands, height, width) of a type that holds the file's values; 0 outside the raster.
-            valid: (height, width), False for nodata and outside the raster.
+            valid: (height, width), False for nodata and outside the raster; None if nobody asks.
 
         Raises:
             DataError: the file is truncated or corrupt there.
@@ -125,7 +125,8 @@ class RasterReader:
         right = min(window.col + window.width, self.info.width)
         if (bottom - top, right - left) != (window.height, window.width):
             image[...] = 0
-            valid[...] = False
+            if valid is not None:
+                valid[...] = False
             if bottom <= top or right <= left:
                 return
         part = rasterio.windows.Window(left, top, right - left, bottom - top)
@@ -133,15 +134,17 @@ class RasterReader:
         cols = slice(left - window.col, right - window.col)
         try:
             pixels = self._source.read(self.bands, window=part, out=image[:, rows, cols])
+            if valid is None:
+                return
             inside = _valid_pixels(pixels, self.nodata, self._dark)
             if self._mask_band is not None:
                 inside &= self._source.read_masks(self._mask_band, window=part) > 0
+            valid[rows, cols] = inside
         except RasterioError as error:
             raise DataError(
                 f"{self.info.path}: rows {top}-{bottom - 1}, columns {left}-{right - 1} cannot be read; the "
                 f"file is truncated or corrupt ({error})"
             ) from error
-        valid[rows, cols] = inside
 
     @property
     def decodes(self) -> bool:

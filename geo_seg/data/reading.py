@@ -66,9 +66,11 @@ class RasterScene:
     def values(self, window: Window, into: Pixels) -> NDArray[Any]:
         """Reads a window as read_into does, and gives its (height, width) mask values."""
         self.image.read_into(window, into.image, into.valid)
-        values: NDArray[Any] = self.mask.read(window)[0][0]
+        values = np.empty(into.labels.shape, self.mask.info.dtype)
+        self.mask.read_into(window, values[None], None)
         into.labels[...] = self._labels(values)
-        np.putmask(into.labels, ~into.valid, self._ignore_index)
+        if not into.valid.all():
+            np.putmask(into.labels, ~into.valid, self._ignore_index)
         return values
 
     def close(self) -> None:

@@ -107,11 +107,17 @@ class RandomWindows:
         pixel: NDArray[np.float64],
         offset: NDArray[np.float64],
     ) -> NDArray[np.int64]:
-        """First rows (axis 0) or columns of windows that hold a pixel of a cell."""
-        chosen = start + (pixel * np.minimum(CELL, self._shape[scene, axis] - start)).astype(int)
-        low = np.maximum(chosen - self._window + 1, 0)
-        high = np.minimum(chosen, self._room(scene, axis))
-        return self._within(np.minimum(low, high), high, offset)
+        """First rows (axis 0) or columns of windows around cells that start there.
+
+        A window of two cells or more holds the whole cell, so that it holds what the cell was drawn for,
+        and can still lie at every offset. A smaller one holds a random pixel of it.
+        """
+        end = np.minimum(start + CELL, self._shape[scene, axis])
+        first, last = start, end - 1
+        if self._window < 2 * CELL:
+            first = last = self._within(start, last, pixel)
+        high = np.minimum(first, self._room(scene, axis))
+        return self._within(np.minimum(np.maximum(last - self._window + 1, 0), high), high, offset)
 
     def _room(self, scene: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
         room: NDArray[np.int64] = np.maximum(self._shape[scene, axis] - self._window, 0)

@@ -5,6 +5,7 @@ import torch
 
 from geo_seg.config import AugmentConfig
 from geo_seg.data.augment import Augment
+from geo_seg.errors import ConfigError
 
 SIZE = 32
 
@@ -81,3 +82,81 @@ def test_negative_ignore_index_survives_a_warp() -> None:
     _, turned, kept = module(image, labels, valid, torch.Generator().manual_seed(0))
     assert set(turned.unique().tolist()) == {-1, 0, 1, 2, 3}
     assert bool((turned[~kept] == -1).all())
+
+
+def test_gamma_bends_the_brightness_curve_and_keeps_its_ends_and_order() -> None:
+    ramp = torch.linspace(-3, 3, SIZE * SIZE).view(1, 1, SIZE, SIZE).repeat(2, 2, 1, 1)
+    everywhere = torch.ones(2, SIZE, SIZE, dtype=torch.bool)
+    module = Augment(AugmentConfig(name="x", gamma=0.5), 255)
+    bent, _, _ = module(ramp, everywhere.short(), everywhere, torch.Generator().manual_seed(0))
+    values = bent.flatten(2)
+    torch.testing.assert_close(values[..., 0], torch.full((2, 2), -3.0), atol=1e-2, rtol=0)
+    torch.testing.assert_close(values[..., -1], torch.full((2, 2), 3.0))
+    assert bool((values.diff() > 0).all())
+    middle = (values[..., SIZE * SIZE // 2] + 3) / 6
+    exponents = torch.log(middle) / torch.log(torch.tensor(0.5))
+    assert len(set(exponents.flatten().tolist())) == 4  # one per sample and band
+    assert bool(((exponents > 1 / 1.51) & (exponents < 1.51)).all())
+
+
+def test_labels_of_8_bits_survive_a_warp() -> None:
+    image, labels, valid = batch()
+    module = Augment(AugmentConfig(name="x", rotate=30.0), 255)
+    for dtype in (torch.uint8, torch.int16):
+        draw = torch.Generator().manual_seed(0)
+        _, turned, kept = module(image, labels.to(dtype), valid, draw)
+        assert turned.dtype == dtype
+        assert set(turned.unique().tolist()) == {0, 1, 2, 3, 255}
+        assert bool((turned[~kept] == 255).all())
+
+
+FLIP = {"_target_": "torchvision.transforms.v2.RandomHorizontalFlip", "p": 0.5}
+TURN = {"_target_": "torchvision.transforms.v2.RandomRotation", "degrees": 40}
+
+
+def test_transforms_of_torchvision_move_image_labels_and_validity_together_sample_by_sample() -> None:
+    image, labels, valid = augmented(transforms=[FLIP])
+    assert torch.equal(image[:, 0][valid], labels[valid].float())
+    assert bool((labels[~valid] == 255).all())
+    flipped = [not torch.equal(a, b) for a, b in zip(labels, batch()[1], strict=True)]
+    assert any(flipped)
+    assert not all(flipped)
+
+
+def test_what_a_transform_turns_in_from_outside_is_ignored() -> None:
+    _, labels, valid = augmented(transforms=[TURN])
+    assert int((~valid).sum()) > int((~batch()[2]).sum())
+    assert bool((labels[~valid] == 255).all())
+    assert set(labels.unique().tolist()) == {0, 1, 2, 3, 255}
+
+
+def test_the_generator_decides_the_draws_of_transforms_too_and_leaves_those_of_others_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    first = augmented(3, transforms=[FLIP])
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(first[0], augmented(3, transforms=[FLIP])[0])
+    assert any(not torch.equal(first[0], augmented(seed, transforms=[FLIP])[0]) for seed in range(4, 8))
+
+
+class Mirror:
+    """A transform of the user's, called as kornia's AugmentationSequential is."""
+
+    def __call__(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert [part.shape[1] for part in parts] == [3, 1, 1]
+        assert all(part.dtype == torch.float32 for part in parts)
+        return tuple(part.flip(-1) for part in parts)
+
+
+def test_any_other_transform_gets_the_batch() -> None:
+    image, labels, valid = augmented(transforms=[{"_target_": f"{__name__}.Mirror"}])
+    for before, after in zip(batch(), (image, labels, valid), strict=True):
+        assert torch.equal(before.flip(-1), after)
+
+
+def test_a_transform_that_cannot_be_built_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"augment\.transforms: torchvision\.transforms\.v2\.RandomRotation: "
+    ):
+        augmented(transforms=[{**TURN, "degrees": "far"}])
