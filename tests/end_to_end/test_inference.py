@@ -94,6 +94,15 @@ def test_the_map_equals_the_threshold_of_the_whole_image_whatever_the_windows(
     np.testing.assert_array_equal(read(folder / "image_classes.tif")[0], expected)
 
 
+def test_zero_is_nodata_in_the_map_when_it_was_in_training(tmp_path: Path) -> None:
+    image = draw((2, 70, 90))
+    image[:, :20] = 0
+    source = write_raster(tmp_path / "image.tif", image)
+    for zero_is_nodata, expected in ((False, 0), (True, 255)):
+        predict(source, tmp_path, threshold(zero_is_nodata=zero_is_nodata))
+        assert set(read(tmp_path / "image_classes.tif")[0, :20].flat) == {expected}
+
+
 @pytest.mark.parametrize(
     "profile",
     [
