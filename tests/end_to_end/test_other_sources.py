@@ -1,4 +1,4 @@
-"""Real scenes train from what their owners publish: polygons, one file per band, STAC items, coloured masks."""
+"""Real scenes train from what there is of them: polygons, a file per band, STAC items, coloured masks."""
 
 import json
 import os
