@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import geo_seg
-from geo_seg.config import MODELS, InferenceConfig, TrainConfig
+from geo_seg.config import MODELS, DatasetConfig, InferenceConfig, TrainConfig
 from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, nearest
 from geo_seg.signatures import Signature, registered, signature
 
@@ -115,7 +115,10 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
     for key, choices in _OF_DATA.items():
         _one_of(f"dataset.{key}", getattr(data, key), choices)
-    _one_of("dataset.split.by", data.split.by, ("fraction", "pattern", "list"))
+    _one_of("dataset.split.by", data.split.by, ("fraction", "pattern", "list", "manifest"))
+    _one_of("dataset.label.align", data.label.align, ("error", "reproject"))
+    _one_of("dataset.label.order", data.label.order, ("file", "class"))
+    _check_files(data)
     if data.generate is not None:
         _one_of("dataset.generate", data.generate, ("demo",))
     for key in ("window", "batch_size", "num_threads"):
@@ -156,6 +159,21 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
 def _plain(cfg: DictConfig, schema: type) -> Any:
     _check_keys(cfg, schema)
     return OmegaConf.to_object(cfg)
+
+
+def _check_files(data: DatasetConfig) -> None:
+    patterns = {"images": data.images, "masks": data.masks, "aoi": data.aoi}
+    if data.manifest is not None:
+        for key, pattern in patterns.items():
+            if pattern is not None:
+                raise ConfigError(f"dataset.{key}={pattern}: the manifest names the files; set it to null")
+        return
+    for key in ("images", "masks"):
+        if patterns[key] is None:
+            raise ConfigError(f"dataset.{key}: no value; give a glob below dataset.root, or dataset.manifest")
+    globs = data.images if isinstance(data.images, list) else [data.images]
+    if not globs or not all(isinstance(glob, str) for glob in globs):
+        raise ConfigError(f"dataset.images={data.images!r}: expected a glob or a list of globs")
 
 
 def _check_loss(loss: Mapping[str, Any], mode: str) -> None:

@@ -1,6 +1,7 @@
 """Rasters through rasterio: what a file holds, its pixels window by window, and which of them are valid."""
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from geo_seg.errors import DataError, nearest
 from geo_seg.tiling import Window
 
 Band = int | str
+
+os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "4")  # of remote rasters: a busy server is asked again
+os.environ.setdefault("GDAL_HTTP_RETRY_DELAY", "1")  # seconds, growing
 
 # rasters without georeference (PNG, JPG, plain TIFF) are welcome, and their maps are written the same way
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -80,7 +84,7 @@ class RasterReader:
         try:
             self._source = rasterio.open(path)
         except RasterioError as error:
-            reason = "no such file" if _missing(path) else str(error).split(": ")[-1]
+            reason = _absence(path) or str(error).split(": ")[-1]
             raise DataError(f"{path}: cannot be opened as a raster ({reason})") from error
         self.info = _header(self._source, str(path))
         self.bands = resolve_bands(self.info, bands)
@@ -157,6 +161,21 @@ class RasterReader:
     def files(self) -> list[str]:
         """The files that the pixels come from, those of a VRT and sidecars included."""
         return list(self._source.files)
+
+    @property
+    def files(self) -> list[str]:
+        """The files that the pixels come from, those of a VRT and sidecars included."""
+        return list(self._source.files)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Metadata of the file."""
+        return dict(self._source.tags())
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask band or an alpha band says which pixels are valid."""
+        return self._mask_band is not None
 
     def close(self) -> None:
         """Closes the file."""
@@ -244,5 +263,10 @@ def _valid_pixels(pixels: NDArray[Any], nodata: Sequence[float | None], dark: bo
     return valid
 
 
-def _missing(path: str | Path) -> bool:
-    return not str(path).startswith("/vsi") and "://" not in str(path) and not Path(path).exists()
+def _absence(path: str | Path) -> str:
+    """Why there is nothing to read in a file, or ""."""
+    if str(path).startswith("/vsi") or "://" in str(path):
+        return ""
+    if not Path(path).exists():
+        return "no such file"
+    return "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else ""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import ClassTable
+from geo_seg.data.folder import cache_folder
 from geo_seg.data.scenes import Scene
 
 Stamp = list[list[Any]]
@@ -33,8 +34,7 @@ class SceneCache:
     """
 
     def __init__(self, table: ClassTable, config: DatasetConfig) -> None:
-        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        self.folder = Path(config.cache_dir or Path(home) / "geo_seg").expanduser()
+        self.folder = cache_folder(config.cache_dir)
         self._reading = repr((_VERSION, table, config.nodata, config.zero_is_nodata))
 
     def copy(self, scene: Scene) -> Path:

@@ -1,5 +1,6 @@
 """The class table: names, colours, and the mask values that stand for each class."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from geo_seg.config import DatasetConfig
 from geo_seg.errors import ConfigError, DataError, nearest
 
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#eeca3b", "#72b7b2", "#9d755d", "#bab0ac")
 
 
@@ -26,6 +28,8 @@ class ClassTable:
         ignore_index: label of pixels that don't count.
         ignore_values: mask values that become ignore_index.
         ignore_unlisted: whether any other mask value does, too.
+        codes: what vector files and coloured masks may say (a number or text, "#rrggbb"), and the mask value
+            that stands for it; None where it is ignored.
     """
 
     names: tuple[str, ...]
@@ -35,6 +39,33 @@ class ClassTable:
     ignore_index: int
     ignore_values: tuple[int, ...]
     ignore_unlisted: bool
+    codes: Mapping[str, int | None]
+
+    @property
+    def colors_of_masks(self) -> dict[str, int | None]:
+        """Per colour of a coloured mask, "#rrggbb", its mask value; None where it is ignored.
+
+        A class whose values name no colours has the one that the table shows it in.
+        """
+        found = {key: code for key, code in self.codes.items() if _COLOR.fullmatch(key)}
+        for color, values in zip(self.colors, self.values, strict=True):
+            if values and not set(values) & set(found.values()):
+                found["#{:02x}{:02x}{:02x}".format(*color)] = values[0]
+        return found
+
+    @property
+    def texts(self) -> list[str]:
+        """What classes are called that are not numbers: such masks are vector files or coloured."""
+        return [key for key, code in self.codes.items() if code is not None and str(code) != key]
+
+    @property
+    def storage(self) -> tuple[np.dtype[Any], int]:
+        """The type that labels are stored in, and a value that no class has: ignored."""
+        used = {value for values in self.values for value in values}
+        free = [value for value in range(255, -1, -1) if value not in used]
+        if free and all(0 <= value <= 255 for value in used):
+            return np.dtype(np.uint8), free[0]
+        return np.dtype(np.int32), int(np.iinfo(np.int32).min)
 
     def labels(self, mask: NDArray[Any]) -> NDArray[np.int16]:
         """Mask values to labels.
@@ -70,9 +101,9 @@ def class_table(config: DatasetConfig) -> ClassTable:
     if len(rows) < 2 or (config.mode == "binary" and len(rows) != 2):
         expected = "2 (background first)" if config.mode == "binary" else "2 or more"
         raise ConfigError(f"dataset.classes: {len(rows)} classes, expected {expected}")
-    values = tuple(tuple(int(v) for v in row["values"]) for row in rows)
-    flat = [value for row in values for value in row]
-    twice = sorted({value for value in flat if flat.count(value) > 1})
+    flat = [value for row in rows for value in row["values"]]
+    keys = [_key(value) for value in flat]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise ConfigError(f"dataset.classes: mask value {twice[0]} stands for two classes")
     if 0 <= config.ignore_index < len(rows):
@@ -85,21 +116,26 @@ def class_table(config: DatasetConfig) -> ClassTable:
     ignored = config.ignore_values
     if ignored is None:
         ignored = [config.ignore_index] if config.ignore_index not in flat else []
-    both = sorted(set(ignored) & set(flat))
+    if not all(type(value) in (int, str) for value in ignored):
+        raise ConfigError(f"dataset.ignore_values={ignored}: expected integers, texts or colours")
+    both = sorted(set(map(_key, ignored)) & set(map(_key, flat)))
     if both:
         raise ConfigError(f"dataset.ignore_values: {both[0]} stands for a class, too")
     weights = [row.get("weight") for row in rows]
     given = [weight for weight in weights if weight is not None]
     if given and len(given) < len(rows):
         raise ConfigError("dataset.classes: give every class a weight, or none")
+    numbers = [value for value in ignored if isinstance(value, int)]
+    codes = _codes(flat, numbers)
     return ClassTable(
         names=tuple(row["name"] for row in rows),
         colors=tuple(_color(row["color"]) for row in rows),
-        values=values,
+        values=tuple(tuple(codes[_key(value)] for value in row["values"]) for row in rows),
         weights=tuple(float(weight) for weight in given) if given else None,
         ignore_index=config.ignore_index,
-        ignore_values=tuple(ignored),
+        ignore_values=tuple(numbers),
         ignore_unlisted=config.unlisted == "ignore",
+        codes={**codes, **{_key(value): None for value in ignored}},
     )
 
 
@@ -120,6 +156,18 @@ def check_mask(table: ClassTable, path: str, counts: Mapping[int, int], nodata: 
         )
 
 
+def _key(value: int | str) -> str:
+    text = str(value)
+    return text.lower() if _COLOR.fullmatch(text) else text
+
+
+def _codes(values: list[int | str], ignored: list[int]) -> dict[str, int]:
+    """Mask values: numbers stand for themselves, texts get numbers that are free."""
+    taken = {value for value in [*values, *ignored] if isinstance(value, int)}
+    free = (number for number in itertools.count() if number not in taken)
+    return {_key(value): value if isinstance(value, int) else next(free) for value in values}
+
+
 def _row(index: int, row: Any) -> dict[str, Any]:
     if isinstance(row, str):
         row = {"name": row}
@@ -133,14 +181,15 @@ def _row(index: int, row: Any) -> dict[str, Any]:
             )
     default = {"color": _PALETTE[index % len(_PALETTE)], "values": [index]}
     full = {**default, **row, "name": str(row["name"])}
-    if not isinstance(full["values"], list) or not all(type(v) is int for v in full["values"]):
+    if not isinstance(full["values"], list) or not all(type(v) in (int, str) for v in full["values"]):
         raise ConfigError(
-            f"dataset.classes: values of {full['name']!r}: expected integers, got {full['values']!r}"
+            f"dataset.classes: values of {full['name']!r}: expected integers, texts or colours, got "
+            f"{full['values']!r}"
         )
     return full
 
 
 def _color(text: Any) -> tuple[int, int, int]:
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", str(text)):
+    if not _COLOR.fullmatch(str(text)):
         raise ConfigError(f"dataset.classes: color {text!r}: expected #rrggbb")
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

@@ -4,13 +4,19 @@ import csv
 import random
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from geo_seg.config import DatasetConfig, SplitConfig
+from geo_seg.data.classes import class_table
+from geo_seg.data.folder import cache_folder
+from geo_seg.data.labels import Labels, unused
+from geo_seg.data.sources import Source, find_sources, is_vector
+from geo_seg.data.stack import open_image
 from geo_seg.errors import ConfigError, DataError, nearest
-from geo_seg.raster import RasterInfo, inspect, resolve_bands
+from geo_seg.raster import RasterInfo
 
 SPLITS = ("train", "val", "test")
 
@@ -19,21 +25,27 @@ SPLITS = ("train", "val", "test")
 class Scene:
     """One place: an image and its mask on the same grid.
 
+    Both are rasters that GDAL opens; what the user has (bands in several files, polygons ...) has become one.
+
     Attributes:
-        name: the image's path below root.
+        name: the image's path below root, unique.
         image: header of the image.
         mask: header of the mask.
         bands: numbers of the image's bands, in the order that the model sees them.
+        split: what a manifest says: "train", "val", "test", or None.
+        notes: what the user should know about its files.
     """
 
     name: str
     image: RasterInfo
     mask: RasterInfo
     bands: tuple[int, ...]
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
-    """Pairs images and masks, checks that they fit, and splits them.
+    """Finds images and labels, checks that they fit, and splits them.
 
     Args:
         config: the data set.
@@ -43,18 +55,19 @@ def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
         The scenes of train, val and test; test may be empty.
 
     Raises:
-        DataError: no images, an image without a mask, a mask of another size or type, a band that isn't
-            there, scenes whose numbers of bands differ, or an empty split.
+        DataError: no images, an image without a mask, a mask on another grid or of another type, a band that
+            isn't there, scenes whose numbers of bands or types differ, or an empty split.
         ConfigError: the split can't be made.
     """
     root = Path(config.root)
-    scenes = [_scene(root, image, mask, config) for image, mask in _pairs(root, config.images, config.masks)]
-    counts = {len(scene.bands): scene for scene in scenes}
-    if len(counts) > 1:
-        (few, a), (many, b), *_ = sorted(counts.items(), key=lambda item: item[0])
-        raise DataError(
-            f"{a.name} has {few} bands, {b.name} has {many}; choose some with dataset.bands=[1,2,3]"
-        )
+    sources = find_sources(config)
+    labels = Labels(config, class_table(config))
+    idle = unused(config)
+    if idle and not any(is_vector(source.mask) for source in sources):
+        raise ConfigError(f"dataset.label.{idle}: is for polygons, and no mask is a vector file")
+    with ThreadPoolExecutor(config.num_threads) as pool:
+        scenes = list(pool.map(lambda source: _scene(source, config, labels), sources))
+    _check_alike(scenes)
     splits = split(scenes, config.split, root, seed)
     for name in ("train", "val"):
         if not splits[name]:
@@ -69,6 +82,13 @@ def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -
         ConfigError: the choice doesn't fit how the split is made.
         DataError: a list or table can't be read or doesn't fit the scenes, or a scene is in two splits.
     """
+    named = [scene for scene in scenes if scene.split]
+    if config.by == "manifest":
+        return _by_manifest(scenes)
+    if named:
+        raise ConfigError(
+            f"dataset.split.by={config.by}: the manifest has a column split; take manifest, or leave it out"
+        )
     if config.by == "fraction":
         return _by_fraction(scenes, config, root, seed)
     chosen = {
@@ -86,52 +106,34 @@ def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -
     return chosen
 
 
-def _pairs(root: Path, images: str, masks: str) -> list[tuple[Path, Path]]:
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder; set dataset.root=, or GEO_SEG_DATA for the data sets that use it"
-        )
-    found = {key: path for path, key in _matches(root, images)}
-    if not found:
-        raise DataError(f"no images match {root / images}; see dataset.root and dataset.images")
-    labels = {key: path for path, key in _matches(root, masks)}
-    bare = [path for key, path in found.items() if key not in labels]
+def _scene(source: Source, config: DatasetConfig, labels: Labels) -> Scene:
+    header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir))
+    mask, notes = labels.open(source, header)
+    return Scene(source.name, header, mask, bands, source.split, tuple(notes))
+
+
+def _check_alike(scenes: Sequence[Scene]) -> None:
+    """Raises where scenes can't be learnt from together."""
+    first = scenes[0]
+    for scene in scenes:
+        if len(scene.bands) != len(first.bands):
+            few, many = sorted((first, scene), key=lambda one: len(one.bands))
+            raise DataError(
+                f"{few.name} has {len(few.bands)} bands, {many.name} has {len(many.bands)}; choose some with "
+                "dataset.bands=[1,2,3]"
+            )
+        if scene.image.dtype != first.image.dtype:
+            raise DataError(
+                f"{first.name} holds {first.image.dtype}, {scene.name} holds {scene.image.dtype}; "
+                "convert one so that the same value means the same in all images"
+            )
+
+
+def _by_manifest(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
+    bare = [scene.name for scene in scenes if not scene.split]
     if bare:
-        raise DataError(
-            f"{bare[0]}: no mask for this image ({len(bare)} of {len(found)} images have none); it would "
-            f"match {root / masks} with the same text for the wildcards"
-        )
-    return [(path, labels[key]) for key, path in sorted(found.items())]
-
-
-def _matches(root: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
-    """Files that match a glob, each with the text that its wildcards stand for."""
-    regex = re.compile(
-        "".join(
-            {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}.get(part, re.escape(part))
-            for part in re.split(r"(\*\*/|\*|\?)", pattern)
-        )
-    )
-    found = []
-    for path in sorted(root.glob(pattern)):
-        match = regex.fullmatch(path.relative_to(root).as_posix())
-        if match and path.is_file():
-            found.append((path, match.groups()))
-    return found
-
-
-def _scene(root: Path, image: Path, mask: Path, config: DatasetConfig) -> Scene:
-    header, label = inspect(image), inspect(mask)
-    if (label.height, label.width) != (header.height, header.width):
-        raise DataError(
-            f"{mask}: the mask has {label.height} rows x {label.width} columns, its image {image} has "
-            f"{header.height} x {header.width}; they must lie on the same grid"
-        )
-    if len(label.bands) != 1:
-        raise DataError(f"{mask}: the mask has {len(label.bands)} bands, expected one band of class values")
-    if not label.dtype.startswith(("int", "uint")):
-        raise DataError(f"{mask}: the mask holds {label.dtype}, expected integers (class values); convert it")
-    return Scene(image.relative_to(root).as_posix(), header, label, resolve_bands(header, config.bands))
+        raise DataError(f"{bare[0]}: the manifest names no split for it; see dataset.split.by")
+    return {name: [scene for scene in scenes if scene.split == name] for name in SPLITS}
 
 
 def _by_fraction(

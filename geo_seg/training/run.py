@@ -242,6 +242,13 @@ def _introduce(
     absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
     if absent:
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
+    noted: dict[str, list[str]] = {}
+    for scene in (scene for scenes in data.scenes.values() for scene in scenes):
+        for note in scene.notes:
+            noted.setdefault(note, []).append(scene.name)
+    for note, names in noted.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"note: {names[0]}{more}: {note}", markup=False, soft_wrap=True)
 
 
 def _write_config(config: TrainConfig, path: Path) -> None:

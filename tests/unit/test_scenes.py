@@ -124,7 +124,7 @@ def test_wildcards_of_images_and_masks_stand_for_the_same_text(tmp_path: Path) -
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the mask has 90 rows x 80 columns.*has 96 x 80"):
+    with pytest.raises(DataError, match=r"the mask has 90 rows x 80 columns.*has 96 rows x 80 columns"):
         find_scenes(own(tmp_path, draw_scene(0)[1][:90]), 0)
 
 

@@ -1,0 +1,199 @@
+"""The label of a scene as a raster on the image's grid: the mask itself, or one made once and kept."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors through when it creates a file
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from geo_seg.config import DatasetConfig
+from geo_seg.data.classes import ClassTable
+from geo_seg.data.folder import cache_folder, write_whole
+from geo_seg.data.grids import affine, describe_grid, same_grid
+from geo_seg.data.manifest import is_remote
+from geo_seg.data.sources import Source, is_vector
+from geo_seg.data.strips import PolygonStrips, RasterStrips, Strips, polygon_notes
+from geo_seg.data.vectors import Polygons
+from geo_seg.errors import ConfigError, DataError, nearest
+from geo_seg.raster import RasterInfo, RasterReader
+
+_VERSION = 1  # of what a kept label holds; one of another version is made anew
+_PIXELS = 1 << 23  # of a strip
+_BLOCK = 256  # side of the tiles of a kept label
+_NOTES = "GEO_SEG_NOTES"
+_SIDECARS = (".dbf", ".shx", ".prj", ".cpg")  # of a shapefile
+
+
+class Labels:
+    """Gives every scene its label.
+
+    Args:
+        config: the data set.
+        table: its classes.
+
+    Raises:
+        ConfigError: dataset.label.uncovered is no class.
+    """
+
+    def __init__(self, config: DatasetConfig, table: ClassTable) -> None:
+        self._config = config
+        self._table = table
+        self._folder = cache_folder(config.cache_dir) / "labels"
+        self._uncovered = _uncovered(config.label.uncovered, table)
+
+    def open(self, source: Source, image: RasterInfo) -> tuple[RasterInfo, list[str]]:
+        """The header of a raster of mask values on the image's grid, and what the user should know.
+
+        Raises:
+            DataError: a file can't be read, doesn't fit the image, or holds what no class stands for.
+        """
+        if is_vector(source.mask):
+            return self._kept(source, image, None)
+        with RasterReader(source.mask) as reader:
+            mask, files = reader.info, reader.files
+        colored = len(mask.bands) == 3 and mask.dtype == "uint8"
+        self._check(mask, image, colored)
+        if same_grid(image, mask) and not colored and source.aoi is None:
+            return mask, []
+        return self._kept(source, image, (mask, files, colored))
+
+    def _check(self, mask: RasterInfo, image: RasterInfo, colored: bool) -> None:
+        if len(mask.bands) != 1 and not (colored and self._has_colors()):
+            raise DataError(
+                f"{mask.path}: the mask has {len(mask.bands)} bands, expected one band of class values, or "
+                "three of uint8 and a color for every class in dataset.classes"
+            )
+        if not mask.dtype.startswith(("int", "uint")):
+            raise DataError(
+                f"{mask.path}: the mask holds {mask.dtype}, expected integers (class values); convert it"
+            )
+        if not colored and self._table.texts:
+            raise DataError(
+                f"{mask.path}: the mask holds numbers, the class table has the value {self._table.texts[0]!r}"
+            )
+        if same_grid(image, mask):
+            return
+        if mask.transform is None or image.transform is None:
+            raise DataError(
+                f"{mask.path}: the mask has {mask.height} rows x {mask.width} columns, its image "
+                f"{image.path} has {image.height} x {image.width}; they must lie on the same grid"
+            )
+        if self._config.label.align != "reproject":
+            raise DataError(
+                f"{mask.path}: the mask has {describe_grid(mask)}; its image {image.path} has "
+                f"{describe_grid(image)}; mend the one that is wrong, or set dataset.label.align=reproject"
+            )
+        for info in (mask, image):
+            if info.crs is None:
+                raise DataError(
+                    f"{info.path}: has no CRS, so that the mask cannot be reprojected; write it into it"
+                )
+
+    def _has_colors(self) -> bool:
+        rows = self._config.classes
+        chosen = all(not isinstance(row, str) and "color" in row for row in rows)
+        return chosen or any(key.startswith("#") for key in self._table.codes)
+
+    def _kept(
+        self, source: Source, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
+    ) -> tuple[RasterInfo, list[str]]:
+        files = [source.mask, *(raster[1] if raster else ()), *([source.aoi] if source.aoi else ())]
+        stamp = _stamp(files)
+        path = self._folder / f"{Path(source.mask).stem}_{self._hash(files, stamp, image)}.tif"
+        if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
+            write_whole(path, lambda part: self._write(part, source, image, raster))
+        with RasterReader(path) as reader:
+            info, notes = reader.info, reader.tags.get(_NOTES, "[]")
+        return info, json.loads(notes)
+
+    def _hash(self, files: Sequence[str], stamp: Any, image: RasterInfo) -> str:
+        table = self._table
+        grid = (image.height, image.width, image.crs, image.transform)
+        classes = (table.values, table.codes, table.colors, table.ignore_unlisted, self._uncovered)
+        made = (_VERSION, list(files), stamp, grid, classes, asdict(self._config.label))
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:24]
+
+    def _write(
+        self,
+        path: Path,
+        source: Source,
+        image: RasterInfo,
+        raster: tuple[RasterInfo, list[str], bool] | None,
+    ) -> None:
+        label = self._config.label
+        area = Polygons(source.aoi, image, None, None) if source.aoi else None
+        strips: Strips
+        if raster is not None:
+            strips = RasterStrips(raster[0], image, self._table, raster[2])
+        else:
+            polygons = Polygons(source.mask, image, label.layer, label.attribute)
+            strips = PolygonStrips(polygons, image, self._table, label, self._uncovered)
+        profile = {
+            "driver": "GTiff",
+            "width": image.width,
+            "height": image.height,
+            "count": 1,
+            "dtype": strips.dtype.name,
+            "nodata": strips.nodata,
+            "crs": image.crs,
+            "transform": affine(image) if image.transform else None,
+            "tiled": True,
+            "blockxsize": _BLOCK,
+            "blockysize": _BLOCK,
+            "compress": "deflate",
+            "bigtiff": "if_safer",
+        }
+        rows = max(_PIXELS // image.width // _BLOCK, 1) * _BLOCK
+        try:
+            with rasterio.open(path, "w", **profile) as target:
+                for top in range(0, image.height, rows):
+                    bottom = min(top + rows, image.height)
+                    values = strips.read(top, bottom)
+                    if area is not None:
+                        values[~area.covered(top, bottom)] = strips.nodata
+                    target.write(values, 1, window=Window(0, top, image.width, bottom - top))
+                notes = strips.finish() + (polygon_notes(area) if area else [])
+                target.update_tags(**{_NOTES: json.dumps(notes)})
+        except (RasterioError, CPLE_BaseError) as error:
+            raise DataError(f"{path}: the label of {source.name} cannot be written ({error})") from error
+
+
+def _uncovered(name: str, table: ClassTable) -> int | None:
+    if name == "ignore":
+        return None
+    if name not in table.names:
+        raise ConfigError(
+            f"dataset.label.uncovered={name}: there is no such class; "
+            f"{nearest(name, [*table.names, 'ignore'])}"
+        )
+    return table.values[table.names.index(name)][0]
+
+
+def _stamp(files: Sequence[str]) -> list[tuple[str, int, int]] | None:
+    """Path, size and time of change of files; None if one isn't in the file system."""
+    stamp = []
+    for file in files:
+        if is_remote(file):
+            return None
+        beside = [Path(file).with_suffix(suffix) for suffix in _SIDECARS] if file.endswith(".shp") else []
+        for path in [Path(file), *(path for path in beside if path.exists())]:
+            if not path.exists():
+                raise DataError(f"{path}: no such file")
+            found = path.stat()
+            stamp.append((str(path.absolute()), found.st_size, found.st_mtime_ns))
+    return stamp
+
+
+def unused(config: DatasetConfig) -> str | None:
+    """The first option for vector labels that is set, for data sets that have none."""
+    chosen = asdict(config.label)
+    for key in ("layer", "attribute", "uncovered", "order", "all_touched"):
+        if chosen[key] != type(config.label).__dataclass_fields__[key].default:
+            return key
+    return None

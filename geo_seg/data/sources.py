@@ -1,0 +1,132 @@
+"""Which files a scene consists of: globs whose wildcards stand for the same text, or rows of a manifest."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from geo_seg.config import DatasetConfig
+from geo_seg.data.manifest import Row, read_manifest
+from geo_seg.errors import DataError
+
+_VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one scene.
+
+    Attributes:
+        name: path of the (first) image below root; a second scene of the same image ends in #2.
+        images: rasters, or a STAC item; several where the bands lie in several files.
+        mask: a raster or a vector file.
+        aoi: a vector file; labels outside of its polygons are ignored. None: all count.
+        split: what a manifest says: "train", "val", "test", or None.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    mask: str
+    aoi: str | None = None
+    split: str | None = None
+
+
+def find_sources(config: DatasetConfig) -> list[Source]:
+    """The scenes of a data set, in the order of their names or of the manifest.
+
+    Raises:
+        DataError: there are none, an image lacks its mask or a band, or a row of the manifest can't be read.
+    """
+    root = Path(config.root)
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: no such folder; set dataset.root=, or GEO_SEG_DATA for the data sets that use it"
+        )
+    if config.manifest is not None:
+        rows = read_manifest(root, config.manifest, config.allow_outside)
+        return _named([_source(root, row) for row in rows])
+    return _named(_by_globs(root, config))
+
+
+def is_vector(path: str) -> bool:
+    """Whether a mask is a vector file, by its suffix."""
+    return Path(path).suffix.lower() in _VECTORS
+
+
+def _source(root: Path, row: Row) -> Source:
+    first = Path(row.images[0])
+    name = first.relative_to(root).as_posix() if first.is_relative_to(root) else row.images[0]
+    return Source(name, row.images, row.mask, row.aoi, row.split)
+
+
+def _named(sources: list[Source]) -> list[Source]:
+    """Names that are not unique get a number; the same scene twice is an error."""
+    if len(set(sources)) < len(sources):
+        twice = next(source for source, count in Counter(sources).items() if count > 1)
+        raise DataError(f"{twice.name} with {twice.mask} is there twice; see dataset.manifest")
+    seen: Counter[str] = Counter()
+    named = []
+    for source in sources:
+        seen[source.name] += 1
+        number = seen[source.name]
+        named.append(source if number == 1 else replace(source, name=f"{source.name}#{number}"))
+    return named
+
+
+def _by_globs(root: Path, config: DatasetConfig) -> list[Source]:
+    globs = config.images if isinstance(config.images, list) else [config.images]
+    bands = [_matches(root, glob) for glob in globs]
+    if not bands[0]:
+        raise DataError(f"no images match {root / globs[0]}; see dataset.root and dataset.images")
+    for glob, found in zip(globs, bands, strict=True):
+        _complete(root, bands[0], found, glob, f"no file {glob}")
+    masks = _partners(root, bands[0], str(config.masks), "no mask")
+    areas = _partners(root, bands[0], config.aoi, "no area of interest") if config.aoi else {}
+    return [
+        Source(
+            path.relative_to(root).as_posix(),
+            tuple(str(found[key]) for found in bands),
+            str(masks[key]),
+            str(areas[key]) if areas else None,
+        )
+        for key, path in sorted(bands[0].items())
+    ]
+
+
+_Found = dict[tuple[str, ...], Path]
+
+
+def _partners(root: Path, images: _Found, pattern: str, lacking: str) -> _Found:
+    """The file of each image; a pattern without wildcards is one file for all of them."""
+    if not re.search(r"[*?\[]", pattern):
+        if not (root / pattern).is_file():
+            raise DataError(f"{root / pattern}: no such file; see dataset.masks and dataset.aoi")
+        return dict.fromkeys(images, root / pattern)
+    found = _matches(root, pattern)
+    _complete(root, images, found, pattern, lacking)
+    return found
+
+
+def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: str) -> None:
+    bare = [path for key, path in images.items() if key not in found]
+    if bare:
+        raise DataError(
+            f"{bare[0]}: {lacking} for this image ({len(bare)} of {len(images)} images have none); it would "
+            f"match {root / pattern} with the same text for the wildcards"
+        )
+
+
+def _matches(root: Path, pattern: str) -> _Found:
+    """Files that match a glob, by the text that its wildcards stand for."""
+    regex = re.compile(
+        "".join(
+            {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}.get(part, re.escape(part))
+            for part in re.split(r"(\*\*/|\*|\?)", pattern)
+        )
+    )
+    found = {}
+    for path in sorted(root.glob(pattern)):
+        match = regex.fullmatch(path.relative_to(root).as_posix())
+        if match and path.is_file():
+            found[match.groups()] = path
+    return found

@@ -1,0 +1,169 @@
+"""Images whose bands lie in several files, and STAC items: a VRT that GDAL reads as one raster."""
+
+import hashlib
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geo_seg.data.folder import write_whole
+from geo_seg.data.grids import describe_grid, same_grid
+from geo_seg.data.manifest import gdal_path, is_remote
+from geo_seg.errors import DataError, nearest
+from geo_seg.raster import Band, RasterInfo, RasterReader, inspect, resolve_bands
+
+_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+
+
+@dataclass(frozen=True)
+class _Asset:
+    """A file of a STAC item, and what its one band is called there (the first is the name that it gets)."""
+
+    path: str
+    names: tuple[str, ...]
+
+
+def open_image(
+    images: Sequence[str], bands: Sequence[Band] | None, folder: Path
+) -> tuple[RasterInfo, tuple[int, ...]]:
+    """The header of an image and the bands that are wanted; where it isn't one raster, a VRT makes one of it.
+
+    Args:
+        images: one raster, one STAC item, or several rasters that line up.
+        bands: numbers or names, in the order wanted; None takes every data band. Only the assets of a STAC
+            item that hold them are opened.
+        folder: where VRTs go; their names follow from their content.
+
+    Raises:
+        DataError: a file can't be opened, the files don't line up, or there is no such band.
+    """
+    if len(images) == 1 and images[0].lower().endswith(".json"):
+        assets = _chosen(_assets(images[0]), bands, images[0])
+        header = _stack([asset.path for asset in assets], [asset.names[0] for asset in assets], folder)
+        return header, header.bands
+    header = inspect(images[0]) if len(images) == 1 else _stack(images, None, folder)
+    return header, resolve_bands(header, bands)
+
+
+def _stack(paths: Sequence[str], names: Sequence[str] | None, folder: Path) -> RasterInfo:
+    headers, masked = [], []
+    for path in paths:
+        with RasterReader(path) as reader:
+            headers.append(reader.info)
+            if reader.masked:
+                masked.append(reader.info)
+    for header in headers[1:]:
+        if not same_grid(headers[0], header):
+            raise DataError(
+                f"{header.path} has {describe_grid(header)}, {headers[0].path} has "
+                f"{describe_grid(headers[0])}; the files of an image must line up"
+            )
+    if len(masked) > 1:
+        raise DataError(
+            f"{masked[0].path} and {masked[1].path}: each has a mask or alpha band; of an image in several "
+            "files one may have that; give the others a nodata value, or build one raster of them"
+        )
+    for header in headers if names else ():
+        if len(header.bands) != 1:
+            raise DataError(
+                f"{header.path}: {len(header.bands)} bands, but the STAC item lists one; name the file itself"
+            )
+    content = _vrt(headers, names, masked[0].path if masked else None)
+    file = folder / "images" / f"{hashlib.sha256(content).hexdigest()[:24]}.vrt"
+    if not file.exists():
+        write_whole(file, lambda part: part.write_bytes(content))
+    return inspect(file)
+
+
+def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None, mask: str | None) -> bytes:
+    first = headers[0]
+    root = ET.Element("VRTDataset", rasterXSize=str(first.width), rasterYSize=str(first.height))
+    if first.crs:
+        ET.SubElement(root, "SRS").text = first.crs
+    if first.transform:
+        a, b, c, d, e, f = first.transform
+        ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, (c, a, b, f, d, e)))
+    number = 0
+    for index, header in enumerate(headers):
+        for band, name, nodata in zip(header.bands, header.names, header.nodata, strict=True):
+            number += 1
+            made = ET.SubElement(root, "VRTRasterBand", dataType=_type(header), band=str(number))
+            title = names[index] if names else name
+            if title:
+                ET.SubElement(made, "Description").text = title
+            if nodata is not None:
+                ET.SubElement(made, "NoDataValue").text = repr(nodata)
+            _source(made, header.path, str(band))
+    if mask:
+        made = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        _source(made, mask, "mask,1")
+    return ET.tostring(root)
+
+
+def _source(band: ET.Element, path: str, number: str) -> None:
+    source = ET.SubElement(band, "SimpleSource")
+    file = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
+    file.text = path if is_remote(path) else str(Path(path).absolute())
+    ET.SubElement(source, "SourceBand").text = number
+
+
+def _type(header: RasterInfo) -> str:
+    if header.dtype not in _TYPES:
+        raise DataError(f"{header.path}: holds {header.dtype}; expected one of {', '.join(_TYPES)}")
+    return _TYPES[header.dtype]
+
+
+def _assets(item: str) -> list[_Asset]:
+    if is_remote(item):
+        raise DataError(
+            f"{item}: a STAC item is read from disk; download it, its assets may stay where they are"
+        )
+    try:
+        found = json.loads(Path(item).read_text(encoding="utf-8"))
+        assets = found["assets"]
+        return [_asset(item, key, asset) for key, asset in assets.items() if _holds_data(asset)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{item}: not a STAC item ({type(error).__name__}: {error})") from error
+
+
+def _holds_data(asset: Mapping[str, Any]) -> bool:
+    roles = asset.get("roles")
+    return "data" in roles if roles else str(asset.get("type", "")).startswith("image/tiff")
+
+
+def _asset(item: str, key: str, asset: Mapping[str, Any]) -> _Asset:
+    names = [key]
+    bands = asset.get("eo:bands") or asset.get("bands") or []
+    if len(bands) == 1:  # else the names say nothing about the one band that is expected
+        names += [bands[0].get(word) for word in ("name", "common_name", "eo:common_name")]
+    href = str(asset["href"])
+    path = gdal_path(href) if is_remote(href) else str(Path(item).parent / href)
+    return _Asset(path, tuple(name for name in names if name))
+
+
+def _chosen(assets: list[_Asset], bands: Sequence[Band] | None, item: str) -> list[_Asset]:
+    if not assets:
+        raise DataError(f"{item}: the STAC item has no asset with the role data")
+    if bands is None:
+        return assets
+    by_name = {name.lower(): asset for asset in reversed(assets) for name in asset.names}
+    chosen = []
+    for band in bands:
+        if isinstance(band, int) and 1 <= band <= len(assets):
+            chosen.append(assets[band - 1])
+        elif isinstance(band, str) and band.lower() in by_name:
+            chosen.append(_Asset(by_name[band.lower()].path, (band,)))
+        else:
+            raise DataError(f"{item}: no band {band!r} among its assets; {nearest(str(band), by_name)}")
+    return chosen
