@@ -40,6 +40,7 @@ class RasterInfo:
             map coordinates, or None without georeference.
         nodata: per data band the value that means "no measurement", or None.
         names: per data band its description, or "".
+        block: rows and columns of the blocks that the file is read in.
     """
 
     path: str
@@ -51,6 +52,7 @@ class RasterInfo:
     transform: tuple[float, ...] | None
     nodata: tuple[float | None, ...]
     names: tuple[str, ...]
+    block: tuple[int, int]
 
 
 class RasterReader:
@@ -190,6 +192,7 @@ def _header(source: Any, path: str) -> RasterInfo:
         transform=tuple(source.transform)[:6] if referenced else None,
         nodata=tuple(source.nodatavals[b - 1] for b in bands),
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
+        block=source.block_shapes[bands[0] - 1],
     )
 
 
@@ -208,3 +211,24 @@ def _valid_pixels(pixels: NDArray[Any], nodata: Sequence[float | None]) -> NDArr
 
 def _missing(path: str | Path) -> bool:
     return not str(path).startswith("/vsi") and "://" not in str(path) and not Path(path).exists()
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files that a raster consists of: itself, what lies beside it, and what a VRT refers to.
+
+    Raises:
+        DataError: it can't be opened.
+    """
+    found: list[Path] = []
+    waiting = [str(path)]
+    while waiting:
+        name = waiting.pop()
+        try:
+            with rasterio.open(name) as source:
+                inside = [str(file) for file in source.files]
+        except RasterioError as error:
+            raise DataError(f"{name}: cannot be opened as a raster ({error})") from error
+        new = [file for file in dict.fromkeys(inside) if Path(file).absolute() not in found]
+        found += [Path(file).absolute() for file in new]
+        waiting += [file for file in new if file.lower().endswith(".vrt") and file != name]
+    return sorted(set(found))
