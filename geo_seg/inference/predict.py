@@ -121,6 +121,7 @@ class Predictor:
         self.bands = checkpoint.in_channels
         # torch's stubs know no memory_format in Module.to
         self.model = checkpoint.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiled = compiled
         self._run = torch.compile(self.model) if compiled else self.model
         self._normalize = checkpoint.normalize.to(device)
 
@@ -171,6 +172,9 @@ class Predictor:
 
         Returns:
             (N, channels, height, width) in that precision, on the device.
+
+        Raises:
+            ConfigError: the model can't be compiled here.
         """
         cuda = self.device.type == "cuda"
         pixels, inside = torch.from_numpy(image), torch.from_numpy(valid)
@@ -180,7 +184,15 @@ class Predictor:
         inside = inside.to(self.device, non_blocking=cuda)
         with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
             scaled = self._normalize(pixels, inside).contiguous(memory_format=torch.channels_last)
-            found: Tensor = self._run(scaled)
+            try:
+                found: Tensor = self._run(scaled)
+            except RuntimeError as error:
+                if not self._compiled:
+                    raise
+                reason = str(error).strip().splitlines()[0]
+                raise ConfigError(
+                    f"compile=true: torch can't compile this model on this machine ({reason}); leave it out"
+                ) from error
         return found
 
     @torch.inference_mode()
