@@ -34,7 +34,8 @@ _OF_INFERENCE = {
     "probabilities": ("none", "top", "all"),
     "exists": ("overwrite", "skip", "error"),
     "accelerator": ("auto", "cpu", "gpu", "mps"),
-    "precision": ("auto", "32", "bf16"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "blend": ("hann", "linear", "crop"),
 }
 _OF_DATA = {
     "normalize": ("standardize", "percentile", "minmax", "imagenet", "none"),
@@ -147,13 +148,23 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
     config: InferenceConfig = _plain(cfg, InferenceConfig)
     for key, choices in _OF_INFERENCE.items():
         _one_of(key, getattr(config, key), choices)
-    if config.window is not None and (config.window < 64 or config.window % 32):
-        raise ConfigError(f"window={config.window}: expected a multiple of 32, 64 or more")
+    _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")
+    if isinstance(config.window, int) and config.window % 32:
+        raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
+    _auto_or("margin", config.margin, 0, "0 or more pixels")
+    _auto_or("batch_size", config.batch_size, 1, "1 or more")
     if config.overlap < 0:
         raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
-    if config.batch_size is not None and config.batch_size < 1:
-        raise ConfigError(f"batch_size={config.batch_size}: expected 1 or more")
+    if config.max_memory is not None and not config.max_memory > 0:
+        raise ConfigError(
+            f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
+        )
     return config
+
+
+def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:
+    if value != "auto" and (isinstance(value, str) or value < least):
+        raise ConfigError(f"{key}={value}: expected auto, or {expected}")
 
 
 def _plain(cfg: DictConfig, schema: type) -> Any:

@@ -44,6 +44,7 @@ class RasterInfo:
             map coordinates, or None without georeference.
         nodata: per data band the value that means "no measurement", or None.
         names: per data band its description, or "".
+        block: rows and columns of the blocks that the file is read in.
     """
 
     path: str
@@ -55,6 +56,7 @@ class RasterInfo:
     transform: tuple[float, ...] | None
     nodata: tuple[float | None, ...]
     names: tuple[str, ...]
+    block: tuple[int, int]
 
 
 class RasterReader:
@@ -158,16 +160,6 @@ class RasterReader:
         return self._source.driver != "GTiff" or self._source.compression is not None or striped
 
     @property
-    def files(self) -> list[str]:
-        """The files that the pixels come from, those of a VRT and sidecars included."""
-        return list(self._source.files)
-
-    @property
-    def files(self) -> list[str]:
-        """The files that the pixels come from, those of a VRT and sidecars included."""
-        return list(self._source.files)
-
-    @property
     def tags(self) -> dict[str, str]:
         """Metadata of the file."""
         return dict(self._source.tags())
@@ -245,6 +237,7 @@ def _header(source: Any, path: str) -> RasterInfo:
         transform=tuple(source.transform)[:6] if referenced else None,
         nodata=tuple(source.nodatavals[b - 1] for b in bands),
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
+        block=source.block_shapes[bands[0] - 1],
     )
 
 
@@ -270,3 +263,24 @@ def _absence(path: str | Path) -> str:
     if not Path(path).exists():
         return "no such file"
     return "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else ""
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files that a raster consists of: itself, what lies beside it, and what a VRT refers to.
+
+    Raises:
+        DataError: it can't be opened.
+    """
+    found: list[Path] = []
+    waiting = [str(path)]
+    while waiting:
+        name = waiting.pop()
+        try:
+            with rasterio.open(name) as source:
+                inside = [str(file) for file in source.files]
+        except RasterioError as error:
+            raise DataError(f"{name}: cannot be opened as a raster ({error})") from error
+        new = [file for file in dict.fromkeys(inside) if Path(file).absolute() not in found]
+        found += [Path(file).absolute() for file in new]
+        waiting += [file for file in new if file.lower().endswith(".vrt") and file != name]
+    return sorted(set(found))

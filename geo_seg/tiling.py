@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,32 +51,41 @@ class Axis:
     """Windows along one side of a raster, and the seams where each hands over to the next.
 
     A seam lies in the middle of the pixels that two neighbours share, as far from their edges as can be.
-    Over a seam the weight rises along a raised cosine. Each window's weight is the difference of the rise at
-    its first seam and the rise at its last one, so that the weights of all windows sum to 1 at every pixel,
-    to float rounding, however many overlap there.
+    Over a seam the weight rises from 0 to 1. Each window's weight is the difference of the rise at its first
+    seam and the rise at its last one, so that the weights of all windows sum to 1 at every pixel, to float
+    rounding, however many overlap there.
 
     Attributes:
-        length: pixels of the raster along this side.
+        begin: first pixel that the windows answer for.
+        end: the pixel after the last one.
         window: pixels of a window.
         starts: first pixel of each window, increasing.
         seams: between neighbours, the first pixel of their seam.
-        overlap: pixels of a seam.
+        overlap: pixels of a seam; 0 hands over at once.
+        blend: how the weight rises over a seam: "linear" or "hann" (a raised cosine).
     """
 
-    length: int
+    begin: int
+    end: int
     window: int
     starts: tuple[int, ...]
     seams: tuple[int, ...]
     overlap: int
+    blend: str
 
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def length(self) -> int:
+        """Pixels that the windows answer for."""
+        return self.end - self.begin
+
     def inner(self, index: int) -> tuple[int, int]:
         """First pixel of the raster, and the one after the last, that a window has a weight for."""
-        begin = self.seams[index - 1] if index else 0
-        end = self.seams[index] + self.overlap if index < len(self.seams) else self.length
-        return begin, end
+        begin = self.seams[index - 1] if index else self.begin
+        end = self.seams[index] + self.overlap if index < len(self.seams) else self.end
+        return max(begin, self.begin), min(end, self.end)
 
     def weights(self, index: int) -> NDArray[np.float32]:
         """The weights of a window over its inner pixels, from 0 to 1."""
@@ -88,25 +97,62 @@ class Axis:
 
     def finished(self, index: int) -> int:
         """Pixels that no window after this one has a weight for: all those before this number."""
-        return self.seams[index] if index < len(self.seams) else self.length
+        return self.seams[index] if index < len(self.seams) else self.end
+
+    def cut(self, size: int) -> "tuple[Axis, ...]":
+        """Cuts the side into pieces that have nothing to do with each other.
+
+        Neighbouring pieces meet in the middle of the seam between their windows, without blending, so that
+        each can be made alone and no window is needed twice.
+
+        Args:
+            size: windows in a piece, at least 1; the last piece has what remains.
+        """
+        middles = [seam + self.overlap // 2 for seam in self.seams]
+        lines = (self.begin, *middles, self.end)
+        pieces = []
+        for first in range(0, len(self), size):
+            last = min(first + size, len(self))
+            starts, seams = self.starts[first:last], self.seams[first : last - 1]
+            pieces.append(
+                Axis(lines[first], lines[last], self.window, starts, seams, self.overlap, self.blend)
+            )
+        return tuple(pieces)
 
     def _rise(self, pixels: NDArray[np.int64], seam: int) -> NDArray[np.float64]:
         if self.overlap == 0:
             return (pixels >= seam).astype(np.float64)
         share = np.clip((pixels - seam + 0.5) / self.overlap, 0, 1)
-        return 0.5 - 0.5 * np.cos(np.pi * share)
+        return share if self.blend == "linear" else 0.5 - 0.5 * np.cos(np.pi * share)
 
 
-def spread(length: int, window: int, overlap: int, multiple: int = STRIDE) -> Axis:
-    """Spreads as few windows as cover a side evenly over it.
+@dataclass(frozen=True)
+class Seams:
+    """How neighbouring windows meet.
 
-    Even spreading gives neighbours more than the overlap to share where that costs no further window. A side
-    shorter than the window gets a smaller window.
+    Attributes:
+        margin: pixels along the edges of a window that never count, except at the edges of the raster.
+        overlap: pixels between the margins of neighbours, over which they are blended.
+        blend: "crop" (each window counts up to the middle of the overlap), "linear" or "hann".
+    """
+
+    margin: int
+    overlap: int
+    blend: str = "hann"
+
+    @property
+    def shared(self) -> int:
+        """Pixels that neighbouring windows both see."""
+        return 2 * self.margin + self.overlap
+
+
+def spread(length: int, window: int, seams: Seams, multiple: int = STRIDE) -> Axis:
+    """Spreads as few windows as cover a side evenly over it, and makes them no larger than that takes.
 
     Args:
         length: pixels of the side, at least 1.
-        window: pixels of a window, a multiple of `multiple`.
-        overlap: pixels that neighbours share at least, and that they are blended over.
+        window: largest size of a window in pixels, a multiple of `multiple`.
+        seams: what neighbours share at least, and how they meet.
         multiple: windows start and end at multiples of it.
 
     Returns:
@@ -115,40 +161,51 @@ def spread(length: int, window: int, overlap: int, multiple: int = STRIDE) -> Ax
     Raises:
         ValueError: the numbers don't fit each other.
     """
-    if length < 1 or window < 1 or window % multiple or not 0 <= overlap <= window - multiple:
+    fits = min(seams.margin, seams.overlap) >= 0 and seams.shared <= window - multiple
+    if length < 1 or window < 1 or window % multiple or not fits:
         raise ValueError(
-            f"length={length}, window={window}, overlap={overlap}: expected a length of 1 or more, a window "
-            f"that is a multiple of {multiple}, and an overlap from 0 to window - {multiple}"
+            f"length={length}, window={window}, {seams}: expected a length of 1 or more, a window that is a "
+            f"multiple of {multiple}, and 2 margins and an overlap of 0 to window - {multiple} together"
         )
     cells = math.ceil(length / multiple)  # all below is counted in steps of `multiple`, then scaled
-    size = min(window // multiple, cells)
-    stride = (window - overlap) // multiple
-    gaps = math.ceil((cells - size) / stride)
-    starts = tuple(i * (cells - size) // gaps * multiple for i in range(gaps)) if gaps else ()
-    starts = (*starts, (cells - size) * multiple)
-    seams = tuple(after + (before + window - after - overlap) // 2 for before, after in pairwise(starts))
-    return Axis(length, size * multiple, starts, seams, overlap)
+    largest, shared = window // multiple, math.ceil(seams.shared / multiple)
+    gaps = max(0, math.ceil((cells - largest) / (largest - shared)))
+    size = math.ceil((cells + gaps * shared) / (gaps + 1))
+    starts = tuple(i * (cells - size) // max(gaps, 1) * multiple for i in range(gaps + 1))
+    overlap = 0 if seams.blend == "crop" else seams.overlap
+    middles = tuple(
+        after + (before + size * multiple - after - overlap) // 2 for before, after in pairwise(starts)
+    )
+    return Axis(0, length, size * multiple, starts, middles, overlap, seams.blend)
 
 
+@dataclass(frozen=True)
 class Grid:
-    """Windows of one size over a raster, row by row.
+    """Windows of one size over a raster or a part of it, row by row.
 
-    Args:
-        height: rows of the raster.
-        width: columns of the raster.
-        window: side of the windows in pixels, a multiple of `multiple`.
-        overlap: pixels that neighbours share at least, and that they are blended over.
-        multiple: windows start and end at multiples of it.
-
-    Raises:
-        ValueError: the numbers don't fit each other.
+    Attributes:
+        rows: the windows from the top down.
+        cols: the windows from left to right.
     """
 
-    def __init__(self, height: int, width: int, window: int, overlap: int, multiple: int = STRIDE) -> None:
-        self.height = height
-        self.width = width
-        self.rows = spread(height, window, overlap, multiple)
-        self.cols = spread(width, window, overlap, multiple)
+    rows: Axis
+    cols: Axis
+
+    @classmethod
+    def over(cls, height: int, width: int, window: int, seams: Seams, multiple: int = STRIDE) -> Self:
+        """Covers a whole raster.
+
+        Args:
+            height: rows of the raster.
+            width: columns of the raster.
+            window: largest side of the windows in pixels, a multiple of `multiple`.
+            seams: what neighbours share at least, and how they meet.
+            multiple: windows start and end at multiples of it.
+
+        Raises:
+            ValueError: the numbers don't fit each other.
+        """
+        return cls(spread(height, window, seams, multiple), spread(width, window, seams, multiple))
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.cols)
@@ -160,3 +217,17 @@ class Grid:
                 begin, end = self.cols.inner(col)
                 window = Window(top, left, self.rows.window, self.cols.window)
                 yield Tile(row, col, window, Window(upper, begin, lower - upper, end - begin))
+
+    @property
+    def area(self) -> Window:
+        """The pixels that the windows answer for."""
+        return Window(self.rows.begin, self.cols.begin, self.rows.length, self.cols.length)
+
+    def cut(self, rows: int, cols: int) -> "tuple[Grid, ...]":
+        """Cuts it into parts that can each be made alone: panel by panel, each from the top down.
+
+        Args:
+            rows: rows of windows in a part.
+            cols: columns of windows in a panel.
+        """
+        return tuple(Grid(upper, panel) for panel in self.cols.cut(cols) for upper in self.rows.cut(rows))

@@ -1,11 +1,9 @@
-"""Writing maps: GeoTIFFs on the grid of another raster, from the top down, that appear only when complete."""
+"""Writing parts of maps: rasters written from the top down, that get their name only when complete."""
 
 import os
 import shutil
 import tempfile
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +19,14 @@ from rasterio.errors import RasterioError
 from geo_seg.errors import DataError
 
 BLOCK = 256
-"""Side of the tiles inside the GeoTIFFs, in pixels."""
+"""Rows of a block of a part."""
 
-_PART = ".part"
-_FAILURES = (RasterioError, CPLE_BaseError, OSError)
+UNFINISHED = ".new"
+"""End of the name of a file that is being written."""
+
+FAILURES = (RasterioError, CPLE_BaseError, OSError)
+"""What goes wrong in writing."""
+
 _PROBE = 1 << 20  # bytes that have to fit into the output folder before any work
 
 
@@ -62,51 +64,44 @@ class Geometry:
             raise DataError(f"{path}: cannot be opened as a raster ({error})") from error
 
 
-class MapWriter:
-    """A compressed, tiled GeoTIFF, written in rows from the top down.
+class PartWriter:
+    """A compressed raster of a part of a map, written in rows from the top down.
+
+    It is written under another name, and gets its own only when all of it is on the disk.
 
     Args:
         path: the file.
-        geometry: its grid.
-        count: number of bands.
+        shape: bands, rows and columns.
         dtype: NumPy name of the type of its pixels.
-        nodata: value that means "nothing here".
-        tags: of the whole file.
 
     Raises:
         DataError: the file can't be created.
     """
 
-    def __init__(
-        self, path: Path, geometry: Geometry, *, count: int, dtype: str, nodata: int, tags: Mapping[str, str]
-    ) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str) -> None:
+        count, height, width = shape
         self.path = path
-        self._rows = np.empty((count, BLOCK, geometry.width), dtype)  # rows that don't fill a block yet
+        self._hidden = path.with_name(f"{path.name}{UNFINISHED}")
+        self._rows = np.empty((count, min(BLOCK, height), width), dtype)  # rows that don't fill a block yet
         self._filled = 0
         self._written = 0
-        place = {"transform": geometry.transform} if not geometry.transform.is_identity else {}
         try:
-            self.target = rasterio.open(
-                path,
+            self._target = rasterio.open(
+                self._hidden,
                 "w",
                 driver="GTiff",
-                width=geometry.width,
-                height=geometry.height,
+                width=width,
+                height=height,
                 count=count,
                 dtype=dtype,
-                nodata=nodata,
-                crs=geometry.crs,
-                tiled=True,
-                blockxsize=BLOCK,
-                blockysize=BLOCK,
+                blockysize=len(self._rows[0]),
                 interleave="band",
                 compress="deflate",
+                zlevel=1,
                 BIGTIFF="IF_SAFER",
-                **place,
             )
-            self.target.update_tags(**tags)
-        except _FAILURES as error:
-            raise _unwritten(path, error) from error
+        except FAILURES as error:
+            raise unwritten(path, error) from error
 
     def append(self, rows: NDArray[Any]) -> None:
         """Writes the next rows; whole blocks go to the file, the rest waits.
@@ -119,15 +114,15 @@ class MapWriter:
         """
         begin = 0
         while begin < rows.shape[1]:
-            take = min(BLOCK - self._filled, rows.shape[1] - begin)
+            take = min(len(self._rows[0]) - self._filled, rows.shape[1] - begin)
             self._rows[:, self._filled : self._filled + take] = rows[:, begin : begin + take]
             self._filled += take
             begin += take
-            if self._filled == BLOCK:
+            if self._filled == len(self._rows[0]):
                 self._flush()
 
     def close(self) -> None:
-        """Writes what waits, closes the file and proves that all of it is on the disk.
+        """Writes what waits, closes the file, proves that all of it is on the disk, and gives it its name.
 
         Raises:
             DataError: it is not complete, most often because the disk is full.
@@ -135,21 +130,17 @@ class MapWriter:
         if self._filled:
             self._flush()
         try:
-            self.target.close()
-            with self.path.open("rb+") as file:
-                os.fsync(file.fileno())
-            whole = _is_whole(self.path)
-        except _FAILURES as error:
-            raise _unwritten(self.path, error) from error
-        if not whole:  # GDAL doesn't report what it couldn't write while closing
-            raise _unwritten(self.path, None)
+            self._target.close()
+            settle(self._hidden, self.path)
+        except FAILURES as error:
+            raise unwritten(self.path, error) from error
 
     def _flush(self) -> None:
-        part = rasterio.windows.Window(0, self._written, self.target.width, self._filled)
+        part = rasterio.windows.Window(0, self._written, self._target.width, self._filled)
         try:
-            self.target.write(self._rows[:, : self._filled], window=part)
-        except _FAILURES as error:
-            raise _unwritten(self.path, error) from error
+            self._target.write(self._rows[:, : self._filled], window=part)
+        except FAILURES as error:
+            raise unwritten(self.path, error) from error
         self._written += self._filled
         self._filled = 0
 
@@ -162,74 +153,9 @@ class MapWriter:
         if error is None:
             self.close()
         else:
-            # the first error is the one to report; the file goes away with its folder
-            with suppress(*_FAILURES):
-                self.target.close()
-
-
-def name_classes(path: Path, names: Sequence[str], colors: Sequence[tuple[int, int, int]]) -> None:
-    """Writes the classes into `<path>.aux.xml`, where GDAL and QGIS look for the legend of a band.
-
-    Args:
-        path: a closed class raster of one band.
-        names: per class.
-        colors: per class, red, green and blue from 0 to 255.
-    """
-    file = path.with_name(f"{path.name}.aux.xml")
-    # GDAL itself may have written what a GeoTIFF has no place for
-    root = ET.parse(file).getroot() if file.exists() else ET.Element("PAMDataset")  # noqa: S314
-    band = root.find("PAMRasterBand[@band='1']")
-    if band is None:
-        band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    for name in names:
-        ET.SubElement(categories, "Category").text = name
-    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
-    # names, and the numbers of GDAL's field types (integer, string) and usages (min and max, name, red ...)
-    columns = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
-    for index, (title, kind, usage) in enumerate(columns):
-        column = ET.SubElement(table, "FieldDefn", index=str(index))
-        for key, value in (("Name", title), ("Type", kind), ("Usage", usage)):
-            ET.SubElement(column, key).text = str(value)
-    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
-        row = ET.SubElement(table, "Row", index=str(index))
-        for value in (index, name, *color):
-            ET.SubElement(row, "F").text = str(value)
-    ET.indent(root)
-    try:
-        ET.ElementTree(root).write(file, encoding="utf-8")
-    except OSError as error:
-        raise _unwritten(file, error) from error
-
-
-@contextmanager
-def unfinished(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A hidden folder beside the final place of some files; they move there when all is done.
-
-    Args:
-        folder: where the files belong.
-        names: the files in the order in which they appear; the last one vouches for the others.
-
-    Yields:
-        The hidden folder. Whatever ends the block otherwise, it goes away with all that it holds.
-
-    Raises:
-        DataError: it can't be made, or a file can't be moved.
-    """
-    final = folder / names[-1]
-    try:
-        hidden = Path(tempfile.mkdtemp(prefix=f".{names[-1]}.", suffix=_PART, dir=folder))
-    except OSError as error:
-        raise _unwritten(final, error) from error
-    try:
-        yield hidden
-        try:
-            for name in names:
-                (hidden / name).replace(folder / name)
-        except OSError as error:
-            raise _unwritten(final, error) from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+            # the first error is the one to report; the rest of it is removed before the next run
+            with suppress(*FAILURES):
+                self._target.close()
 
 
 def prepare_folder(folder: Path) -> None:
@@ -248,28 +174,54 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether every block of a GeoTIFF lies inside the file."""
-    size = path.stat().st_size
-    with rasterio.open(path) as source:
-        rows, cols = -(-source.height // BLOCK), -(-source.width // BLOCK)
-        for band in source.indexes:
-            for row, col in np.ndindex(rows, cols):
+def settle(hidden: Path, final: Path) -> None:
+    """Proves that all of a raster is on the disk, and gives it its final name.
+
+    Args:
+        hidden: a closed GeoTIFF.
+        final: its name from now on, in the same folder.
+
+    Raises:
+        DataError: not all of it is there.
+        OSError: the disk refuses.
+    """
+    with hidden.open("rb+") as file:
+        os.fsync(file.fileno())
+    if not is_whole(hidden):  # GDAL doesn't report what it couldn't write while closing
+        raise unwritten(final, None)
+    hidden.replace(final)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is a GeoTIFF and every block of it lies inside the file."""
+    try:
+        size = path.stat().st_size
+        with rasterio.open(path) as source:
+            height, width = source.block_shapes[0]
+            rows, cols = -(-source.height // height), -(-source.width // width)
+            for band, row, col in np.ndindex(source.count, rows, cols):
                 begin, length = (
-                    source.get_tag_item(f"BLOCK_{key}_{col}_{row}", "TIFF", bidx=band)
+                    source.get_tag_item(f"BLOCK_{key}_{col}_{row}", "TIFF", bidx=band + 1)
                     for key in ("OFFSET", "SIZE")
                 )
                 if begin is None or length is None or int(begin) + int(length) > size:
                     return False
+    except FAILURES:
+        return False
     return True
 
 
-def _unwritten(path: Path, error: Exception | None) -> DataError:
-    final = path.parent.parent / path.name if path.parent.suffix == _PART else path
-    if final.parent.exists() and shutil.disk_usage(final.parent).free < _PROBE:
+def unwritten(path: Path, error: Exception | None) -> DataError:
+    """The error of a file that can't be written, with the reason.
+
+    Args:
+        path: its final name.
+        error: what the system or GDAL said; None where they said nothing.
+    """
+    if path.parent.exists() and shutil.disk_usage(path.parent).free < _PROBE:
         reason = "the disk is full"
     elif error is None:
         reason = "not all of it reached the disk; is it full, or over a quota?"
     else:
         reason = str(error.__cause__ or error).splitlines()[0]
-    return DataError(f"{final}: cannot be written ({reason}); nothing unfinished is left behind")
+    return DataError(f"{path}: cannot be written ({reason})")

@@ -26,7 +26,7 @@ from geo_seg.data.reading import (
 from geo_seg.data.scenes import Scene
 from geo_seg.data.statistics import BandCounter, BandMoments
 from geo_seg.errors import DataError
-from geo_seg.raster import RasterReader
+from geo_seg.raster import files_of
 from geo_seg.tiling import Window
 
 CELL = 64
@@ -116,8 +116,7 @@ def _stamp(scene: Scene) -> Stamp | None:
     for raster in (scene.image, scene.mask):
         files.append(raster.path)
         if raster.path.lower().endswith(".vrt"):
-            with RasterReader(raster.path) as reader:
-                files += reader.files
+            files += [str(file) for file in files_of(raster.path)]
     return stamp_of(files)
 
 

@@ -21,7 +21,7 @@ from geo_seg.data.sources import Source, is_vector
 from geo_seg.data.strips import PolygonStrips, RasterStrips, Strips, polygon_notes
 from geo_seg.data.vectors import Polygons
 from geo_seg.errors import ConfigError, DataError, nearest
-from geo_seg.raster import RasterInfo, RasterReader
+from geo_seg.raster import RasterInfo, RasterReader, files_of
 
 _VERSION = 1  # of what a kept label holds; one of another version is made anew
 _PIXELS = 1 << 23  # of a strip
@@ -56,12 +56,12 @@ class Labels:
         if is_vector(source.mask):
             return self._kept(source, image, None)
         with RasterReader(source.mask) as reader:
-            mask, files = reader.info, reader.files
+            mask = reader.info
         colored = len(mask.bands) == 3 and mask.dtype == "uint8"
         self._check(mask, image, colored)
         if same_grid(image, mask) and not colored and source.aoi is None:
             return mask, []
-        return self._kept(source, image, (mask, files, colored))
+        return self._kept(source, image, (mask, [str(file) for file in files_of(source.mask)], colored))
 
     def _check(self, mask: RasterInfo, image: RasterInfo, colored: bool) -> None:
         if len(mask.bands) != 1 and not (colored and self._has_colors()):

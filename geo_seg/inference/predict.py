@@ -17,7 +17,12 @@ from geo_seg.tiling import Grid, Tile, Window
 SCALE = 254
 """Probability 1 in the 8-bit maps of probabilities; 255 is left for nodata."""
 
-_CHUNK = 128  # rows that are decided at once
+CHUNK = 128
+"""Rows that are decided at once."""
+
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What a model may compute in; softmax and blending are always done in float32."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,12 @@ class Settings:
     """How to predict.
 
     Attributes:
-        device: where the model runs.
-        bf16: whether it computes in bfloat16 where that is safe.
+        precision: name of what the model computes in, where that is safe.
         batch_size: windows that it sees at once.
         probabilities: "none", "top" (of the chosen class) or "all".
     """
 
-    device: torch.device
-    bf16: bool
+    precision: str
     batch_size: int
     probabilities: str
 
@@ -53,7 +56,7 @@ class Strip:
 
 
 class RowBand:
-    """Sums of weighted probabilities for the rows that windows still add to, over the whole width.
+    """Sums of weighted probabilities for the rows that windows still add to, over the width of a part.
 
     Args:
         grid: the windows that will be added, in order.
@@ -62,11 +65,10 @@ class RowBand:
     """
 
     def __init__(self, grid: Grid, classes: int, device: torch.device) -> None:
-        inner = [grid.rows.inner(row) for row in range(len(grid.rows))]
-        height = max(end - begin for begin, end in inner)
-        self.top = 0  # row of the raster that row 0 of the band stands for
-        self.sums = torch.zeros(classes, height, grid.width, device=device)
-        self.valid = np.zeros((height, grid.width), bool)
+        self.top = grid.rows.begin  # row of the raster that row 0 of the band stands for
+        self.left = grid.cols.begin
+        self.sums = torch.zeros(classes, band_height(grid), grid.cols.length, device=device)
+        self.valid = np.zeros(self.sums.shape[1:], bool)
 
     def add(self, inner: Window, probabilities: Tensor, weights: Tensor, valid: NDArray[np.bool_]) -> None:
         """Adds the inner pixels of one window.
@@ -78,7 +80,7 @@ class RowBand:
             valid: (height, width).
         """
         rows = slice(inner.row - self.top, inner.row - self.top + inner.height)
-        cols = slice(inner.col, inner.col + inner.width)
+        cols = slice(inner.col - self.left, inner.col - self.left + inner.width)
         self.sums[:, rows, cols].addcmul_(probabilities, weights)
         self.valid[rows, cols] = valid
 
@@ -93,8 +95,8 @@ class RowBand:
             valid: (rows, width).
         """
         count = end - self.top
-        for begin in range(0, count, _CHUNK):
-            rows = slice(begin, min(begin + _CHUNK, count))
+        for begin in range(0, count, CHUNK):
+            rows = slice(begin, min(begin + CHUNK, count))
             yield self.sums[:, rows], self.valid[rows]
         kept = self.sums.shape[1] - count
         self.sums[:, :kept] = self.sums[:, count:].clone()
@@ -109,22 +111,31 @@ class Predictor:
 
     Args:
         checkpoint: the model and what it needs to know.
-        settings: how to run it.
+        device: where it runs.
+        compiled: whether torch.compile makes it faster first.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, compiled: bool = False) -> None:
         self.task = checkpoint.task
-        self.settings = settings
+        self.device = device
+        self.bands = checkpoint.in_channels
         # torch's stubs know no memory_format in Module.to
-        self._model = checkpoint.model.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._normalize = checkpoint.normalize.to(settings.device)
+        self.model = checkpoint.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiled = compiled
+        self._run = torch.compile(self.model) if compiled else self.model
+        self._normalize = checkpoint.normalize.to(device)
 
-    def strips(self, source: Source, grid: Grid, advance: Callable[[int], object]) -> Iterator[Strip]:
-        """Maps a raster from the top down; memory follows its width times the window, not its height.
+    def strips(
+        self, source: Source, grid: Grid, settings: Settings, advance: Callable[[int], object]
+    ) -> Iterator[Strip]:
+        """Maps a part of a raster from the top down; memory follows its width times the window.
+
+        The same part gives the same bytes wherever and whenever it is made.
 
         Args:
             source: the raster.
-            grid: its windows.
+            grid: the windows of the part.
+            settings: how to predict.
             advance: told the number of windows that are done after each batch.
 
         Yields:
@@ -133,13 +144,13 @@ class Predictor:
         Raises:
             DataError: the raster can't be read.
         """
-        band = RowBand(grid, self.task.num_classes, self.settings.device)
+        band = RowBand(grid, self.task.num_classes, self.device)
         weights = [
-            [torch.from_numpy(axis.weights(i)).to(self.settings.device) for i in range(len(axis))]
+            [torch.from_numpy(axis.weights(i)).to(self.device) for i in range(len(axis))]
             for axis in (grid.rows, grid.cols)
         ]
-        for batch in batches(source, grid, self.settings.batch_size):
-            probabilities = self._predict(batch)
+        for batch in batches(source, grid, settings.batch_size):
+            probabilities = self._predict(batch, settings.precision)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
                     weight = weights[0][tile.row][:, None] * weights[1][tile.col]  # (height, width)
@@ -147,22 +158,49 @@ class Predictor:
                     band.add(tile.inner, probabilities[slot], weight, valid)
                 if tile.col == len(grid.cols) - 1:
                     for sums, valid in band.release(grid.rows.finished(tile.row)):
-                        yield self._decide(sums, valid)
+                        yield self._decide(sums, valid, settings.probabilities)
             advance(len(batch.tiles))
 
     @torch.inference_mode()
-    def _predict(self, batch: Batch) -> list[Tensor]:
+    def logits(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> Tensor:
+        """What the model says of some windows.
+
+        Args:
+            image: (N, bands, height, width) raw band values.
+            valid: (N, height, width).
+            precision: one of PRECISIONS.
+
+        Returns:
+            (N, channels, height, width) in that precision, on the device.
+
+        Raises:
+            ConfigError: the model can't be compiled here.
+        """
+        cuda = self.device.type == "cuda"
+        pixels, inside = torch.from_numpy(image), torch.from_numpy(valid)
+        if cuda:
+            pixels, inside = pixels.pin_memory(), inside.pin_memory()
+        pixels = pixels.to(self.device, non_blocking=cuda)
+        inside = inside.to(self.device, non_blocking=cuda)
+        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            scaled = self._normalize(pixels, inside).contiguous(memory_format=torch.channels_last)
+            try:
+                found: Tensor = self._run(scaled)
+            except RuntimeError as error:
+                if not self._compiled:
+                    raise
+                reason = str(error).strip().splitlines()[0]
+                raise ConfigError(
+                    f"compile=true: torch can't compile this model on this machine ({reason}); leave it out"
+                ) from error
+        return found
+
+    @torch.inference_mode()
+    def _predict(self, batch: Batch, precision: str) -> list[Tensor]:
         """Probabilities of the inner pixels of each window that the model sees: (classes, height, width)."""
         if not len(batch.image):
             return []
-        device, cuda = self.settings.device, self.settings.device.type == "cuda"
-        image, valid = (torch.from_numpy(a) for a in (batch.image, batch.valid))
-        if cuda:
-            image, valid = image.pin_memory(), valid.pin_memory()
-        image, valid = image.to(device, non_blocking=cuda), valid.to(device, non_blocking=cuda)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.bf16):
-            pixels = self._normalize(image, valid).contiguous(memory_format=torch.channels_last)
-            logits = self._model(pixels)  # (N, channels, height, width)
+        logits = self.logits(batch.image, batch.valid, precision)
         seen = [tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None]
         return [self._probabilities(tile, logits[i : i + 1]) for i, tile in enumerate(seen)]
 
@@ -172,12 +210,18 @@ class Predictor:
         return self.task.probabilities(inner.to(torch.float32, memory_format=torch.contiguous_format))[0]
 
     @torch.inference_mode()
-    def _decide(self, sums: Tensor, valid: NDArray[np.bool_]) -> Strip:
+    def _decide(self, sums: Tensor, valid: NDArray[np.bool_], probabilities: str) -> Strip:
         best = sums.max(dim=0)
-        shown = {"none": sums[:0], "top": best.values[None], "all": sums}[self.settings.probabilities]
+        shown = {"none": sums[:0], "top": best.values[None], "all": sums}[probabilities]
         scaled = (shown * SCALE).round_().clamp_(0, SCALE).to(torch.uint8)
         small = torch.uint8 if len(sums) <= 256 else torch.int32
         return Strip(best.indices.to(small).cpu().numpy(), valid.copy(), scaled.cpu().numpy())
+
+
+def band_height(grid: Grid) -> int:
+    """Rows that a RowBand keeps: those that a window has a weight for."""
+    inner = [grid.rows.inner(row) for row in range(len(grid.rows))]
+    return max(end - begin for begin, end in inner)
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -197,14 +241,3 @@ def choose_device(accelerator: str) -> torch.device:
         there = ", ".join(name for name, present in has.items() if present)
         raise ConfigError(f"accelerator={accelerator}: torch finds none on this machine; there is: {there}")
     return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
-
-
-def choose_bf16(precision: str, device: torch.device) -> bool:
-    """Whether "auto", "32" or "bf16" computes in bfloat16; auto does where the hardware is fast at it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )

@@ -15,7 +15,9 @@ from geo_seg.tiling import Grid, Tile, Window
 
 _T = TypeVar("_T")
 _LEAST_CACHE = 64 << 20  # bytes
-_AHEAD = 2  # batches
+_ENOUGH_CACHE = 256 << 20  # bytes; tiles that neighbours in the next row share are decoded again beyond it
+AHEAD = 2
+"""Batches that are read before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,25 @@ def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
     Args:
         source: the raster.
         grid: its windows.
-        size: windows with valid pixels in a batch.
+        size: windows with valid pixels in a batch; none reaches over the end of a row of windows.
 
     Raises:
         DataError: the raster can't be read.
     """
-    return _read_ahead(_batches(source, grid, size), _AHEAD)
+    return _read_ahead(_batches(source, grid, size), AHEAD)
 
 
 def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, None]:
     info = source.info
     with (
-        rasterio.Env(GDAL_CACHEMAX=_cache_size(info, grid)),
+        rasterio.Env(GDAL_CACHEMAX=cache_size(info, grid)),
         RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader,
     ):
         tiles: list[Tile] = []
         slots: list[int | None] = []
         seen: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
         shape = (0, len(reader.bands), grid.rows.window, grid.cols.window)
-        for number, tile in enumerate(grid, 1):
+        for tile in grid:
             image, valid = read_reflected(reader, tile.window)
             tiles.append(tile)
             if inner_part(tile, valid).any():
@@ -85,7 +87,7 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
                 seen.append((image, valid))
             else:
                 slots.append(None)
-            if len(seen) == size or number == len(grid) or len(tiles) >= len(grid.cols):
+            if len(seen) == size or tile.col == len(grid.cols) - 1:
                 images = np.stack([i for i, _ in seen]) if seen else np.empty(shape, image.dtype)
                 masks = np.stack([v for _, v in seen]) if seen else np.empty((0, *shape[2:]), bool)
                 yield Batch(tuple(tiles), tuple(slots), images, masks)
@@ -119,11 +121,20 @@ def inner_part(tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[..., top : top + tile.inner.height, left : left + tile.inner.width]
 
 
-def _cache_size(info: RasterInfo, grid: Grid) -> int:
-    """Bytes for GDAL to keep decoded blocks in: as the windows need in one go over the width."""
-    rows = min(grid.rows.window + 1024, info.height)  # blocks that windows touch reach past them
-    row_of_windows = info.width * rows * len(info.bands) * np.dtype(info.dtype).itemsize
-    return max(row_of_windows, _LEAST_CACHE)
+def cache_size(info: RasterInfo, grid: Grid) -> int:
+    """Bytes for GDAL to keep decoded blocks in while it reads a part.
+
+    Args:
+        info: the raster's header.
+        grid: the windows of the part.
+    """
+    rows = min(grid.rows.window + 2 * info.block[0], info.height)
+    depth = len(info.bands) * np.dtype(info.dtype).itemsize
+    if info.block[1] >= info.width:  # a block goes over the whole width: else every window decodes it anew
+        return max(rows * info.width * depth, _LEAST_CACHE)
+    row_of_windows = rows * min(grid.cols.length + 2 * info.block[1], info.width) * depth
+    two_windows = 2 * rows * (grid.cols.window + 2 * info.block[1]) * depth
+    return max(min(row_of_windows, max(_ENOUGH_CACHE, two_windows)), _LEAST_CACHE)
 
 
 def _read_ahead(items: Generator[_T, None, None], depth: int) -> Generator[_T, None, None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from geo_seg.checkpoint import Checkpoint, load
 from geo_seg.config import InferenceConfig
-from geo_seg.errors import ConfigError, DataError
+from geo_seg.errors import DataError
+from geo_seg.inference.choices import Chooser, parts_of
+from geo_seg.inference.estimate import estimate
 from geo_seg.inference.inputs import CLASSES, find_rasters, fitting_bands
-from geo_seg.inference.maps import open_map
-from geo_seg.inference.predict import Predictor, Settings, choose_bf16, choose_device
+from geo_seg.inference.journal import Choices, Journal, identify, stamps
+from geo_seg.inference.maps import finish, layers, write_part
+from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
+from geo_seg.mosaic import count_classes
 from geo_seg.raster import inspect
 from geo_seg.terminal import shows_bars
-from geo_seg.tiling import STRIDE, Grid
+from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, prepare_folder
 
-_WINDOW = 512  # wide windows cost less at their seams than any blending gains
+_SHAPING = (  # options that the bytes of a map depend on
+    "window",
+    "margin",
+    "overlap",
+    "blend",
+    "batch_size",
+    "max_memory",
+    "precision",
+    "compile",
+    "probabilities",
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,8 @@ def run(config: InferenceConfig) -> list[Mapped]:
     output = Path(config.output)
     rasters = find_rasters(config.input, output)
     mapper = _Mapper(config, load(config.checkpoint))
-    prepare_folder(output)
+    if not config.dry_run:
+        prepare_folder(output)
     made, failed = [], 0
     for name, path in rasters.items():
         try:
@@ -85,21 +101,12 @@ class _Mapper:
         self._config = config
         self._checkpoint = checkpoint
         self._console = Console(highlight=False)
-        self._window = config.window or max(_WINDOW, -(-checkpoint.window // STRIDE) * STRIDE)
-        if config.overlap > self._window // 2:
-            raise ConfigError(f"overlap={config.overlap}: expected at most half of window={self._window}")
-        device = choose_device(config.accelerator)
-        settings = Settings(
-            device=device,
-            bf16=choose_bf16(config.precision, device),
-            # on a CPU, larger batches only leave the caches
-            batch_size=config.batch_size or (1 if device.type == "cpu" else 8),
-            probabilities=config.probabilities,
-        )
-        self._predictor = Predictor(checkpoint, settings)
+        self._layers = layers(checkpoint, config.probabilities)
+        self._predictor = Predictor(checkpoint, choose_device(config.accelerator), config.compile)
+        self._chooser = Chooser(config, self._predictor, checkpoint.window, self._say)
 
     def map(self, path: str, file: Path) -> Mapped | None:
-        """Maps one raster; None if its map is there and exists=skip."""
+        """Maps one raster; None if its map is there and exists=skip, or in a dry run."""
         if file.exists() and self._config.exists != "overwrite":
             if self._config.exists == "error":
                 raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
@@ -112,16 +119,60 @@ class _Mapper:
         geometry = Geometry.of(path)
         for note in self._notes(info.dtype, geometry):
             self._say(f"note: {path}: {note}")
-        grid = Grid(info.height, info.width, self._window, self._config.overlap)
-        with (
-            self._progress(path, len(grid)) as advance,
-            open_map(file, geometry, self._checkpoint, self._config.probabilities) as files,
-        ):
-            for strip in self._predictor.strips(source, grid, advance):
-                files.append(strip)
-        mapped = Mapped(file, files.counts, info.width * info.height, time.monotonic() - begin)
+        if self._config.dry_run:
+            chosen = self._chooser.choose(source)
+            self._say(estimate(self._predictor, self._chooser, source, chosen, self._layers))
+            return None
+        journal = Journal(file, tuple(layer.suffix for layer in self._layers))
+        chosen, identity = self._plan(journal, source)
+        parts = parts_of(source, chosen)
+        counts = self._make(journal, source, chosen, parts)
+        if stamps(info) != identity["files"]:
+            journal.discard()
+            raise DataError(f"{path}: was changed while it was mapped; start again when it is complete")
+        finish(journal, file, geometry, parts, self._layers)
+        mapped = Mapped(file, counts, info.width * info.height, time.monotonic() - begin)
         self._say(self._summary(mapped))
         return mapped
+
+    def _plan(self, journal: Journal, source: Source) -> tuple[Choices, dict[str, Any]]:
+        """Goes on with what is there if it is of the same map, otherwise starts anew."""
+        options = {key: getattr(self._config, key) for key in _SHAPING}
+        options["device"] = self._predictor.device.type
+        identity = identify(self._checkpoint, source.info, options)
+        chosen, differing = journal.resume(identity)
+        if chosen is None:
+            if differing:
+                self._say(f"note: {journal.folder}: an unfinished map of another {differing}; starts anew")
+            chosen = self._chooser.choose(source)
+            journal.begin(identity, chosen)
+        return chosen, identity
+
+    def _make(
+        self, journal: Journal, source: Source, chosen: Choices, parts: tuple[Grid, ...]
+    ) -> NDArray[np.int64]:
+        """Makes the parts that are not there, and counts the classes of all."""
+        counts: NDArray[np.int64] = np.zeros(self._predictor.task.num_classes, np.int64)
+        settings = Settings(chosen.precision, chosen.batch_size, chosen.probabilities)
+        ready = 0
+        with self._progress(source.info.path, sum(map(len, parts))) as advance:
+            try:
+                for number, part in enumerate(parts):
+                    if journal.done(number):
+                        advance(len(part))
+                    else:
+                        rows = self._predictor.strips(source, part, settings, advance)
+                        write_part(journal, number, part, self._layers, rows)
+                    counts += count_classes(journal.part(number, CLASSES), len(counts))
+                    ready += 1
+            except DataError as error:
+                if not ready:
+                    journal.discard()
+                    raise
+                raise DataError(
+                    f"{error}; {ready} of {len(parts)} parts are done, the same command goes on after them"
+                ) from error
+        return counts
 
     def _notes(self, dtype: str, geometry: Geometry) -> Iterator[str]:
         if dtype != self._checkpoint.dtype:

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,6 +18,7 @@ from geo_seg import checkpoint
 from geo_seg.checkpoint import Checkpoint, Facts
 from geo_seg.config import InferenceConfig
 from geo_seg.errors import ConfigError, DataError
+from geo_seg.inference import choices
 from geo_seg.inference import run as inference
 from geo_seg.models import Normalize, build_model
 from tests.conftest import Run, write_raster
@@ -62,7 +63,7 @@ def threshold(**changes: Any) -> Checkpoint:
 
 def predict(path: object, output: Path, found: Checkpoint | None = None, **options: Any) -> list[Any]:
     """Maps with the threshold, in windows of 64."""
-    given = {"window": 64, "overlap": 16, "accelerator": "cpu", **options}
+    given = {"window": 64, "margin": 0, "overlap": 16, "accelerator": "cpu", "precision": "fp32", **options}
     given |= {"checkpoint": "x", "input": path if isinstance(path, list) else str(path)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "load", lambda _: found or threshold())
@@ -78,18 +79,42 @@ def read(path: Path) -> np.ndarray:
         return source.read()
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.integers(1, 200), st.integers(1, 200), st.sampled_from([64, 96]), st.integers(0, 32), st.integers(1, 5)
-)
+@st.composite
+def windowing(draw: st.DrawFn) -> dict[str, Any]:
+    """Options that decide how a raster is cut, and nothing else."""
+    window = draw(st.sampled_from([64, 96]))
+    margin = draw(st.integers(0, window // 4))
+    return {
+        "window": window,
+        "margin": margin,
+        "overlap": draw(st.integers(0, window // 2 - 2 * margin)),
+        "blend": draw(st.sampled_from(["crop", "linear", "hann"])),
+        "batch_size": draw(st.integers(1, 5)),
+    }
+
+
+@pytest.fixture
+def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of one row of windows in panels of two columns."""
+    monkeypatch.setattr(choices, "_PART", 1)
+    monkeypatch.setattr(choices.Chooser, "_panel", lambda *_: 2)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 200), st.integers(1, 200), windowing(), st.booleans())
 def test_the_map_equals_the_threshold_of_the_whole_image_whatever_the_windows(
-    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, window: int, overlap: int, batch: int
+    cut_small: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int,
+    width: int,
+    options: dict[str, Any],
+    panels: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("maps")
     image = draw((2, height, width))
     image[:, : height // 3, : width // 2] = 0
     write_raster(folder / "image.tif", image, nodata=0)
-    predict(folder / "image.tif", folder, window=window, overlap=overlap, batch_size=batch)
+    predict(folder / "image.tif", folder, max_memory=1.0 if panels else None, **options)
     expected = np.where((image == 0).all(0), 255, image[0] > LIMIT)
     np.testing.assert_array_equal(read(folder / "image_classes.tif")[0], expected)
 
@@ -101,6 +126,34 @@ def test_zero_is_nodata_in_the_map_when_it_was_in_training(tmp_path: Path) -> No
     for zero_is_nodata, expected in ((False, 0), (True, 255)):
         predict(source, tmp_path, threshold(zero_is_nodata=zero_is_nodata))
         assert set(read(tmp_path / "image_classes.tif")[0, :20].flat) == {expected}
+
+
+class Coordinates(nn.Module):
+    """Of 256 classes the one that band 1 (its column) and band 2 (its row) of a pixel name."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        place = (image[:, 0] + 7 * image[:, 1]).long() % 256
+        return nn.functional.one_hot(place, 256).permute(0, 3, 1, 2).float() * 40
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 180), st.integers(1, 180), windowing())
+def test_every_pixel_of_the_map_comes_from_its_own_place(
+    cut_small: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int,
+    width: int,
+    options: dict[str, Any],
+) -> None:
+    folder = tmp_path_factory.mktemp("maps")
+    rows, cols = np.mgrid[:height, :width]
+    source = write_raster(folder / "image.tif", np.stack([cols, rows]).astype(np.uint16))
+    names = [f"c{i}" for i in range(256)]
+    known = facts(class_names=names, class_colors=[[i, 0, 0] for i in range(256)])
+    task = losses.Task("multiclass", 256, 999)
+    found = Checkpoint(Path("x"), known, task, Coordinates(), Normalize(known.mean, known.std))
+    predict(source, folder, found, max_memory=1.0, **options)
+    np.testing.assert_array_equal(read(folder / "image_classes.tif")[0], (cols + 7 * rows) % 256)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +347,7 @@ def test_an_empty_folder_is_said_before_any_work(tmp_path: Path) -> None:
 
 def test_an_overlap_that_the_window_cannot_hold_is_refused(tmp_path: Path) -> None:
     source = write_raster(tmp_path / "image.tif", draw((2, 40, 40)))
-    with pytest.raises(ConfigError, match="overlap=40: expected at most half of window=64"):
+    with pytest.raises(ConfigError, match=r"would share 40 px .* at most half of window=64"):
         predict(source, tmp_path, overlap=40)
 
 
@@ -321,7 +374,7 @@ def command(run: Run, trained: Path, source: Path, *options: str) -> Any:
 
 def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: Path, tmp_path: Path) -> None:
     source = write_raster(tmp_path / "image.tif", draw((2, 150, 170)))
-    result = command(run, trained, source, "precision=32")
+    result = command(run, trained, source, "precision=fp32")
     assert (result.returncode, result.stderr) == (0, "")
     assert "maps/image_classes.tif: 0.03 Mpx" in result.stdout
     assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == [
@@ -342,12 +395,18 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("window=100", "window=100: expected a multiple of 32"),
+        ("window=100", "window=100: expected auto, or a multiple of 32"),
+        ("window=big", "window=big: expected auto, or a multiple of 32"),
+        ("margin=-1", "margin=-1: expected auto, or 0 or more pixels"),
         ("overlap=-1", "overlap=-1: expected 0 or more"),
-        ("batch_size=0", "batch_size=0: expected 1 or more"),
+        ("overlap=600", "at most half of window="),
+        ("blend=han", "blend=han: there is no such choice; did you mean 'hann'"),
+        ("batch_size=0", "batch_size=0: expected auto, or 1 or more"),
+        ("max_memory=0", "max_memory=0: expected gigabytes above 0"),
+        ("max_memory=0.001", "one column of windows of 256 takes"),
         ("probabilities=some", "probabilities=some: there is no such choice"),
         ("exists=maybe", "exists=maybe: there is no such choice; There is: error, overwrite, skip"),
-        ("precision=16", "precision=16: there is no such choice"),
+        ("precision=fp8", "precision=fp8: there is no such choice"),
         ("checkpoint=nowhere", "nowhere: no such checkpoint"),
         ("input=nowhere.tif", "input=nowhere.tif: no such file or folder"),
         ("output=/proc/maps", "output=/proc/maps: nothing can be written there"),

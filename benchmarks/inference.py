@@ -1,0 +1,283 @@
+"""Maps of large rasters: share of the model, cost and memory of all else, and seams; against public peers.
+
+python benchmarks/inference.py throughput|memory|seams [--sizes 3000 6000] [--model CHECKPOINT --raster FILE]
+Each measurement runs in a process of its own; peers are left out where they can't be imported.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from torch import nn
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))
+CLASSES, BANDS = 6, 4
+
+
+class Free(nn.Module):
+    """Almost no work: logits that are multiples of band 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("slopes", torch.linspace(-1, 1, CLASSES).view(1, -1, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(N, bands, H, W) to logits."""
+        return image[:, :1] * self.slopes.to(image)
+
+
+class Timed(nn.Module):
+    """Adds up the seconds and the pixels of a model."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside, self.seconds, self.cpu, self.pixels = inside, 0.0, 0.0, 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """What the model inside says."""
+        begin, cpu = time.perf_counter(), time.thread_time()
+        out: torch.Tensor = self.inside(image)
+        self.seconds += time.perf_counter() - begin
+        self.cpu += time.thread_time() - cpu
+        self.pixels += image[:, 0].numel()
+        return out
+
+
+def draw(path: Path, height: int, width: int) -> None:
+    """A 4-band uint16 raster with structure at many scales, block by block."""
+    random = np.random.default_rng(0)
+    profile = {
+        "driver": "GTiff",
+        "count": BANDS,
+        "dtype": "uint16",
+        "tiled": True,
+        "compress": "deflate",
+        "zlevel": 1,
+    }
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 1, 1)}
+    with rasterio.open(path, "w", height=height, width=width, **profile, **place) as target:
+        for row in range(0, height, 256):
+            for col in range(0, width, 256):
+                coarse = random.integers(200, 3000, (BANDS, 16, 16)).repeat(16, 1).repeat(16, 2)
+                pixels = (coarse + random.integers(0, 64, coarse.shape)).astype(np.uint16)
+                part = rasterio.windows.Window(col, row, min(256, width - col), min(256, height - row))
+                target.write(pixels[:, : part.height, : part.width], window=part)
+
+
+def checkpoint(kind: str) -> Any:
+    """A model of the kind "free" or "unet", as if it came from a run folder."""
+    import losses
+    from geo_seg.checkpoint import Checkpoint, Facts
+    from geo_seg.models import Normalize, build_model
+
+    options = {"name": "unet", "encoder": "resnet18", "weights": None}
+    torch.manual_seed(0)
+    model = Free() if kind == "free" else build_model(options, BANDS, CLASSES)
+    names = [f"c{i}" for i in range(CLASSES)]
+    facts = Facts(
+        mode="multiclass", class_names=names, class_colors=[[i * 40, 0, 0] for i in range(CLASSES)],
+        ignore_index=255, bands=None, band_names=["1", "2", "3", "4"], nodata=None, dtype="uint16",
+        mean=[1500.0] * BANDS, std=[800.0] * BANDS, window=256, model=options, config={}, versions={},
+    )  # fmt: skip
+    task = losses.Task("multiclass", CLASSES, 255)
+    return Checkpoint(Path("x"), facts, task, Timed(model.eval()).eval(), Normalize(facts.mean, facts.std))
+
+
+def ours(found: Any, raster: str, output: str, **options: Any) -> None:
+    """Ours."""
+    from geo_seg.config import InferenceConfig
+    from geo_seg.inference import run
+
+    run.load = lambda _: found
+    run.run(InferenceConfig(checkpoint="x", input=raster, output=output, accelerator="cpu", **options))
+
+
+def monai(found: Any, raster: str, output: str, **_: Any) -> None:
+    """MONAI's sliding window over the whole image in memory, a quarter of each window shared."""
+    from monai.inferers import SlidingWindowInferer
+
+    with rasterio.open(raster) as source:
+        image, profile = torch.from_numpy(source.read().astype(np.float32))[None], source.profile
+    image = found.normalize(image, torch.ones(image[:, 0].shape, dtype=torch.bool))
+    with torch.inference_mode():
+        logits = SlidingWindowInferer((512, 512), 1, 0.25, mode="gaussian")(image, found.model)
+        classes = logits.argmax(1).to(torch.uint8).numpy()
+    profile.update(count=1, dtype="uint8", nodata=255)
+    with rasterio.open(f"{output}.tif", "w", **profile) as target:
+        target.write(classes)
+
+
+def grid_loop(found: Any, raster: str, output: str, **_: Any) -> None:
+    """The loop that TorchGeo's grid sampler leads to: whole chips, a sum of logits in memory."""
+    side, stride = 512, 384
+    with rasterio.open(raster) as source, torch.inference_mode():
+        height, width, profile = source.height, source.width, source.profile
+        total = torch.zeros(CLASSES, height, width)
+        for row in [*range(0, height - side, stride), height - side]:
+            for col in [*range(0, width - side, stride), width - side]:
+                chip = source.read(window=rasterio.windows.Window(col, row, side, side)).astype(np.float32)
+                image = found.normalize(
+                    torch.from_numpy(chip)[None], torch.ones(1, side, side, dtype=torch.bool)
+                )
+                total[:, row : row + side, col : col + side] += found.model(image)[0]
+        classes = total.argmax(0).to(torch.uint8).numpy()
+    profile.update(count=1, dtype="uint8", nodata=255)
+    with rasterio.open(f"{output}.tif", "w", **profile) as target:
+        target.write(classes[None])
+
+
+TOOLS = {"ours": ours, "monai": monai, "grid loop": grid_loop}
+
+
+def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
+    """Runs one tool once, in this process, and prints what it took as JSON."""
+    torch.set_num_threads(1)
+    found = checkpoint(kind)
+    with torch.inference_mode():  # what libraries, model and kernels take is not counted
+        found.model(torch.zeros(1, BANDS, 512, 512))
+    found.model.seconds, found.model.cpu, found.model.pixels = 0.0, 0.0, 0
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        begin, cpu = time.perf_counter(), time.process_time()
+        TOOLS[tool](found, raster, f"{folder}/maps", **options)
+        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    took = {"wall": wall, "cpu": cpu, "memory": (peak - base) / 1000, "model": found.model.seconds}
+    print(json.dumps({**took, "model_cpu": found.model.cpu, "pixels": found.model.pixels}))
+
+
+def apart(tool: str, kind: str, raster: Path, **options: Any) -> dict[str, float] | None:
+    """Measures in a process of its own; None if the tool isn't there."""
+    if tool == "monai" and find_spec("monai") is None:
+        return None
+    command = [sys.executable, __file__, "--measure", tool, kind, str(raster), json.dumps(options)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def throughput(folder: Path, sizes: list[int]) -> None:
+    """What the model takes of the time, and what all else costs."""
+    for size in sizes:
+        raster = folder / f"{size}.tif"
+        for kind in ("free", "unet"):
+            if kind == "unet" and size > 3000:
+                continue
+            for tool in TOOLS:
+                found = apart(tool, kind, raster, **({"precision": "fp32"} if tool == "ours" else {}))
+                if found is not None:
+                    print(f"{size}^2 {kind:5} {tool:9}: {_told(found, size**2)}", flush=True)
+
+
+def _told(found: dict[str, float], pixels: int) -> str:
+    host = 1e6 * (found["cpu"] - found["model_cpu"]) / pixels
+    return (
+        f"host {host:.3f} CPU s per Mpx, model {found['model_cpu'] / found['cpu']:.1%} of the CPU time and "
+        f"{found['model'] / found['wall']:.1%} of the wall, {found['pixels'] / pixels:.2f} pixels seen per "
+        f"pixel, {found['memory']:.0f} MB"
+    )
+
+
+def memory(folder: Path, sizes: list[int]) -> None:
+    """Free model: what all else takes, against height and width, whole and in panels."""
+    for height, width in [(s, s) for s in sizes] + [(4 * sizes[0], sizes[0]), (sizes[0], 4 * sizes[0])]:
+        raster = folder / f"{height}x{width}.tif"
+        draw(raster, height, width)
+        whole = apart("ours", "free", raster, precision="fp32", window=1024)
+        panels = apart("ours", "free", raster, precision="fp32", window=1024, max_memory=0.5)
+        more = f"{whole['memory']:.0f} MB; with max_memory=0.5 {panels['memory']:.0f} MB"
+        print(f"{width} wide x {height} high: {more}", flush=True)
+        raster.unlink()
+
+
+def seams(model: str, raster: str) -> None:
+    """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
+    from geo_seg.checkpoint import load
+    from geo_seg.inference.inputs import fitting_bands
+    from geo_seg.inference.predict import Predictor, Settings
+    from geo_seg.inference.reading import Source, read_reflected
+    from geo_seg.raster import RasterReader, inspect
+    from geo_seg.tiling import Grid, Seams, Window
+
+    torch.set_num_threads(1)
+    found, info, side = load(model), inspect(raster), 1536
+    source = Source(info, fitting_bands(info, found), found.nodata)
+    top, left = ((length - side) // 64 * 32 for length in (info.height, info.width))
+    with tempfile.TemporaryDirectory() as folder:
+        crop = f"{folder}/crop.tif"
+        with RasterReader(raster, source.bands) as reader:
+            pixels, _ = read_reflected(reader, Window(top, left, side, side))
+        with rasterio.open(
+            crop, "w", driver="GTiff", height=side, width=side, count=len(pixels), dtype=pixels.dtype
+        ) as target:
+            target.write(pixels)
+        source = Source(inspect(crop), tuple(range(1, len(pixels) + 1)), None)
+        predictor = Predictor(found, torch.device("cpu"))
+
+        def classes(grid: Grid) -> np.ndarray:
+            parts = grid.cut(3, len(grid.cols))
+            strips = (
+                s
+                for p in parts
+                for s in predictor.strips(source, p, Settings("fp32", 1, "none"), lambda _: None)
+            )
+            return np.concatenate([strip.classes for strip in strips])
+
+        whole = classes(Grid.over(side, side, side, Seams(0, 0)))
+        hows = [
+            Seams(0, 0),
+            Seams(0, 64),
+            Seams(32, 0),
+            *(Seams(32, 64, b) for b in ("crop", "linear", "hann")),
+        ]
+        for window, how in [*((512, how) for how in hows), (1024, Seams(32, 64))]:
+            grid = Grid.over(side, side, window, how)
+            wrong = classes(grid) != whole
+            near = np.zeros((side, side), bool)
+            for axis, view in ((grid.rows, near), (grid.cols, near.T)):
+                for seam in axis.seams:
+                    middle = seam + axis.overlap // 2
+                    view[middle - 48 : middle + 48] = True
+            cost = len(grid) * grid.rows.window * grid.cols.window / side**2
+            shares = (
+                f"{wrong.mean():.4%} of all, {wrong[near].mean():.4%} near, {wrong[~near].mean():.4%} far"
+            )
+            print(f"window {window}, {how}: {shares}; {cost:.2f} pixels seen per pixel", flush=True)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["throughput", "memory", "seams"], default="throughput")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 6000, 12000])
+    parser.add_argument("--model", help="seams: a run folder or checkpoint")
+    parser.add_argument("--raster", help="seams: a raster that it fits")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        measure(*given.measure[:3], json.loads(given.measure[3]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if given.what == "throughput":
+            for size in given.sizes:
+                draw(folder / f"{size}.tif", size, size)
+            throughput(folder, given.sizes)
+        if given.what == "memory":
+            memory(folder, given.sizes)
+        if given.what == "seams":
+            seams(given.model, given.raster)
+
+
+if __name__ == "__main__":
+    main()

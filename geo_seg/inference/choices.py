@@ -1,0 +1,114 @@
+"""What is settled for each raster before it is mapped: windows, seams, precision, panels."""
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from geo_seg.config import InferenceConfig
+from geo_seg.errors import ConfigError
+from geo_seg.inference.journal import Choices
+from geo_seg.inference.measuring import Say, measure_margin, measure_precision
+from geo_seg.inference.memory import bytes_per_pixel, free_memory, needed
+from geo_seg.inference.predict import Predictor
+from geo_seg.inference.reading import Source
+from geo_seg.tiling import STRIDE, Grid, Seams
+
+_WINDOWS = (1024, 768, 512, 384, 256)  # from the largest; beyond it little is gained and much is waited for
+_PART = 2048  # rows of a part at least: what a crash may cost
+
+
+class Chooser:
+    """Settles everything that is "auto"; what was measured on the first raster holds for the others.
+
+    Args:
+        config: what is asked for.
+        predictor: the model.
+        training: side of the training windows in pixels.
+        say: prints what was measured.
+    """
+
+    def __init__(self, config: InferenceConfig, predictor: Predictor, training: int, say: Say) -> None:
+        self._config = config
+        self._predictor = predictor
+        self._training = training
+        self._say = say
+        self._precision: str | None = None if config.precision == "auto" else config.precision
+        self._margin: int | None = None if config.margin == "auto" else int(config.margin)
+
+    @cached_property
+    def per_pixel(self) -> float:
+        """Bytes that the model takes at most for a pixel."""
+        return bytes_per_pixel(self._predictor)
+
+    def choose(self, source: Source) -> Choices:
+        """Settles it for a raster.
+
+        Raises:
+            ConfigError: the numbers don't fit each other or the memory.
+            DataError: the raster can't be read.
+        """
+        config = self._config
+        limit = config.max_memory * 1e9 if config.max_memory else free_memory(self._predictor.device)
+        window, batch = self._window(limit / 2)
+        if self._precision is None:
+            self._precision = measure_precision(self._predictor, source, self._say)
+        if self._margin is None:
+            self._margin = measure_margin(self._predictor, source, self._precision, self._say)
+        seams = Seams(self._margin, config.overlap, config.blend)
+        if seams.shared > window // 2:
+            raise ConfigError(
+                f"margin={seams.margin} overlap={seams.overlap}: neighbours would share {seams.shared} px (2 "
+                f"margins and the overlap); expected at most half of window={window}"
+            )
+        grid = Grid.over(source.info.height, source.info.width, window, seams)
+        made = Choices(
+            window=window,
+            margin=seams.margin,
+            overlap=seams.overlap,
+            blend=seams.blend,
+            precision=self._precision,
+            batch_size=batch,
+            probabilities=config.probabilities,
+            rows=-(-_PART // (grid.rows.window - min(seams.shared, grid.rows.window // 2))),
+            cols=len(grid.cols),
+        )
+        return replace(made, cols=self._panel(limit, source, grid, made)) if config.max_memory else made
+
+    def needed(self, source: Source, part: Grid, batch_size: int) -> int:
+        """Bytes beyond the model that a part of a raster takes at most."""
+        return needed(source, part, self._predictor.task.num_classes, batch_size, self.per_pixel)
+
+    def _window(self, budget: float) -> tuple[int, int]:
+        """Side of the windows, and how many the model sees at once, in a budget of bytes."""
+        given, batch = self._config.window, self._config.batch_size
+        pixels = budget / self.per_pixel
+        if given == "auto":
+            room = pixels / (1 if batch == "auto" else int(batch))
+            fitting = next((side for side in _WINDOWS if side**2 <= room), _WINDOWS[-1])
+            given = max(fitting, -(-self._training // STRIDE) * STRIDE)
+        if batch == "auto":
+            # on a CPU, larger batches only leave the caches
+            batch = (
+                1 if self._predictor.device.type == "cpu" else int(np.clip(pixels / int(given) ** 2, 1, 8))
+            )
+        return int(given), int(batch)
+
+    def _panel(self, limit: float, source: Source, grid: Grid, made: Choices) -> int:
+        """Columns of windows that a limit in bytes leaves room for, at most those of the raster."""
+        most = 0
+        for cols in range(len(grid.cols), 0, -1):
+            most = max(self.needed(source, part, made.batch_size) for part in grid.cut(made.rows, cols))
+            if most <= limit:
+                return cols
+        raise ConfigError(
+            f"max_memory={limit / 1e9:g}: one column of windows of {made.window} takes {most / 1e9:.2f} GB; "
+            "expected more memory, or a smaller window"
+        )
+
+
+def parts_of(source: Source, chosen: Choices) -> tuple[Grid, ...]:
+    """The parts of a raster, each of which can be made alone: panel by panel, from the top down."""
+    seams = Seams(chosen.margin, chosen.overlap, chosen.blend)
+    grid = Grid.over(source.info.height, source.info.width, chosen.window, seams)
+    return grid.cut(chosen.rows, chosen.cols)

@@ -1,0 +1,62 @@
+"""What a map would take, told before anything is written."""
+
+import time
+import zlib
+
+import numpy as np
+
+from geo_seg.inference.choices import Chooser, parts_of
+from geo_seg.inference.journal import Choices
+from geo_seg.inference.measuring import classify, sample
+from geo_seg.inference.predict import Predictor
+from geo_seg.inference.reading import Source
+from geo_seg.mosaic import Layer
+
+_OVERVIEWS = 4 / 3  # each has a quarter of the pixels of the one before
+
+
+def estimate(
+    predictor: Predictor, chooser: Chooser, source: Source, chosen: Choices, made: tuple[Layer, ...]
+) -> str:
+    """What a map would take: windows, memory, time (from three of its windows) and size.
+
+    Args:
+        predictor: the model.
+        chooser: who chose.
+        source: the raster.
+        chosen: for it.
+        made: the rasters of the map.
+
+    Raises:
+        DataError: the raster can't be read.
+    """
+    info = source.info
+    parts = parts_of(source, chosen)
+    tall, wide = parts[0].rows.window, parts[0].cols.window
+    windows = sum(map(len, parts))
+    pixels = info.height * info.width
+    memory = max(chooser.needed(source, part, chosen.batch_size) for part in parts)
+    raw = sum(len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in made) * pixels
+    lines = [
+        f"{info.path}: {info.width} x {info.height} pixels",
+        f"  windows: {windows} of {wide} x {tall}, {windows * tall * wide / pixels:.2f} seen per pixel; "
+        f"margin {chosen.margin}, overlap {chosen.overlap}, blend {chosen.blend}",
+        f"  parts: {len(parts)}, each can be made alone; a crash costs one of them",
+        f"  memory: at most {memory / 1e9:.2f} GB beyond the model",
+    ]
+    begin = time.monotonic()
+    samples = list(sample(source, max(tall, wide)))
+    reading = time.monotonic() - begin
+    if not samples:
+        return "\n".join([*lines, "  time and size: none of the sampled windows holds a valid pixel"])
+    found, seconds = classify(predictor, samples, chosen.precision)
+    seen = sum(valid.size for _, valid in samples)
+    # reading goes on beside the model where there is a second core; counted in, it is an upper bound
+    total = (seconds + reading) / seen * windows * tall * wide
+    squeezed = sum(len(zlib.compress(classes.astype(made[-1].dtype).tobytes())) for classes in found)
+    size = squeezed / seen * pixels * _OVERVIEWS / 1e6
+    lines += [
+        f"  time: about {total:.0f} s in {chosen.precision}, if all windows hold data",
+        f"  size: {raw / 1e6:.1f} MB before compression; the classes about {size:.1f} MB on the disk",
+    ]
+    return "\n".join(lines)

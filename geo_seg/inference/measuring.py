@@ -1,0 +1,125 @@
+"""What a model needs on a raster, measured on a few windows of it: precision, margin, time."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_seg.inference.predict import Predictor
+from geo_seg.inference.reading import Source, read_reflected
+from geo_seg.raster import RasterReader
+from geo_seg.tiling import STRIDE, Window
+
+_AGREEMENT = 0.999  # of the classes, between a faster precision and float32
+_TOLERANCE = 0.0002  # share of pixels that a window may see otherwise than a larger one
+_MARGINS = (0, 16, 32, 48, 64, 96, 128)
+_SAMPLE = 256  # side of the windows that precisions are measured on
+_LARGE = 768  # side of those that margins are measured on; their middle, half as wide, is a window itself
+_DEFAULT_MARGIN = 32
+
+Say = Callable[[str], None]
+Sample = tuple[NDArray[Any], NDArray[np.bool_]]
+
+
+def measure_precision(predictor: Predictor, source: Source, say: Say) -> str:
+    """The fastest precision that agrees with float32 about the classes of a few windows of the raster.
+
+    Raises:
+        DataError: the raster can't be read.
+    """
+    candidates = {"cuda": ("bf16", "fp16"), "cpu": ("bf16",)}.get(predictor.device.type, ("fp16",))
+    windows = list(sample(source, _SAMPLE))
+    if not windows:
+        return "fp32"
+    truth, slowest = classify(predictor, windows, "fp32")
+    best, fastest, told = "fp32", slowest, []
+    for name in candidates:
+        found, seconds = classify(predictor, windows, name)
+        same = float(
+            np.mean(np.concatenate([(f == t)[v] for f, t, (_, v) in zip(found, truth, windows, strict=True)]))
+        )
+        told.append(
+            f"{name} {slowest / seconds:.2f} times as fast as fp32, {same:.2%} of the classes the same"
+        )
+        if same >= _AGREEMENT and seconds < fastest:
+            best, fastest = name, seconds
+    say(f"precision: {best} ({'; '.join(told)})")
+    return best
+
+
+def measure_margin(predictor: Predictor, source: Source, precision: str, say: Say) -> int:
+    """The smallest margin beyond which windows say the same as the larger windows around them.
+
+    Raises:
+        DataError: the raster can't be read.
+    """
+    quarter = _LARGE // 4 // STRIDE * STRIDE
+    middle = slice(quarter, 3 * quarter)
+    differs, distance = [], []
+    for image, valid in sample(source, _LARGE):
+        if min(valid.shape) < _LARGE:
+            continue
+        (large,), _ = classify(predictor, [(image, valid)], precision)
+        small_window = (image[:, middle, middle].copy(), valid[middle, middle].copy())
+        (small,), _ = classify(predictor, [small_window], precision)
+        line = np.minimum(np.arange(2 * quarter), np.arange(2 * quarter)[::-1])
+        inside = small_window[1]
+        differs.append((small != large[middle, middle])[inside])
+        distance.append(np.minimum(line[:, None], line)[inside])
+    if not differs:
+        say(f"margin: 32 (the raster holds no {_LARGE} x {_LARGE} pixels to measure it on)")
+        return 32
+    wrong, away = np.concatenate(differs), np.concatenate(distance)
+    shares = {margin: float(wrong[away >= margin].mean()) for margin in _MARGINS}
+    chosen = next((margin for margin, share in shares.items() if share <= _TOLERANCE), _MARGINS[-1])
+    told = ", ".join(f"{margin} px {share:.3%}" for margin, share in shares.items())
+    say(f"margin: {chosen} (pixels that differ from a larger window at least so far from the edge: {told})")
+    return chosen
+
+
+def sample(source: Source, side: int, count: int = 3) -> Iterator[Sample]:
+    """Some windows with valid pixels, spread over a raster.
+
+    Args:
+        source: the raster.
+        side: of the windows in pixels; less where the raster has less.
+        count: of windows at most.
+
+    Yields:
+        image: (bands, height, width).
+        valid: (height, width).
+    """
+    info = source.info
+    height, width = (min(side, -(-length // STRIDE) * STRIDE) for length in (info.height, info.width))
+    steps = 3 * count  # some places may hold nothing
+    with RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader:
+        for step in np.random.default_rng(0).permutation(steps):
+            row, col = (
+                max(length - s, 0) * (step + 0.5) / steps
+                for length, s in ((info.height, height), (info.width, width))
+            )
+            # a diagonal through the raster; the model's output stride holds here, too
+            place = (int(row) // STRIDE * STRIDE, int(col) // STRIDE * STRIDE)
+            image, valid = read_reflected(reader, Window(*place, height, width))
+            if valid.any():
+                yield image, valid
+                count -= 1
+            if count == 0:
+                return
+
+
+def classify(predictor: Predictor, windows: list[Sample], precision: str) -> tuple[list[NDArray[Any]], float]:
+    """Classes of some windows, and the seconds that the fastest of two rounds took."""
+    times = []
+    for _ in range(2):  # the first one also prepares kernels and buffers
+        begin = time.perf_counter()
+        found = [
+            predictor.task.decode(predictor.logits(image[None], valid[None], precision).float())[0]
+            .cpu()
+            .numpy()
+            for image, valid in windows
+        ]
+        times.append(time.perf_counter() - begin)
+    return found, min(times)

@@ -1,0 +1,74 @@
+"""How much memory a map takes, and how large windows and panels may be for it."""
+
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geo_seg.inference.predict import CHUNK, Predictor, band_height
+from geo_seg.inference.reading import AHEAD, Source, cache_size
+from geo_seg.tiling import Grid
+from geo_seg.writing import BLOCK
+
+_PROBE = 128  # side of the window that shows what the layers of a model hold, in pixels
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free where the model runs; a container's own limit counts as the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, StopIteration):  # Linux knows better
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    limits = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit = int((limits / "memory.max").read_text())
+        free = min(free, limit - int((limits / "memory.current").read_text()))
+    return max(free, 0)
+
+
+@torch.inference_mode()
+def bytes_per_pixel(predictor: Predictor) -> float:
+    """What the layers of the model produce for a pixel of the input, in bytes of float32, added up.
+
+    No more than that is ever alive at once; most of it is released on the way.
+
+    Args:
+        predictor: with the model.
+    """
+    total, bands = 0, predictor.bands
+
+    def count(_module: Any, _inputs: Any, output: Any) -> None:
+        nonlocal total
+        total += output.numel() * 4 if isinstance(output, Tensor) else 0
+
+    with ExitStack() as stack:
+        for module in predictor.model.modules():
+            if not list(module.children()):
+                stack.callback(module.register_forward_hook(count).remove)
+        predictor.model(torch.zeros(1, bands, _PROBE, _PROBE, device=predictor.device))
+    return bands * 4 + total / _PROBE**2
+
+
+def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel: float) -> int:
+    """Bytes beyond the model that a part takes at most.
+
+    Args:
+        source: the raster.
+        grid: windows of the part.
+        classes: number of classes.
+        batch_size: windows that the model sees at once.
+        per_pixel: see bytes_per_pixel.
+    """
+    depth = len(source.bands) * np.dtype(source.info.dtype).itemsize + 1
+    window = grid.rows.window * grid.cols.window
+    width = grid.cols.length
+    band = band_height(grid) * width * (4 * classes + 1)  # sums and validity
+    deciding = CHUNK * width * (4 * classes + 16) + 2 * BLOCK * width * (classes + 4)
+    reading = cache_size(source.info, grid) + (AHEAD + 2) * batch_size * window * depth
+    return int(1.3 * band + deciding + reading + batch_size * window * per_pixel)

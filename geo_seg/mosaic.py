@@ -1,0 +1,169 @@
+"""One Cloud Optimized GeoTIFF out of the parts of a map, and the legend that GDAL and QGIS read beside it."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.dtypes import typename_fwd
+
+from geo_seg.raster import RasterReader
+from geo_seg.tiling import Window
+from geo_seg.writing import FAILURES, UNFINISHED, Geometry, settle, unwritten
+
+_CACHE = 64 << 20  # bytes of decoded blocks: parts are read, and the map is written, once from the top down
+_BLOCK = 512
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a raster of a map holds.
+
+    Attributes:
+        suffix: of its file.
+        dtype: NumPy name of the type of its pixels.
+        nodata: value that means "nothing here".
+        bands: names of its bands.
+        classes: names of the classes whose ids are its pixels; none for other things.
+        colors: of these classes, red, green and blue from 0 to 255.
+        scale: what its pixels are multiplied with to get what they mean.
+        tags: of the whole file.
+    """
+
+    suffix: str
+    dtype: str
+    nodata: int
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]
+    scale: float
+    tags: Mapping[str, str]
+
+
+def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> None:
+    """Joins parts to a Cloud Optimized GeoTIFF; memory doesn't depend on its size.
+
+    Overviews show the most frequent class, or the mean of anything else.
+
+    Args:
+        file: where it goes; nothing has that name before it is complete.
+        layer: what it holds.
+        geometry: its grid.
+        parts: rasters in the folder of the file, and where each lies.
+
+    Raises:
+        DataError: it can't be written, or a part can't be read.
+    """
+    frame, hidden = file.with_suffix(".vrt"), file.with_name(f"{file.name}{UNFINISHED}")
+    try:
+        ET.ElementTree(_describe(layer, geometry, parts)).write(frame, encoding="utf-8")
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=False):
+            rasterio.shutil.copy(
+                frame,
+                hidden,
+                driver="COG",
+                compress="deflate",
+                blocksize=_BLOCK,
+                bigtiff="if_safer",
+                overview_resampling="mode" if layer.classes else "average",
+            )
+        settle(hidden, file)
+        if layer.classes:
+            ET.ElementTree(legend(layer.classes, layer.colors)).write(
+                file.with_name(f"{file.name}.aux.xml"), encoding="utf-8"
+            )
+    except FAILURES as error:
+        raise unwritten(file, error) from error
+
+
+def legend(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
+    """The content of `<raster>.aux.xml`, where GDAL and QGIS look for the classes of a band.
+
+    Args:
+        names: per class.
+        colors: per class, red, green and blue from 0 to 255.
+    """
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
+    for name in names:
+        ET.SubElement(categories, "Category").text = name
+    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    # names, and the numbers of GDAL's field types (integer, string) and usages (min and max, name, red ...)
+    columns = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+    for index, (title, kind, usage) in enumerate(columns):
+        column = ET.SubElement(table, "FieldDefn", index=str(index))
+        for key, value in (("Name", title), ("Type", kind), ("Usage", usage)):
+            ET.SubElement(column, key).text = str(value)
+    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
+        row = ET.SubElement(table, "Row", index=str(index))
+        for value in (index, name, *color):
+            ET.SubElement(row, "F").text = str(value)
+    ET.indent(root)
+    return root
+
+
+def count_classes(path: Path, classes: int) -> np.ndarray:
+    """(classes,) pixels of each class in a part.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    counts = np.zeros(classes, np.int64)
+    with RasterReader(path) as reader:
+        info = reader.info
+        for row in range(0, info.height, _BLOCK):
+            pixels, _ = reader.read(Window(row, 0, min(_BLOCK, info.height - row), info.width))
+            counts += np.bincount(pixels.ravel(), minlength=classes)[:classes]
+    return counts
+
+
+def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> ET.Element:
+    """A virtual raster of GDAL's that shows the parts as one."""
+    root = ET.Element("VRTDataset", rasterXSize=str(geometry.width), rasterYSize=str(geometry.height))
+    if geometry.crs:
+        ET.SubElement(root, "SRS").text = geometry.crs.to_wkt()
+    if not geometry.transform.is_identity:
+        numbers = geometry.transform.to_gdal()
+        ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, numbers))
+    _tags(root, layer.tags)
+    for number, name in enumerate(layer.bands, 1):
+        band = ET.SubElement(
+            root,
+            "VRTRasterBand",
+            dataType=typename_fwd[rasterio.dtypes.dtype_rev[layer.dtype]],
+            band=str(number),
+        )
+        ET.SubElement(band, "Description").text = name
+        ET.SubElement(band, "NoDataValue").text = str(layer.nodata)
+        if layer.scale != 1:
+            ET.SubElement(band, "Scale").text = repr(layer.scale)
+        if layer.colors:
+            _tags(band, {f"CLASS_{index}": text for index, text in enumerate(layer.classes)})
+            ET.SubElement(band, "ColorInterp").text = "Palette"
+            table = ET.SubElement(band, "ColorTable")
+            for red, green, blue in layer.colors:
+                ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4="255")
+        for window, path in parts:
+            _place(band, number, window, path)
+    return root
+
+
+def _tags(parent: ET.Element, tags: Mapping[str, str]) -> None:
+    metadata = ET.SubElement(parent, "Metadata")
+    for key, value in tags.items():
+        ET.SubElement(metadata, "MDI", key=key).text = value
+
+
+def _place(band: ET.Element, number: int, window: Window, path: Path) -> None:
+    source = ET.SubElement(band, "SimpleSource")
+    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = path.name
+    ET.SubElement(source, "SourceBand").text = str(number)
+    for name, col, row in (("SrcRect", 0, 0), ("DstRect", window.col, window.row)):
+        size = {"xSize": str(window.width), "ySize": str(window.height)}
+        ET.SubElement(source, name, {"xOff": str(col), "yOff": str(row), **size})
