@@ -84,7 +84,7 @@ def test_spacenet_trains_from_a_file_per_band_and_from_its_stac_item(
 
 
 def test_lulc_polygons_of_eo_learn_train_and_equal_its_own_raster(run: Run, tmp_path: Path) -> None:
-    names = ["artificial surface", "cultivated land", "forest", "grassland", "schrubland"]
+    names = ["cultivated land", "forest", "grassland", "schrubland", "artificial surface"]
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "lulc.yaml").write_text(
         f"name: lulc\nroot: {DATA}/extras/s2_13band_eolearn\nimages: s2_l1c_date*.tif\n"
