@@ -19,7 +19,7 @@ from rasterio.errors import RasterioError
 from geo_seg.errors import DataError
 
 BLOCK = 256
-"""Rows of a block of a part."""
+"""Rows of a block of a raster."""
 
 UNFINISHED = ".new"
 """End of the name of a file that is being written."""

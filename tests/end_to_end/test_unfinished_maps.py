@@ -1,11 +1,10 @@
 """A map is there whole or not at all; whatever stopped it, the same command goes on to the same bytes."""
 
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import choices, measuring
 from geo_seg.inference.predict import Predictor
 from geo_seg.raster import files_of
-from tests.conftest import REPOSITORY, write_raster
+from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, Threshold, draw, facts, predict, read, threshold
 
 ROWS = 6  # of windows of 64 in the raster; each is a part
@@ -312,64 +311,63 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
 ) -> None:
     assert predict(image, tmp_path / "maps", dry_run=True) == []
     said = capsys.readouterr().out
-    assert "windows: 33 of 64 x 64, 3.52 pixels seen per pixel; margin 0, overlap 16, blend hann" in said
+    assert "windows: 33 of 64 x 64, 3.52 seen per pixel; margin 0, overlap 16, blend hann" in said
     assert all(word in said for word in ("parts: 11,", "memory: at most", "time: about", "size: 0.0 MB"))
     assert names(tmp_path) == ["image.tif"]
 
 
 # --- kill -9 -----------------------------------------------------------------------------------------------
 
-PROGRAM = """
-import sys, time
-from pathlib import Path
-from geo_seg.config import InferenceConfig
-from geo_seg.inference import choices, run
-from tests.end_to_end.test_inference import Threshold, threshold
-choices._PART = 1
+
 class Slow(Threshold):
-    def forward(self, image):
-        time.sleep(0.05)
+    """Leaves time for a signal."""
+
+    def forward(self, image: Any) -> Any:
+        time.sleep(0.02)
         return super().forward(image)
-found = threshold()
-run.load = lambda _: type(found)(found.path, found.facts, found.task, Slow(), found.normalize)
-print("ready", flush=True)
-options = {"window": 64, "margin": 0, "overlap": 16, "precision": "fp32", "accelerator": "cpu"}
-run.run(InferenceConfig("x", sys.argv[1], sys.argv[2], probabilities="all", **options))
-"""
+
+
+def map_slowly(image: Path, output: Path) -> None:
+    choices._PART = 1
+    found = threshold()
+    slow = type(found)(found.path, found.facts, found.task, Slow(), found.normalize)
+    predict(image, output, slow, probabilities="all")
 
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_byte(image: Path, tmp_path: Path) -> None:
-    def start(folder: str) -> "subprocess.Popen[str]":
-        arguments = [sys.executable, "-c", PROGRAM, str(image), str(tmp_path / folder)]
-        return subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    context = multiprocessing.get_context("forkserver")  # its children needn't import torch
+    context.set_forkserver_preload([__name__])
 
-    whole = start("whole")
-    assert whole.stdout is not None
-    assert whole.stdout.readline() == "ready\n"
-    begin = time.monotonic()
-    assert whole.wait() == 0
-    takes = time.monotonic() - begin
+    def start(folder: str) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=map_slowly, args=(image, tmp_path / folder))
+        process.start()
+        return process
+
+    for _ in range(2):  # the first one waits for the imports
+        begin = time.monotonic()
+        whole = start("whole")
+        whole.join()
+        assert whole.exitcode == 0
+        takes = time.monotonic() - begin
     draws = random.Random(0)
-    kills, finished = 0, 0
+    kills = 0
     while kills < 20:
         process = start("maps")
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(draws.uniform(0, takes * 0.7))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        process.join(draws.uniform(0, takes * 0.7))
+        if process.is_alive():
+            process.kill()
             kills += 1
-            finals = [p for p in (tmp_path / "maps").glob("*.tif")] if (tmp_path / "maps").exists() else []
-            assert all(p.read_bytes() == (tmp_path / "whole" / p.name).read_bytes() for p in finals)
-            continue
-        assert process.returncode == 0
-        same(tmp_path)
-        finished += 1
-        shutil.rmtree(tmp_path / "maps")
-    assert start("maps").wait() == 0
+        process.join()
+        assert process.exitcode in {0, -signal.SIGKILL}
+        for final in (tmp_path / "maps").glob("*.tif"):
+            assert final.read_bytes() == (tmp_path / "whole" / final.name).read_bytes()
+        if process.exitcode == 0:
+            same(tmp_path)
+            shutil.rmtree(tmp_path / "maps")
+    process = start("maps")
+    process.join()
+    assert process.exitcode == 0
     same(tmp_path)
 
 

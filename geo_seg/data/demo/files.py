@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
@@ -15,7 +16,7 @@ from geo_seg.data.demo.sensor import BANDS, cloud_shadow, draw_cloud, photograph
 from geo_seg.errors import DataError
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
-from geo_seg.writing import Geometry, MapWriter, unfinished
+from geo_seg.writing import BLOCK, FAILURES, UNFINISHED, Geometry, settle, unwritten
 
 _NODATA, _UNLABELLED = 0, 255
 _SEED = 2
@@ -126,11 +127,28 @@ def _make_folders(root: Path) -> None:
 
 
 def _write(path: Path, pixels: NDArray[Any], geometry: Geometry, nodata: int, names: tuple[str, ...]) -> None:
-    with (
-        unfinished(path.parent, [path.name]) as folder,
-        MapWriter(
-            folder / path.name, geometry, count=len(pixels), dtype=str(pixels.dtype), nodata=nodata, tags={}
-        ) as writer,
-    ):
-        writer.target.descriptions = names
-        writer.append(pixels)
+    hidden = path.with_name(f"{path.name}{UNFINISHED}")
+    try:
+        with rasterio.open(
+            hidden,
+            "w",
+            driver="GTiff",
+            width=geometry.width,
+            height=geometry.height,
+            count=len(pixels),
+            dtype=pixels.dtype,
+            nodata=nodata,
+            crs=geometry.crs,
+            transform=geometry.transform,
+            tiled=True,
+            blockxsize=BLOCK,
+            blockysize=BLOCK,
+            compress="deflate",
+        ) as target:
+            target.descriptions = names
+            target.write(pixels)
+        settle(hidden, path)
+    except FAILURES as error:
+        raise unwritten(path, error) from error
+    finally:
+        hidden.unlink(missing_ok=True)
