@@ -29,6 +29,10 @@ _FROM_PYTHON = {  # parameters that our code fills in
     "logger": {"save_dir"},
     "callbacks": set(),
 }
+_OF_TRAINING = {
+    "on_nan": ("stop", "skip", "rollback"),
+    "find": ("none", "lr", "batch_size", "both"),
+}
 _OF_INFERENCE = {
     "probabilities": ("none", "top", "all"),
     "exists": ("overwrite", "skip", "error"),
@@ -103,6 +107,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     """
     config: TrainConfig = _plain(cfg, TrainConfig)
     _one_of("mode", config.mode, ("train",))
+    _check_course(config)
     data = config.dataset
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
@@ -146,6 +151,22 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
 def _plain(cfg: DictConfig, schema: type) -> Any:
     _check_keys(cfg, schema)
     return OmegaConf.to_object(cfg)
+
+
+def _check_course(config: TrainConfig) -> None:
+    for key, choices in _OF_TRAINING.items():
+        _one_of(key, getattr(config, key), choices)
+    _one_of("average.name", config.average.name, ("none", "ema", "swa"))
+    for key, value in (("average.decay", config.average.decay), ("average.start", config.average.start)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{key}={value}: expected 0 or more and less than 1")
+    for key, value in (
+        ("save_minutes", config.save_minutes),
+        ("encoder.freeze_epochs", config.encoder.freeze_epochs),
+        ("encoder.lr_factor", config.encoder.lr_factor),
+    ):
+        if value < 0:
+            raise ConfigError(f"{key}={value}: expected 0 or more")
 
 
 def _check_loss(loss: Mapping[str, Any], mode: str) -> None:

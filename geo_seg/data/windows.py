@@ -18,6 +18,7 @@ from geo_seg.tiling import Window
 
 Batch = dict[str, Tensor]
 Place = tuple[int, Window]
+Sample = tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_], Place]
 _OPEN = 64  # scenes that a thread keeps open; systems allow some 1000 open files
 _AHEAD = 2  # batches read ahead
 _DRAWS = 20  # tries to find a window with a labelled pixel
@@ -38,13 +39,14 @@ class WindowReader:
         self._nodata = nodata
         self._local = threading.local()
 
-    def read(self, place: Place) -> tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]:
+    def read(self, place: Place) -> Sample:
         """Reads one window.
 
         Returns:
             image: (bands, height, width) in the file's dtype.
             labels: (height, width), ignore_index outside the scene and where the image is nodata.
             valid: (height, width), whether the image holds a measurement.
+            place: what was asked for.
 
         Raises:
             DataError: a file can't be read there.
@@ -55,7 +57,7 @@ class WindowReader:
         values, _ = mask.read(window)
         labels = self.table.labels(values[0])
         labels[~valid] = self.table.ignore_index
-        return pixels, labels, valid
+        return pixels, labels, valid, place
 
     def _open(self, index: int) -> tuple[RasterReader, RasterReader]:
         handles: OrderedDict[int, tuple[RasterReader, RasterReader]] = self._local.__dict__.setdefault(
@@ -78,8 +80,8 @@ class WindowReader:
 class WindowBatches:
     """An iterable of batches, in an order that does not depend on the number of threads.
 
-    A batch is a dict of image (N, bands, H, W) in the rasters' dtype, labels (N, H, W) int16 and valid
-    (N, H, W) bool.
+    A batch is a dict of image (N, bands, H, W) in the rasters' dtype, labels (N, H, W) int16, valid (N, H, W)
+    bool and place (N, 3) int64: number of the scene, first row and first column.
 
     Args:
         reader: reads windows.
@@ -89,24 +91,27 @@ class WindowBatches:
         drop_last: leaves out a batch that isn't full.
         threads: how many read.
         epoch: tells the number of the epoch that begins.
+        start: tells how many of its batches a resumed run has done before.
         rank: of this process.
         world_size: number of processes; each reads its own share of an epoch.
     """
 
     def __init__(
         self,
-        sample: Callable[[int, int], tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]],
+        sample: Callable[[int, int], Sample],
         *,
         size: int,
         batch_size: int,
         drop_last: bool,
         threads: int,
         epoch: Callable[[], int],
+        start: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self._sample = sample
         self._epoch = epoch
+        self._start = start
         self._threads = threads
         mine = range(rank, size, world_size)
         if drop_last:
@@ -121,7 +126,7 @@ class WindowBatches:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
             waiting: deque[list[Future[Any]]] = deque()
             try:
-                for numbers in self._batches:
+                for numbers in self._batches[self._start() :]:
                     waiting.append([pool.submit(self._sample, epoch, number) for number in numbers])
                     if len(waiting) > _AHEAD:
                         yield _batch([future.result() for future in waiting.popleft()])
@@ -135,7 +140,7 @@ class WindowBatches:
 
 def random_windows(
     reader: WindowReader, weights: Sequence[float], window: int, seed: int
-) -> Callable[[int, int], tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]]:
+) -> Callable[[int, int], Sample]:
     """Training samples: a scene by weight, an offset at random; a window without labels is drawn again.
 
     Args:
@@ -149,7 +154,7 @@ def random_windows(
     """
     shares = np.asarray(weights, float) / np.sum(weights)
 
-    def sample(epoch: int, number: int) -> tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]:
+    def sample(epoch: int, number: int) -> Sample:
         draw = np.random.default_rng([seed, epoch, number])
         for _ in range(_DRAWS):
             index = int(draw.choice(len(shares), p=shares))
@@ -174,13 +179,14 @@ def grid_windows(scenes: Sequence[Scene], window: int) -> list[Place]:
     ]
 
 
-def _batch(samples: Sequence[tuple[NDArray[Any], NDArray[np.int16], NDArray[np.bool_]]]) -> Batch:
-    images, labels, valid = zip(*samples, strict=True)
+def _batch(samples: Sequence[Sample]) -> Batch:
+    images, labels, valid, places = zip(*samples, strict=True)
     dtype = np.result_type(*images)
     batch = {
         "image": torch.from_numpy(np.stack(images, dtype=dtype)),  # (N, bands, H, W)
         "labels": torch.from_numpy(np.stack(labels)),  # (N, H, W)
         "valid": torch.from_numpy(np.stack(valid)),  # (N, H, W)
+        "place": torch.tensor([(index, window.row, window.col) for index, window in places]),  # (N, 3)
     }
     if torch.cuda.is_available():
         return {key: value.pin_memory() for key, value in batch.items()}

@@ -39,7 +39,7 @@ def picture_scenes(
         header = scenes[index].image
         height, width = min(header.height, _SIDE), min(header.width, _SIDE)
         window = Window((header.height - height) // 2, (header.width - width) // 2, height, width)
-        image, labels, valid = reader.read((index, window))
+        image, labels, valid, _ = reader.read((index, window))
         with torch.inference_mode():
             logits = module(
                 torch.from_numpy(image).unsqueeze(0).to(module.device),
