@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from geo_seg.checks import answer, answers, check_training
 from geo_seg.config import store_schemas
+from geo_seg.rerun import configuration
 
 store_schemas()
 
@@ -14,7 +15,7 @@ store_schemas()
 def main(cfg: DictConfig) -> float:
     """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
     with answers():
-        config = check_training(cfg)
+        config = check_training(configuration(cfg, HydraConfig.get().overrides.task))
         from geo_seg.training.run import run
 
         return run(config, HydraConfig.get().runtime.output_dir)

@@ -30,6 +30,10 @@ _FROM_PYTHON = {  # parameters that our code fills in
     "callbacks": set(),
     "augment": set(),
 }
+_OF_TRAINING = {
+    "on_nan": ("stop", "skip", "rollback"),
+    "find": ("none", "lr", "batch_size", "both"),
+}
 _OF_INFERENCE = {
     "probabilities": ("none", "top", "all"),
     "exists": ("overwrite", "skip", "error"),
@@ -111,6 +115,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     """
     config: TrainConfig = _plain(cfg, TrainConfig)
     _one_of("mode", config.mode, ("train",))
+    _check_course(config)
     data = config.dataset
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
@@ -185,6 +190,22 @@ def _check_files(data: DatasetConfig) -> None:
     globs = data.images if isinstance(data.images, list) else [data.images]
     if not globs or not all(isinstance(glob, str) for glob in globs):
         raise ConfigError(f"dataset.images={data.images!r}: expected a glob or a list of globs")
+
+
+def _check_course(config: TrainConfig) -> None:
+    for key, choices in _OF_TRAINING.items():
+        _one_of(key, getattr(config, key), choices)
+    _one_of("average.name", config.average.name, ("none", "ema", "swa"))
+    for key, value in (("average.decay", config.average.decay), ("average.start", config.average.start)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{key}={value}: expected 0 or more and less than 1")
+    for key, value in (
+        ("save_minutes", config.save_minutes),
+        ("encoder.freeze_epochs", config.encoder.freeze_epochs),
+        ("encoder.lr_factor", config.encoder.lr_factor),
+    ):
+        if value < 0:
+            raise ConfigError(f"{key}={value}: expected 0 or more")
 
 
 def _check_loss(loss: Mapping[str, Any], mode: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 MODELS = {
     "unet": "Unet",
@@ -182,6 +182,34 @@ class AugmentConfig:
 
 
 @dataclass
+class EncoderConfig:
+    """How the encoder learns, beside the rest of the model.
+
+    Attributes:
+        freeze_epochs: epochs at the beginning in which its weights and statistics stay as they are.
+        lr_factor: its learning rate is optimizer.lr times this.
+    """
+
+    freeze_epochs: int = 0
+    lr_factor: float = 1.0
+
+
+@dataclass
+class AverageConfig:
+    """A mean of the weights over the run, which is validated, kept and tested in place of the last weights.
+
+    Attributes:
+        name: "none"; "ema" (exponential, renewed at every step); "swa" (equal parts, one per epoch).
+        decay: of ema: the part that the mean keeps at a step, from 0 to below 1; less in the first steps.
+        start: of swa: share of the epochs, from 0 to below 1, after which weights are taken into the mean.
+    """
+
+    name: str = "none"
+    decay: float = 0.999
+    start: float = 0.75
+
+
+@dataclass
 class TrainConfig:
     """What `python train.py` takes.
 
@@ -189,12 +217,24 @@ class TrainConfig:
         mode: "train".
         seed: of weights, windows and augmentation.
         debug: shows the traceback of an error.
+        resume: a run folder in which training goes on where it was interrupted, with its own configuration;
+            "auto" goes on in hydra.run.dir if that holds a run of this configuration, and else begins one.
+        rerun: a run folder whose configuration a new run takes.
+        save_minutes: how often a checkpoint is written within an epoch, beside the one at its end; 0 after
+            every step.
+        on_nan: what becomes of a loss that is not finite: "stop" ends the run, "skip" leaves the step out,
+            "rollback" goes back to the weights of the last checkpoint and on with the next batch.
+        find: "none", "lr" (a learning rate, in place of optimizer.lr), "batch_size" (the largest that the GPU
+            holds, in place of dataset.batch_size) or "both", looked for before training.
+        compile: has torch.compile translate the model: slow to begin, faster in long runs.
         dataset: what is learnt from.
         augment: random changes to training windows.
         model: name of an architecture and its options.
         loss: name of a loss and its options.
         optimizer: `_target_` of a torch optimizer and its options.
         scheduler: `_target_` of a learning-rate scheduler and its options, and the `interval` it steps at.
+        encoder: see EncoderConfig.
+        average: see AverageConfig.
         trainer: options of Lightning's Trainer.
         callbacks: further Lightning callbacks by any name, each with a `_target_`.
         logger: a Lightning logger beside metrics.csv, with a `_target_`.
@@ -203,12 +243,20 @@ class TrainConfig:
     mode: str = "train"
     seed: int = 0
     debug: bool = False
+    resume: str | None = None
+    rerun: str | None = None
+    save_minutes: float = 10.0
+    on_nan: str = "stop"
+    find: str = "none"
+    compile: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: dict[str, Any] = MISSING
     loss: dict[str, Any] = MISSING
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] = MISSING
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
     trainer: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] | None = None
@@ -259,8 +307,24 @@ class InferenceConfig:
     debug: bool = False
 
 
+def run_folder(resume: str | None, rerun: str | None, fresh: str) -> str:
+    """Where a run goes.
+
+    Args:
+        resume: the folder of a run that goes on there.
+        rerun: the folder of a run that is done again, beside it.
+        fresh: where other runs go; its name begins with the time.
+    """
+    if resume and resume != "auto":
+        return resume
+    if rerun:
+        return f"{rerun.rstrip('/')}_again_{fresh.rpartition('/')[2][:19]}"
+    return fresh
+
+
 def store_schemas() -> None:
-    """Makes the schemas known to Hydra, under the names that the YAML files extend."""
+    """Makes the schemas known to Hydra, and run_folder to the YAML files."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="inference_schema", node=InferenceConfig)

@@ -20,6 +20,10 @@ class DataError(GeoSegError):
     """Images, masks or rasters do not fit what the configuration says of them."""
 
 
+class TrainingError(GeoSegError):
+    """Training went wrong: the loss is no longer a number."""
+
+
 class CheckpointError(GeoSegError):
     """A checkpoint is missing, broken, or not one of geo_seg's."""
 

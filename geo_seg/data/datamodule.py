@@ -100,6 +100,9 @@ class SceneDataModule(pl.LightningDataModule):
             drop_last=True,
             threads=config.num_threads,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
+            start=lambda: (
+                self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+            ),
             rank=self._rank,
             world_size=world,
         )

@@ -104,8 +104,9 @@ class WindowReader:
 class WindowBatches:
     """An iterable of batches, in an order that does not depend on the number of threads.
 
-    A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16 and
-    valid (N, S, S) bool. Its memory is filled again once nobody holds any of its tensors.
+    A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16, valid
+    (N, S, S) bool and place (N, 3) int64: number of the scene, first row and first column. Its memory is
+    filled again once nobody holds any of its tensors.
 
     Args:
         reader: reads windows.
@@ -116,6 +117,7 @@ class WindowBatches:
         drop_last: leaves out a batch that isn't full.
         threads: how many read.
         epoch: tells the number of the epoch that begins.
+        start: tells how many of its batches a resumed run has done before.
         rank: of this process.
         world_size: number of processes; each reads its own share of an epoch.
     """
@@ -131,6 +133,7 @@ class WindowBatches:
         drop_last: bool,
         threads: int,
         epoch: Callable[[], int],
+        start: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -139,6 +142,7 @@ class WindowBatches:
         self._window = window
         self._batch_size = batch_size
         self._epoch = epoch
+        self._start = start
         self._threads = threads
         # threads outlive an epoch, and with them the files that they hold open and the blocks that GDAL keeps
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="windows")
@@ -156,7 +160,7 @@ class WindowBatches:
         places = windows.epoch(epoch) if isinstance(windows, RandomWindows) else windows
         waiting: deque[Future[Batch]] = deque()
         try:
-            for numbers in self._batches:
+            for numbers in self._batches[self._start() :]:
                 waiting.append(self._pool.submit(self._fill, epoch, places, numbers))
                 if len(waiting) > self._threads:
                     yield waiting.popleft().result()
@@ -172,17 +176,19 @@ class WindowBatches:
         except IndexError:
             memory = self._reader.room(self._batch_size, self._window, self._window)
         arrays = [part.numpy() for part in memory]
+        read = []
         for slot, number in enumerate(numbers):
             into = Pixels(*(part[slot] for part in arrays))
             place = places[number]
             if isinstance(self._windows, RandomWindows):
-                self._draw(self._windows, epoch, number, place, into)
+                place = self._draw(self._windows, epoch, number, place, into)
             else:
                 self._reader.read_into(place, into)
-        return self._lend(memory, len(numbers))
+            read.append((place[0], place[1].row, place[1].col))
+        return {**self._lend(memory, len(numbers)), "place": torch.tensor(read)}
 
-    def _draw(self, windows: RandomWindows, epoch: int, number: int, place: Place, into: Pixels) -> None:
-        """Reads a training window; one without a labelled pixel is drawn again."""
+    def _draw(self, windows: RandomWindows, epoch: int, number: int, place: Place, into: Pixels) -> Place:
+        """Reads a training window and says which; one without a labelled pixel is drawn again."""
         for attempt in range(1, _RETRIES):
             if not windows.is_empty(place):
                 self._reader.read_into(place, into)
@@ -190,9 +196,10 @@ class WindowBatches:
                 ignored = self._reader.table.ignore_index
                 middle = into.labels[self._window // 2, self._window // 2]
                 if middle != ignored or np.any(into.labels != ignored):
-                    return
+                    return place
             place = windows.again(epoch, number, attempt)
         self._reader.read_into(place, into)
+        return place
 
     def _lend(self, memory: tuple[Tensor, ...], count: int) -> Batch:
         """A batch in this memory, which comes back when the last tensor that shows it is gone."""

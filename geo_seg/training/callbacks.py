@@ -15,6 +15,8 @@ Row = dict[str, float]
 class MetricsTable(pl.Callback):
     """Writes metrics.csv, one line per epoch, whole after every epoch; prints the line where no bar is shown.
 
+    A resumed run goes on below the lines of its checkpoint.
+
     Args:
         path: the file.
         console: where the lines go; None for nowhere.
@@ -25,14 +27,23 @@ class MetricsTable(pl.Callback):
         self.console = console
         self.rows: list[Row] = []
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """The lines so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them up again."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Adds the epoch's line."""
+        means: dict[str, Any] = pl_module.means.values(trainer.strategy)
         if not trainer.is_global_zero:
             return
-        found = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
+        found = {k: v for k, v in trainer.callback_metrics.items() if not k.endswith("_step")} | means
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row: Row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
-        row |= {key.removesuffix("_epoch"): value for key, value in sorted(found.items())}
+        row |= {key: float(value) for key, value in sorted(found.items())}
         self.rows.append(row)
         write_rows(self.path, self.rows)
         if self.console:

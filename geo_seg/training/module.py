@@ -7,18 +7,28 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_class
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import losses
 from geo_seg.checkpoint import KEY, Facts, entry
+from geo_seg.config import EncoderConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows import Batch
+from geo_seg.errors import ConfigError
 from geo_seg.metrics import ConfusionMatrix, Scores, scores
 from geo_seg.models import Normalize
+from geo_seg.training.means import Means
+from geo_seg.training.seeding import seed_step
 
-_STEPS = ("total_steps", "T_max", "total_iters")  # what torch's schedulers call the length of a run
+RAW_WEIGHTS = "raw_weights"
+"""Entry of the checkpoint file with the weights in training, where its state_dict holds a mean of them."""
+
+LENGTHS = ("total_steps", "T_max", "total_iters")
+"""What torch's schedulers call the length of a run; null in the configuration takes the run's."""
 
 
 class SegmentationModule(pl.LightningModule):
@@ -34,7 +44,8 @@ class SegmentationModule(pl.LightningModule):
         augment: random changes to training windows.
         optimizer: `_target_` and options.
         scheduler: `_target_`, options and `interval`.
-        seed: of the augmentation.
+        encoder: how the encoder learns.
+        seed: of all draws in training; with epoch, batch and rank it decides them.
     """
 
     def __init__(
@@ -46,10 +57,11 @@ class SegmentationModule(pl.LightningModule):
         augment: Augment,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
+        encoder: EncoderConfig,
         seed: int,
     ) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model: Any = model.to(memory_format=torch.channels_last)
         self.loss: Any = loss
         self.task = task
         self.facts = facts
@@ -59,7 +71,9 @@ class SegmentationModule(pl.LightningModule):
         self.test_scores: Scores = {}
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
+        self._encoder = encoder
         self._seed = seed
+        self.means = Means()
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
         """Predicts logits from raw band values.
@@ -74,23 +88,53 @@ class SegmentationModule(pl.LightningModule):
         logits: Tensor = self.model(self.normalize(image, valid))
         return logits
 
+    def on_train_start(self) -> None:
+        """Does what the beginning of the epoch has done before an interruption."""
+        self._begin_epoch()
+
     def on_train_epoch_start(self) -> None:
-        """Moves losses whose weights follow a schedule."""
-        if hasattr(self.loss, "set_epoch"):
-            self.loss.set_epoch(self.current_epoch)
+        """Begins the means of the epoch anew."""
+        self._begin_epoch()
+        self.means.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on a batch of random windows."""
-        generator = torch.Generator(self.device)
-        generator.manual_seed(hash((self._seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63)
+        key = seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank)
+        generator = torch.Generator(self.device).manual_seed(key)
         image = self.normalize(batch["image"], batch["valid"])
         image, labels, _ = self.augment(image, batch["labels"], batch["valid"], generator)
         loss: Tensor = self.loss(self.model(image), labels)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        self.log("train/loss_step", loss, prog_bar=True)
+        self.means.add("train/loss", loss, len(labels))
         if hasattr(self.loss, "terms"):
             for name, value in self.loss.terms().items():
-                self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(labels))
+                self.means.add(f"train/{name}", value, len(labels))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the means of the epoch; lowers the learning rate if the scheduler watches the scores."""
+        for name, value in self.means.values(self.trainer.strategy).items():
+            self.log(name, value, sync_dist=True)  # the same on all processes
+        scheduler: Any = self.lr_schedulers()
+        if (
+            isinstance(scheduler, ReduceLROnPlateau)
+            and self.trainer.fit_loop.epoch_loop._should_check_val_epoch()
+        ):
+            scheduler.step(self.trainer.callback_metrics["val/miou"])
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Moves a scheduler on, but not one that watches the scores.
+
+        Lightning moves that one after the checkpoint of the epoch, and forgets it when a run is resumed.
+        """
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leaves the encoder as it is where DDP, which wants all its gradients, has computed them."""
+        if self._frozen:
+            for weight in self._parts()[1]:
+                weight.grad = None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch of the validation grid."""
@@ -118,25 +162,32 @@ class SegmentationModule(pl.LightningModule):
         """Builds optimizer and scheduler from their _target_."""
         options = dict(self._optimizer)
         kind = get_class(options.pop("_target_"))
-        trained = [p for p in self.parameters() if p.requires_grad]
+        decoder, encoder = self._parts()
+        groups = [{"params": decoder}, {"params": encoder}]
+        if self._encoder.lr_factor != 1 and "lr" in options:
+            groups[1]["lr"] = options["lr"] * self._encoder.lr_factor
         # one kernel for all weights; the scaler of float16 can't clip behind it
         if "fused" in signature(kind).parameters and self.trainer.precision != "16-mixed":
             options.setdefault("fused", True)
-        optimizer = kind(trained, **options)
+        optimizer = kind(groups, **options)
         options = dict(self._scheduler)
         target, interval = get_class(options.pop("_target_")), options.pop("interval", "epoch")
         steps = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
         if options.get("pct_start"):  # OneCycleLR divides by zero when its first phase has a single step
             steps = max(steps or 1, int(1 / options["pct_start"]) + 1)
-        for name in _STEPS:
+        for name in LENGTHS:
             if name in options and options[name] is None:
                 options[name] = int(steps or 1)
         if "max_lr" in options and options["max_lr"] is None:
             options["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+        if issubclass(target, ReduceLROnPlateau) and (
+            interval == "step" or not self.trainer.enable_validation
+        ):
+            raise ConfigError(f"scheduler {target.__name__} watches the validation: expected one per epoch")
         scheduler = target(optimizer, **options)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "val/miou"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "reduce_on_plateau": False},
         }
 
     def configure_gradient_clipping(
@@ -156,8 +207,35 @@ class SegmentationModule(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the facts that prediction needs."""
+        """Adds the facts that prediction needs, and the means of the epoch so far."""
         checkpoint[KEY] = entry(self.facts)
+        checkpoint["means"] = self.means.state(self.trainer.strategy)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the weights in training and the means of the epoch so far."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.means.load(checkpoint["means"])
+            if RAW_WEIGHTS in checkpoint:
+                checkpoint[f"{RAW_WEIGHTS}_mean"] = checkpoint["state_dict"]
+                checkpoint["state_dict"] = checkpoint.pop(RAW_WEIGHTS)
+
+    @property
+    def _frozen(self) -> bool:
+        return self.current_epoch < self._encoder.freeze_epochs
+
+    def _begin_epoch(self) -> None:
+        if hasattr(self.loss, "set_epoch"):
+            self.loss.set_epoch(self.current_epoch)
+        self.model.net.encoder.train(not self._frozen)
+        if self.trainer.world_size == 1:  # DDP decides at its beginning which gradients it awaits
+            for weight in self._parts()[1]:
+                weight.requires_grad_(not self._frozen)
+
+    def _parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Weights of the decoder and all the rest, and of the encoder."""
+        encoder = list(self.model.net.encoder.parameters())
+        known = set(encoder)
+        return [weight for weight in self.parameters() if weight not in known], encoder
 
     def _evaluate(self, batch: Batch) -> Tensor:
         logits = self(batch["image"], batch["valid"])

@@ -5,13 +5,12 @@ import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 from torch import nn
 
@@ -24,9 +23,21 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.models import build_model, parameters
 from geo_seg.terminal import shows_bars
+from geo_seg.training.average import WeightAverage
 from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
+from geo_seg.training.find import find
+from geo_seg.training.folder import (
+    FINISHED,
+    check_data,
+    score_of_finished,
+    taken_up,
+    write_beginning,
+    write_whole,
+)
+from geo_seg.training.guard import LossGuard
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_scenes
+from geo_seg.training.saving import Checkpoints, WholeFile
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
@@ -34,7 +45,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
 
     Args:
         config: what to do, checked.
-        folder: the run folder; it must not hold an earlier run.
+        folder: the run folder; it must hold no earlier run, but for the one that config.resume goes on with.
 
     Returns:
         The best mean IoU on the validation scenes.
@@ -42,15 +53,34 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     Raises:
         ConfigError: the configuration doesn't fit the data or the machine.
         DataError: the data don't fit the configuration.
+        TrainingError: the loss is not finite.
     """
     _quiet()
     console = Console(highlight=False)
     path = Path(folder)
-    if (path / "checkpoints").exists():
-        raise ConfigError(f"hydra.run.dir={path} holds an earlier run; choose another folder")
+    config, resumes = taken_up(config, path)
+    if resumes and (score := score_of_finished(config, path)) is not None:
+        console.print(f"{path}: this run is finished", markup=False, soft_wrap=True)
+        return score
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
-    pl.seed_everything(config.seed, verbose=False)
     data = SceneDataModule(config.dataset, config.seed)
+    if resumes:
+        check_data(data, path)
+    if config.find != "none":
+        config = find(config, data, _module, _options(config, console), console)
+    module = _module(config, data)
+    table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
+    trainer, best = _trainer(config, path, table, console, data)
+    _introduce(console, config, data, module.model, path)
+    path.mkdir(parents=True, exist_ok=True)
+    if trainer.is_global_zero:
+        write_beginning(config, data, path)
+    _fit(trainer, module, data, best.last)
+    return _conclude(config, data, module, trainer, best, table, path, console)
+
+
+def _module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
+    pl.seed_everything(config.seed, verbose=False)
     task = losses.Task(
         mode=config.dataset.mode,
         num_classes=len(data.table.names),
@@ -60,7 +90,9 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     )
     loss = _loss(config, task)
     model = build_model(config.model, len(data.bands.mean), task.channels)
-    module = SegmentationModule(
+    if config.compile:
+        model.compile()
+    return SegmentationModule(
         model,
         loss,
         task,
@@ -68,17 +100,9 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         Augment(config.augment, data.table.ignore_index),
         config.optimizer,
         config.scheduler,
+        config.encoder,
         config.seed,
     )
-    table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
-    trainer, best = _trainer(config, path, table, console, steps=len(data.train_dataloader()))
-    _introduce(console, config, data, model, path)
-    path.mkdir(parents=True, exist_ok=True)
-    _write_config(config, path)
-    _fit(trainer, module, data)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return _conclude(config, data, module, trainer, best, table, path, console)
 
 
 def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
@@ -110,21 +134,21 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
 
 
 def _trainer(
-    config: TrainConfig, path: Path, table: MetricsTable, console: Console, steps: int
-) -> tuple[pl.Trainer, ModelCheckpoint]:
-    options = {key: value for key, value in config.trainer.items() if key != "_target_"}
+    config: TrainConfig, path: Path, table: MetricsTable, console: Console, data: SceneDataModule
+) -> tuple[pl.Trainer, Checkpoints]:
+    options = _options(config, console)
     validates = options.get("limit_val_batches") != 0
-    if options.get("precision") == "auto":
-        options["precision"] = _precision(str(options.get("accelerator")))
-    best = ModelCheckpoint(
-        path / "checkpoints",
-        filename="best",
-        monitor="val/miou" if validates else None,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
-    callbacks = [table, best, *callbacks_of(config.callbacks, validates)]
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    folder = path / "checkpoints"
+    names = [scene.name for scene in data.scenes["train"]]
+    guard = LossGuard(config.on_nan, names, path / "not_finite", folder / "last.ckpt", say)
+    best = Checkpoints(folder, "val/miou" if validates else None, config.save_minutes, guard.look, say)
+    callbacks = [table, guard, best, *callbacks_of(config.callbacks, validates)]
+    if config.average.name != "none":
+        callbacks.append(WeightAverage(config.average))
     bars = shows_bars(console)
     if bars:
         callbacks.append(progress_bar())
@@ -134,10 +158,11 @@ def _trainer(
             **{
                 "enable_progress_bar": bars,
                 "enable_model_summary": False,
-                "log_every_n_steps": min(steps, 10),
+                "log_every_n_steps": min(len(data.train_dataloader()), 10),
                 **options,
             },
             callbacks=callbacks,
+            plugins=[WholeFile()],
             logger=logger,
             default_root_dir=path,
             num_sanity_val_steps=0,
@@ -146,6 +171,23 @@ def _trainer(
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
     return trainer, best
+
+
+def _options(config: TrainConfig, console: Console) -> dict[str, Any]:
+    """Options of the Trainer that suit this machine."""
+    options = {key: value for key, value in config.trainer.items() if key != "_target_"}
+    accelerator = str(options.get("accelerator"))
+    if options.get("precision") == "auto":
+        options["precision"] = _precision(accelerator)
+    if options.get("sync_batchnorm") and (accelerator == "cpu" or not torch.cuda.is_available()):
+        console.print("note: trainer.sync_batchnorm needs GPUs; each process normalises its own batches")
+        options["sync_batchnorm"] = False
+    shared = any(word in str(options.get("strategy")) for word in ("fsdp", "deepspeed"))
+    if shared and (config.average.name != "none" or config.on_nan == "rollback"):
+        raise ConfigError(
+            "trainer.strategy: average and on_nan=rollback need whole weights; take trainer=ddp"
+        )
+    return options
 
 
 def _precision(accelerator: str) -> str:
@@ -157,9 +199,9 @@ def _precision(accelerator: str) -> str:
     return "32-true"
 
 
-def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule) -> None:
+def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule, last: Path) -> None:
     try:
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except ValueError as error:
         if "more than 1 value per channel" in str(error):
             raise ConfigError(
@@ -173,30 +215,28 @@ def _conclude(
     data: SceneDataModule,
     module: SegmentationModule,
     trainer: pl.Trainer,
-    best: ModelCheckpoint,
+    best: Checkpoints,
     table: MetricsTable,
     path: Path,
     console: Console,
 ) -> float:
     split = "test" if data.scenes["test"] else "val"
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+    validation = float("nan") if best.best_model_score is None else best.best_model_score
+    rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
     trainer.test(module, loader, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
-    validation = (
-        float(best.best_model_score) if best.monitor and best.best_model_score is not None else float("nan")
-    )
     if not trainer.is_global_zero:
         return validation
     found = {
         "split": split,
         split: module.test_scores,
         "best_val_miou": validation if validation == validation else None,  # noqa: PLR0124 - not NaN
-        "epochs": len(table.rows),
+        "epochs": len(rows),
         "steps": trainer.global_step,
         "unreadable": data.unreadable,
     }
-    (path / "metrics.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     pictures = picture_scenes(module, data, split, path / "figures")
-    report.write(path, config, module.facts, found, table.rows, pictures)
+    report.write(path, config, module.facts, found, rows, pictures)
     scene = data.scenes[split][0].image.path
     table_of_scores = report.score_table(module.test_scores, split)
     console.print(table_of_scores)
@@ -208,6 +248,7 @@ def _conclude(
     console.print(closing, soft_wrap=True, markup=False)
     with (path / "summary.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=100).print(table_of_scores, closing, soft_wrap=True, markup=False)
+    write_whole(path / FINISHED, json.dumps(found, indent=2))
     return validation
 
 
@@ -251,17 +292,14 @@ def _introduce(
         console.print(f"note: {names[0]}{more}: {note}", markup=False, soft_wrap=True)
 
 
-def _write_config(config: TrainConfig, path: Path) -> None:
-    text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-    (path / "config.yaml").write_text(text, encoding="utf-8")
-
-
 def _quiet() -> None:
     """Silences what says nothing to the user."""
     # Lightning 2.6 uses a name that torch renamed; it warns at every fit
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # our windows are read by threads, not by workers of a DataLoader
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # our batches begin where the checkpoint stands; Lightning looks for another way of doing so
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # which device, and an advert
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,327 @@
+"""How a run learns: each one-word choice does what it says."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from geo_seg import checkpoint
+from geo_seg.data.augment import Augment
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.errors import ConfigError, TrainingError
+from geo_seg.training import run as running
+from geo_seg.training.find import find_batch_size, suggested_rate
+from geo_seg.training.module import SegmentationModule
+from geo_seg.training.run import run as train
+from tests.conftest import REPOSITORY, Run, small_overrides
+from tests.end_to_end.test_interrupted_training import SMALL, weights
+from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture
+
+COURSE = [SMALL, "trainer.precision=32", "scheduler=constant", "optimizer=sgd"]
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out pictures and report, which these tests don't look at and which take longest."""
+    monkeypatch.setattr(running, "picture_scenes", lambda *arguments: [])
+    monkeypatch.setattr(running.report, "write", lambda *arguments: None)
+
+
+def trained(root: Path, folder: Path, *options: str) -> dict[str, torch.Tensor]:
+    """Trains; gives what last.ckpt holds."""
+    train(configured(root, *COURSE, *options), folder)
+    return weights(folder)
+
+
+def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    """The parts of the model in which two checkpoints differ."""
+    changed = [key for key in one if not torch.equal(one[key], other[key])]
+    return {"encoder" if ".encoder." in key else "decoder" for key in changed}
+
+
+def test_two_runs_with_one_seed_give_the_same_table_and_weights(small_root: Path, tmp_path: Path) -> None:
+    options = [SMALL, "augment=strong", "trainer.max_epochs=2", "trainer.deterministic=true"]
+    for name, threads in (("a", 1), ("b", 3)):
+        train(configured(small_root, *options, f"dataset.num_threads={threads}"), tmp_path / name)
+    assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
+    assert not differing(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    torch.use_deterministic_algorithms(False)
+
+
+def test_the_run_folder_tells_data_revision_and_packages(small_root: Path, tmp_path: Path) -> None:
+    trained(small_root, tmp_path / "a")
+    trained(small_root, tmp_path / "b", "dataset.split.val=images/s3.tif")
+    found = [json.loads((tmp_path / name / "provenance.json").read_text()) for name in ("a", "b")]
+    assert found[0]["data"] != found[1]["data"]
+    assert {"torch", "python", "revision"} <= found[0].keys()
+    packages = (tmp_path / "a" / "packages.txt").read_text().splitlines()
+    assert f"torch=={found[0]['torch']}" in packages
+
+
+def test_a_frozen_encoder_stays_as_it_is_for_so_many_epochs(small_root: Path, tmp_path: Path) -> None:
+    frozen = ["encoder.freeze_epochs=1", "trainer.max_epochs=1"]
+    one = trained(small_root, tmp_path / "a", *frozen)
+    assert differing(one, trained(small_root, tmp_path / "b", *frozen, "optimizer.lr=0.2")) == {"decoder"}
+    longer = trained(small_root, tmp_path / "c", frozen[0], "trainer.max_epochs=2")
+    assert differing(one, longer) == {"encoder", "decoder"}
+
+
+def test_the_encoder_has_a_learning_rate_of_its_own(small_root: Path, tmp_path: Path) -> None:
+    def parameters(name: str, factor: float, rate: float) -> dict[str, torch.Tensor]:
+        found = trained(small_root, tmp_path / name, f"encoder.lr_factor={factor}", f"optimizer.lr={rate}")
+        return {key: value for key, value in found.items() if key.endswith(("weight", "bias"))}
+
+    assert differing(parameters("a", 0, 0.05), parameters("b", 0, 0.1)) == {"decoder"}
+    assert differing(parameters("c", 0.5, 0.05), parameters("d", 1, 0.05)) == {"encoder", "decoder"}
+
+
+def test_swa_is_the_mean_of_the_weights_at_the_ends_of_the_epochs(small_root: Path, tmp_path: Path) -> None:
+    options = ["average=swa", "average.start=0"]
+    one = trained(small_root, tmp_path / "a", *options)
+    two = trained(small_root, tmp_path / "b", *options, "trainer.max_epochs=2")
+    names = [key for key in two if key.startswith("model.") and two[key].is_floating_point()]
+    for key in names:
+        mean = (one[f"raw {key}"] + two[f"raw {key}"]) / 2
+        torch.testing.assert_close(two[key], mean, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(two[key], two[f"raw {key}"]) for key in names)
+    late = trained(small_root, tmp_path / "c", "average=swa", "average.start=0.5", "trainer.max_epochs=2")
+    assert all(torch.equal(late[key], late[f"raw {key}"]) for key in names)  # one epoch is its own mean
+
+
+def test_ema_is_what_validation_sees_and_prediction_gets(small_root: Path, tmp_path: Path) -> None:
+    options = ["average=ema", "trainer.max_epochs=2"]
+    found = trained(small_root, tmp_path / "a", *options, "average.decay=0.5")
+    plain = trained(small_root, tmp_path / "b", "trainer.max_epochs=2")
+    assert all(torch.equal(found[f"raw {key}"], plain[key]) for key in plain)  # training knows nothing of it
+    assert differing({key: found[key] for key in plain}, plain) == {"encoder", "decoder"}
+    assert rows(tmp_path / "a")[0]["val/loss"] != rows(tmp_path / "b")[0]["val/loss"]
+    assert rows(tmp_path / "a")[0]["train/loss"] == rows(tmp_path / "b")[0]["train/loss"]
+    model = checkpoint.load(tmp_path / "a").model.state_dict()
+    best = weights(tmp_path / "a", "best")
+    assert all(torch.equal(value, best[f"model.{key}"]) for key, value in model.items())
+    other = trained(small_root, tmp_path / "c", *options, "average.decay=0")
+    assert all(torch.equal(other[f"raw {key}"], other[key]) for key in plain)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """Makes the images of some training steps NaN; all of them without numbers."""
+    original, count = Augment.forward, iter(range(10**6))
+
+    def forward(self: Augment, *arguments: object) -> object:
+        image, labels, valid = original(self, *arguments)  # type: ignore[arg-type]
+        bad = next(count)
+        return image * float("nan") if not calls or bad in calls else image, labels, valid
+
+    monkeypatch.setattr(Augment, "forward", forward)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_its_windows(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        spoil(patch, 1)
+        with pytest.raises(
+            TrainingError, match=r"the loss is nan in epoch 0, batch 1 \(images/s\d\.tif rows \d"
+        ) as stop:
+            trained(small_root, tmp_path / "run")
+    assert "\n" not in str(stop.value)
+    (note,) = (tmp_path / "run" / "not_finite").glob("*.json")
+    kept = torch.load(note.with_suffix(".pt"), weights_only=True)
+    assert kept["image"].shape == (4, 2, 32, 32)
+    windows = json.loads(note.read_text())["windows"]
+    data = SceneDataModule(configured(small_root).dataset, 0)
+    for text, image, place in zip(windows, kept["image"], kept["place"], strict=True):
+        scene, row, col = place.tolist()
+        assert text.startswith(f"{data.scenes['train'][scene].name} rows {row}-{row + 31} columns {col}-")
+        assert image.any()
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    train(configured(small_root, *COURSE, f"resume={tmp_path / 'run'}"), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_a_skipped_step_changes_neither_weights_nor_statistics(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    options = ["on_nan=skip", "trainer.limit_train_batches=1", f"trainer.precision={precision}"]
+    spoil(monkeypatch, 0)
+    one = trained(small_root, tmp_path / "a", *options)
+    spoil(monkeypatch, 0)
+    assert not differing(one, trained(small_root, tmp_path / "b", *options, "optimizer.lr=0.3"))
+    assert all(value.isfinite().all() for value in one.values())
+    assert rows(tmp_path / "a")[0]["train/loss"] == "nan"
+
+
+def test_a_rolled_back_run_goes_on_from_the_last_checkpoint(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["on_nan=rollback", "+optimizer.dampening=0.1", "optimizer.nesterov=false", "average=ema"]
+    with monkeypatch.context() as patch:
+        spoil(patch, 1)
+        back = trained(small_root, tmp_path / "a", *options, "save_minutes=0")
+    assert "back to the weights of" in capsys.readouterr().out
+    one = trained(small_root, tmp_path / "b", *options, "trainer.limit_train_batches=1")
+    raw = [key for key in one if key.startswith("raw ")]
+    assert raw
+    assert all(torch.equal(one[key], back[key]) for key in raw)
+
+
+@pytest.mark.parametrize("action", ["skip", "rollback"])
+def test_a_run_of_bad_steps_only_is_given_up(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    spoil(monkeypatch)
+    with pytest.raises(TrainingError, match="no help 10 times"):
+        trained(small_root, tmp_path / "run", f"on_nan={action}", "trainer.max_epochs=9")
+
+
+def test_the_steepest_fall_of_the_loss_gives_the_learning_rate() -> None:
+    rates = np.logspace(-6, 0, 100)
+    losses = 1 - 0.5 / (1 + np.exp(-3 * (np.log(rates) - np.log(1e-3)))) + 50 * rates**2
+    assert suggested_rate(rates, losses) == pytest.approx(1e-3, rel=0.2)
+    with pytest.raises(ConfigError, match="falls at no learning rate"):
+        suggested_rate(rates, np.linspace(1, 2, 100))
+
+
+def test_a_learning_rate_is_found_and_kept_in_the_configuration(small_root: Path, tmp_path: Path) -> None:
+    config = configured(small_root, *COURSE, "find=lr", "optimizer=adamw", "trainer.limit_train_batches=20")
+    train(config, tmp_path / "a")
+    held = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert held["find"] == "none"
+    assert 1e-5 < held["optimizer"]["lr"] < 1
+    assert held["optimizer"]["lr"] != config.optimizer["lr"]
+    assert float(rows(tmp_path / "a")[0]["lr"]) == held["optimizer"]["lr"]
+    before = (tmp_path / "a" / "metrics.csv").stat().st_mtime_ns
+    train(replace(config, resume="auto"), tmp_path / "a")  # knows what it has found, and that it is finished
+    assert (tmp_path / "a" / "metrics.csv").stat().st_mtime_ns == before
+    options = [f"optimizer.lr={held['optimizer']['lr']}", "optimizer=adamw", "trainer.limit_train_batches=20"]
+    assert not differing(weights(tmp_path / "a"), trained(small_root, tmp_path / "b", *options))
+
+
+def test_the_largest_batch_that_fits_is_found(small_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(small_root, *COURSE, "dataset.windows_per_epoch=64")
+    data = SceneDataModule(config.dataset, 0)
+    original = Augment.forward
+
+    def forward(self: Augment, image: torch.Tensor, *rest: object) -> object:
+        if len(image) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, image, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Augment, "forward", forward)
+    options = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
+    most = 10
+    assert find_batch_size(config, data, running._module, options) == 8
+    assert data.config.batch_size == 8
+    most = 1
+    with pytest.raises(ConfigError, match="not even 2 windows"):
+        find_batch_size(config, data, running._module, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["find=batch_size"], "a CPU has no memory of its own"),
+        (["find=lr", "trainer.devices=2"], "devices=1"),
+        (["trainer=fsdp"], "trainer: "),
+        (["trainer=fsdp", "average=ema"], "take trainer=ddp"),
+        (["scheduler=plateau", "trainer.limit_val_batches=0"], "watches the validation"),
+        (["scheduler=plateau", "scheduler.interval=step"], "watches the validation"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    small_root: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match=message) as said:
+        trained(small_root, tmp_path / "run", *options)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_computes_in_the_fastest_precision_that_it_has(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    assert running._precision("auto") == running._precision("gpu") == precision
+    assert running._precision("cpu") in {"bf16-mixed", "32-true"}
+
+
+def test_compile_has_the_model_translated(small_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[nn.Module] = []
+
+    def noted(self: nn.Module) -> None:
+        calls.append(self)
+
+    monkeypatch.setattr(nn.Module, "compile", noted)
+    for word in ("false", "true"):
+        config = configured(small_root, *COURSE, f"compile={word}")
+        module = running._module(config, SceneDataModule(config.dataset, 0))
+    assert calls == [module.model]
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_and_its_checkpoint_predicts(small_root: Path, tmp_path: Path) -> None:
+    compiled = trained(small_root, tmp_path / "a", "compile=true")
+    plain = trained(small_root, tmp_path / "b")
+    assert compiled.keys() == plain.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(compiled[key], value, rtol=0.05, atol=0.02)
+    assert checkpoint.load(tmp_path / "a").in_channels == 2
+
+
+DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32", SMALL]
+
+
+def test_two_processes_freeze_the_encoder_together(run: Run, small_root: Path, tmp_path: Path) -> None:
+    options = [*small_overrides(small_root), *DDP, "optimizer=sgd", "scheduler=constant"]
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        more = ["encoder.freeze_epochs=1", f"optimizer.lr={rate}", f"hydra.run.dir={name}"]
+        result = run("train.py", *options, *more)
+        assert result.returncode == 0, result.stderr
+    assert "sync_batchnorm needs GPUs" in result.stdout
+    assert differing(weights(tmp_path / "a"), weights(tmp_path / "b")) == {"decoder"}
+
+
+@pytest.mark.slow
+def test_two_processes_leave_together_and_go_on_together(run: Run, small_root: Path, tmp_path: Path) -> None:
+    options = [*small_overrides(small_root), *DDP, "trainer.limit_train_batches=8", "trainer.max_epochs=4"]
+    assert run("train.py", *options, "hydra.run.dir=whole").returncode == 0
+    command = [sys.executable, str(REPOSITORY / "train.py"), *options, "hydra.run.dir=run", "save_minutes=0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not (tmp_path / "run" / "metrics.csv").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said, failed = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, failed.decode()
+    assert said.decode().count("stopped by SIGTERM") == 1
+    assert run("train.py", "resume=run").returncode == 0
+    assert not differing(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (
+        tmp_path / "whole" / "metrics.csv"
+    ).read_bytes()
+
+
+def test_the_table_of_the_report_goes_on_past_the_best_epoch(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.9, 0.5, 0.4])
+    original = SegmentationModule._scores
+    monkeypatch.setattr(
+        SegmentationModule, "_scores", lambda self: {**original(self), "miou": next(scores, 0.1)}
+    )
+    trained(small_root, tmp_path / "run", "trainer.max_epochs=3")
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["epochs"] == 3
+    assert found["best_val_miou"] == pytest.approx(0.9)
