@@ -127,7 +127,8 @@ class TrainConfig:
     """What `python train.py` takes.
 
     Attributes:
-        mode: "train".
+        mode: "train", or "leaderboard", which compares the runs of a sweep.
+        sweep: the folder of that sweep; null unless mode=leaderboard.
         seed: of weights, windows and augmentation.
         debug: shows the traceback of an error.
         dataset: what is learnt from.
@@ -142,6 +143,7 @@ class TrainConfig:
     """
 
     mode: str = "train"
+    sweep: str | None = None
     seed: int = 0
     debug: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

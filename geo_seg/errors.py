@@ -20,6 +20,10 @@ class DataError(GeoSegError):
     """Images, masks or rasters do not fit what the configuration says of them."""
 
 
+class SweepError(GeoSegError):
+    """Runs of a sweep failed; the others are there."""
+
+
 class CheckpointError(GeoSegError):
     """A checkpoint is missing, broken, or not one of geo_seg's."""
 

@@ -101,6 +101,7 @@ class SceneDataModule(pl.LightningDataModule):
             epoch=lambda: 0,
             rank=self._rank,
             world_size=self._world_size,
+            scenes=[index for index, _ in places],
         )
 
     def _normalization(self) -> BandStatistics:

@@ -79,7 +79,7 @@ class WindowBatches:
     """An iterable of batches, in an order that does not depend on the number of threads.
 
     A batch is a dict of image (N, bands, H, W) in the rasters' dtype, labels (N, H, W) int16 and valid
-    (N, H, W) bool.
+    (N, H, W) bool; with the scenes known, also scene (N,) int64.
 
     Args:
         reader: reads windows.
@@ -91,6 +91,7 @@ class WindowBatches:
         epoch: tells the number of the epoch that begins.
         rank: of this process.
         world_size: number of processes; each reads its own share of an epoch.
+        scenes: per sample, the number of its scene, where it is the same in every epoch.
     """
 
     def __init__(
@@ -104,8 +105,10 @@ class WindowBatches:
         epoch: Callable[[], int],
         rank: int = 0,
         world_size: int = 1,
+        scenes: Sequence[int] | None = None,
     ) -> None:
         self._sample = sample
+        self._scenes = scenes
         self._epoch = epoch
         self._threads = threads
         mine = range(rank, size, world_size)
@@ -119,18 +122,25 @@ class WindowBatches:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._epoch()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
-            waiting: deque[list[Future[Any]]] = deque()
+            waiting: deque[tuple[range, list[Future[Any]]]] = deque()
             try:
                 for numbers in self._batches:
-                    waiting.append([pool.submit(self._sample, epoch, number) for number in numbers])
+                    futures = [pool.submit(self._sample, epoch, number) for number in numbers]
+                    waiting.append((numbers, futures))
                     if len(waiting) > _AHEAD:
-                        yield _batch([future.result() for future in waiting.popleft()])
+                        yield self._filled(*waiting.popleft())
                 while waiting:
-                    yield _batch([future.result() for future in waiting.popleft()])
+                    yield self._filled(*waiting.popleft())
             finally:
-                for futures in waiting:
+                for _, futures in waiting:
                     for future in futures:
                         future.cancel()
+
+    def _filled(self, numbers: range, futures: Sequence[Future[Any]]) -> Batch:
+        batch = _batch([future.result() for future in futures])
+        if self._scenes is not None:
+            batch["scene"] = torch.tensor([self._scenes[number] for number in numbers])
+        return batch
 
 
 def random_windows(

@@ -15,7 +15,7 @@ import losses
 from geo_seg.checkpoint import KEY, Facts, entry
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows import Batch
-from geo_seg.metrics import ConfusionMatrix, Scores, scores
+from geo_seg.metrics import ConfusionMatrix, Mean, Scores, scores
 from geo_seg.models import Normalize
 
 _STEPS = ("total_steps", "T_max", "total_iters")  # what torch's schedulers call the length of a run
@@ -35,6 +35,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: `_target_` and options.
         scheduler: `_target_`, options and `interval`.
         seed: of the augmentation.
+        num_scenes: of the largest split that is evaluated.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         seed: int,
+        num_scenes: int,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
@@ -55,8 +57,10 @@ class SegmentationModule(pl.LightningModule):
         self.facts = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
-        self.confusion = ConfusionMatrix(task.num_classes, facts.ignore_index)
+        self.confusion = ConfusionMatrix(task.num_classes, facts.ignore_index, num_scenes)
+        self.validation_loss = Mean()
         self.test_scores: Scores = {}
+        self.test_scenes = torch.zeros(0)
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
         self._seed = seed
@@ -86,20 +90,26 @@ class SegmentationModule(pl.LightningModule):
         image = self.normalize(batch["image"], batch["valid"])
         image, labels, _ = self.augment(image, batch["labels"], batch["valid"], generator)
         loss: Tensor = self.loss(self.model(image), labels)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        size = len(labels)
+        self.log("train/loss_step", loss, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
         if hasattr(self.loss, "terms"):
             for name, value in self.loss.terms().items():
-                self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(labels))
+                self.log(
+                    f"train/{name}", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=size
+                )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch of the validation grid."""
-        loss = self._evaluate(batch)
-        self.log("val/loss", loss, batch_size=len(batch["labels"]), sync_dist=True)
+        # a metric and not self.log: a process that has no validation window must take part as well
+        self.validation_loss.update(self._evaluate(batch), len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of the whole validation split."""
-        found = self._scores()
+        found = self._scores()[0]
+        self.log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
         self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
         self.log("val/accuracy", found["accuracy"] or 0.0)
         for score in found["classes"]:
@@ -111,8 +121,8 @@ class SegmentationModule(pl.LightningModule):
         self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Keeps the scores of the whole test split in test_scores."""
-        self.test_scores = self._scores()
+        """Keeps the scores of the whole split, and the confusion matrix of each scene."""
+        self.test_scores, self.test_scenes = self._scores()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimizer and scheduler from their _target_."""
@@ -161,11 +171,11 @@ class SegmentationModule(pl.LightningModule):
 
     def _evaluate(self, batch: Batch) -> Tensor:
         logits = self(batch["image"], batch["valid"])
-        self.confusion.update(self.task.decode(logits), batch["labels"])
+        self.confusion.update(self.task.decode(logits), batch["labels"], batch["scene"])
         loss: Tensor = self.loss(logits, batch["labels"])
         return loss
 
-    def _scores(self) -> Scores:
-        found = scores(self.confusion.compute(), self.facts.class_names)
+    def _scores(self) -> tuple[Scores, Tensor]:
+        scenes = self.confusion.compute()
         self.confusion.reset()
-        return found
+        return scores(scenes.sum(0), self.facts.class_names), scenes.cpu()

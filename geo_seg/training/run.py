@@ -5,6 +5,7 @@ import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,11 +23,14 @@ from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
+from geo_seg.identity import config_hash, write_run_file
 from geo_seg.models import build_model, parameters
+from geo_seg.ranks import rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_scenes
+from geo_seg.training.together import SameConfig
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
@@ -44,9 +48,10 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         DataError: the data don't fit the configuration.
     """
     _quiet()
-    console = Console(highlight=False)
+    leads = rank() == 0
+    console = Console(highlight=False, quiet=not leads)
     path = Path(folder)
-    if (path / "checkpoints").exists():
+    if leads and (path / "checkpoints").exists():
         raise ConfigError(f"hydra.run.dir={path} holds an earlier run; choose another folder")
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     pl.seed_everything(config.seed, verbose=False)
@@ -69,12 +74,15 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         config.optimizer,
         config.scheduler,
         config.seed,
+        max(len(data.scenes[split]) for split in ("val", "test")),
     )
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
     trainer, best = _trainer(config, path, table, console, steps=len(data.train_dataloader()))
     _introduce(console, config, data, model, path)
-    path.mkdir(parents=True, exist_ok=True)
-    _write_config(config, path)
+    if leads:
+        path.mkdir(parents=True, exist_ok=True)
+        _write_config(config, path)
+        write_run_file(path, config, finished=False)
     _fit(trainer, module, data)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -123,7 +131,7 @@ def _trainer(
         save_last=True,
         enable_version_counter=False,
     )
-    callbacks = [table, best, *callbacks_of(config.callbacks, validates)]
+    callbacks = [SameConfig(config_hash(config)), table, best, *callbacks_of(config.callbacks, validates)]
     bars = shows_bars(console)
     if bars:
         callbacks.append(progress_bar())
@@ -178,20 +186,27 @@ def _conclude(
     console: Console,
 ) -> float:
     split = "test" if data.scenes["test"] else "val"
-    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-    trainer.test(module, loader, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+    found: dict[str, Any] = {"split": split}
+    scenes: dict[str, Any] = {}
+    for name in dict.fromkeys(("val", split)):
+        loader = data.test_dataloader() if name == "test" else data.val_dataloader()
+        trainer.test(module, loader, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+        found[name] = module.test_scores
+        scenes[name] = [
+            {"name": scene.name, "confusion": counts.tolist()}
+            for scene, counts in zip(data.scenes[name], module.test_scenes, strict=False)
+        ]
     validation = (
         float(best.best_model_score) if best.monitor and best.best_model_score is not None else float("nan")
     )
     if not trainer.is_global_zero:
         return validation
-    found = {
-        "split": split,
-        split: module.test_scores,
+    found |= {
         "best_val_miou": validation if validation == validation else None,  # noqa: PLR0124 - not NaN
         "epochs": len(table.rows),
         "steps": trainer.global_step,
     }
+    (path / "scenes.json").write_text(json.dumps(scenes), encoding="utf-8")
     (path / "metrics.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     pictures = picture_scenes(module, data, split, path / "figures")
     report.write(path, config, module.facts, found, table.rows, pictures)
@@ -206,6 +221,7 @@ def _conclude(
     console.print(closing, soft_wrap=True, markup=False)
     with (path / "summary.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=100).print(table_of_scores, closing, soft_wrap=True, markup=False)
+    write_run_file(path, config, finished=True)
     return validation
 
 
@@ -253,6 +269,14 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # our windows are read by threads, not by workers of a DataLoader
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # which device, and an advert
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "matplotlib"):
+    # scores come from one synchronised matrix and are the same on every rank already; a rank may have none
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*``compute`` method of metric.*")
+    # which device, which rank, and an advert
+    for name in (
+        "pytorch_lightning",
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric.utilities.distributed",
+        "matplotlib",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
