@@ -1,5 +1,6 @@
 """Hydra's sweeper for every combination of the listed choices, and what all sweepers share."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
+import geo_seg
 from geo_seg.checks import explain
 from geo_seg.errors import ConfigError, SweepError
 from geo_seg.ranks import is_one_of_many
@@ -77,7 +79,12 @@ def refuse_ranks() -> None:
 
 
 def begin(config: Any) -> Path:
-    """Makes the folder of a sweep and keeps the configuration that all runs share in it."""
+    """Makes the folder of a sweep and keeps the configuration that all runs share in it.
+
+    Workers of whatever launcher find the code that started the sweep, installed or not.
+    """
+    code = str(Path(geo_seg.__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
     folder = Path(config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "multirun.yaml")

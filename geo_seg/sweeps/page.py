@@ -141,6 +141,7 @@ def _curves(runs: Sequence[Run]) -> Figure:
     for run in drawn:
         style = "--" if run.outcome.status == "pruned" else "-"
         axes.plot(*zip(*run.curve, strict=True), style, marker=".", label=run.name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("val mean IoU")
     axes.grid(alpha=0.3)
