@@ -58,8 +58,12 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
         bars = [key for key in keys if len({run.choices.get(key) for run in done}) > 1]
         if bars:
             parts += ["<h2>Choices</h2>", _image(_bars(done, bars), f"mean IoU by {', '.join(bars)}")]
-        parts += ["<h2>Curves</h2>", _image(_curves(runs), "validation mean IoU of every run by epoch")]
-        parts += ["<h2>Classes</h2>", _image(_heat_map(done), "IoU of every class in every run")]
+    drawn = [run for run in runs if run.curve]
+    if drawn:
+        parts += ["<h2>Curves</h2>", _image(_curves(drawn), "validation mean IoU of every run by epoch")]
+    scored = [run for run in done if run.metrics.get("val")]
+    if scored:
+        parts += ["<h2>Classes</h2>", _image(_heat_map(scored[:_MOST]), "IoU of every class in every run")]
     parts += ["<h2>Runs</h2>", _run_table(runs, keys)]
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -137,33 +141,31 @@ def _bars(runs: Sequence[Run], keys: Sequence[str]) -> Figure:
 def _curves(runs: Sequence[Run]) -> Figure:
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
-    drawn = [run for run in runs if run.curve]
-    for run in drawn:
+    for run in runs:
         style = "--" if run.outcome.status == "pruned" else "-"
         axes.plot(*zip(*run.curve, strict=True), style, marker=".", label=run.name)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("val mean IoU")
     axes.grid(alpha=0.3)
-    if 0 < len(drawn) <= 20:
+    if len(runs) <= 20:
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def _heat_map(runs: Sequence[Run]) -> Figure:
-    shown = [run for run in runs if run.metrics.get("val")][:_MOST]
-    names = [score["name"] for score in shown[0].metrics["val"]["classes"]] if shown else []
+    names = [score["name"] for score in runs[0].metrics["val"]["classes"]]
     values = np.array(
         [
             [np.nan if score["iou"] is None else score["iou"] for score in run.metrics["val"]["classes"]]
-            for run in shown
+            for run in runs
         ]
-    ).reshape(len(shown), len(names))
-    figure = Figure(figsize=(3 + 0.9 * len(names), 1.2 + 0.35 * len(shown)), layout="constrained")
+    )
+    figure = Figure(figsize=(3 + 0.9 * len(names), 1.2 + 0.35 * len(runs)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(shown)), [run.name for run in shown])
+    axes.set_yticks(range(len(runs)), [run.name for run in runs])
     for row, col in np.ndindex(*values.shape):
         color = "black" if values[row, col] > 0.6 else "white"
         if np.isfinite(values[row, col]):

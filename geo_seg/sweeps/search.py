@@ -172,9 +172,9 @@ class OptunaSweeper(Sweeper):
             study_name="geo_seg",
             direction="maximize",
             load_if_exists=True,
-            sampler=self._make_sampler(),
             pruner=self._make_pruner(),
         )
+        study.sampler = self._make_sampler(len(study.get_trials()))
         _take_over(study, folder)
         return study
 
@@ -183,12 +183,13 @@ class OptunaSweeper(Sweeper):
         words = [*said, self._sampler, str(self._seed), code_version()]
         return json.dumps({"search": hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]})
 
-    def _make_sampler(self) -> Any:
+    def _make_sampler(self, known: int) -> Any:
         import optuna
 
+        seed = self._seed + known  # or a search that goes on would propose what it has proposed before
         if self._sampler == "random":
-            return optuna.samplers.RandomSampler(seed=self._seed)
-        return optuna.samplers.TPESampler(seed=self._seed, n_startup_trials=self._startup, constant_liar=True)
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._startup, constant_liar=True)
 
     def _make_pruner(self) -> Any:
         import optuna

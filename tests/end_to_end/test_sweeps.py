@@ -56,6 +56,10 @@ def test_the_same_command_again_trains_only_what_is_missing(
     values = [[row["best_val_miou"] for row in table(tmp_path / "sweeps" / name)] for name in "ab"]
     assert values[0] == values[1]
 
+    once = [word for word in words if word != "seed=0,1"]
+    assert run("train.py", *once, "hydra.launcher.reuse=false", "hydra.sweep.dir=sweeps/c").returncode == 0
+    assert statuses(tmp_path / "sweeps" / "c") == {"0_unet_cross_entropy": "done"}
+
     again = run("train.py", "mode=leaderboard", "sweep=sweeps/b")
     assert again.returncode == 0
     assert "2 runs: 2 reused" in again.stdout
