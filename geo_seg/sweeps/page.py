@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from geo_seg.sweeps.compare import Group, Run, swept
 
@@ -144,7 +145,7 @@ def _curves(runs: Sequence[Run]) -> Figure:
     for run in runs:
         style = "--" if run.outcome.status == "pruned" else "-"
         axes.plot(*zip(*run.curve, strict=True), style, marker=".", label=run.name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("val mean IoU")
     axes.grid(alpha=0.3)

@@ -111,9 +111,9 @@ def test_a_search_stops_runs_that_are_worse_than_the_others(
     pytest.importorskip("optuna")
     words = ["-m", *small_overrides(small_root), "sweeper=optuna", "optimizer.lr=choice(0.001,1e-9)"]
     words += [
-        "trainer.max_epochs=40",
-        "hydra.sweeper.trials=4",
-        "hydra.sweeper.startup=1",
+        "trainer.max_epochs=10",
+        "hydra.sweeper.trials=3",
+        "hydra.sweeper.startup=2",
         "hydra.sweeper.warmup=2",
     ]
     result = run("train.py", *words, "hydra.sweeper.sampler=random", "hydra.sweep.dir=sweeps/a")
