@@ -126,7 +126,7 @@ class OptunaSweeper(Sweeper):
         folder = begin(self._config)
         study = self._study(folder, sorted(map(str, said)))
         results: list[JobReturn] = []
-        size = int(self._batch or getattr(self._launcher, "slots", 1))
+        size: int = getattr(self._launcher, "slots", 1) if self._batch is None else self._batch
         while (left := self._trials - _counted(study)) > 0:
             results += self._run(study, space, [str(o) for o in fixed], min(size, left))
         conclude(folder, results)
