@@ -3,7 +3,7 @@
 import glob
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,10 +68,16 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def write_run_file(folder: Path, config: TrainConfig, finished: bool) -> None:
-    """Says in a run folder which run it holds; the file is never half-written."""
+def write_run_file(folder: Path, found: Mapping[str, str], finished: bool) -> None:
+    """Says in a run folder which run it holds; the file is never half-written.
+
+    Args:
+        folder: of the run.
+        found: identity() as the run began; the code may have been edited since.
+        finished: whether it has ended, and well.
+    """
     part = folder / f"{RUN_FILE}.part"
-    part.write_text(json.dumps({**identity(config), "finished": finished}, indent=2), encoding="utf-8")
+    part.write_text(json.dumps({**found, "finished": finished}, indent=2), encoding="utf-8")
     part.replace(folder / RUN_FILE)
 
 

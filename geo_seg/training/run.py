@@ -23,7 +23,7 @@ from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
-from geo_seg.identity import config_hash, write_run_file
+from geo_seg.identity import config_hash, identity, write_run_file
 from geo_seg.models import build_model, parameters
 from geo_seg.ranks import rank
 from geo_seg.terminal import shows_bars
@@ -56,6 +56,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     pl.seed_everything(config.seed, verbose=False)
     data = SceneDataModule(config.dataset, config.seed)
+    known = identity(config)  # after the demo data set has been drawn
     task = losses.Task(
         mode=config.dataset.mode,
         num_classes=len(data.table.names),
@@ -82,11 +83,14 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     if leads:
         path.mkdir(parents=True, exist_ok=True)
         _write_config(config, path)
-        write_run_file(path, config, finished=False)
+        write_run_file(path, known, finished=False)
     _fit(trainer, module, data)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return _conclude(config, data, module, trainer, best, table, path, console)
+    validation = _conclude(config, data, module, trainer, best, table, path, console)
+    if leads:
+        write_run_file(path, known, finished=True)
+    return validation
 
 
 def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
@@ -221,7 +225,6 @@ def _conclude(
     console.print(closing, soft_wrap=True, markup=False)
     with (path / "summary.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=100).print(table_of_scores, closing, soft_wrap=True, markup=False)
-    write_run_file(path, config, finished=True)
     return validation
 
 

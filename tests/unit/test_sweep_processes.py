@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geo_seg.config import DatasetConfig, TrainConfig
-from geo_seg.identity import config_hash, data_fingerprint, write_run_file
+from geo_seg.identity import config_hash, data_fingerprint, identity, write_run_file
 from geo_seg.ranks import rank, without_ranks
 from geo_seg.sweeps.inside import device_count
 from geo_seg.sweeps.outcomes import Outcome, finished_run, read_outcome, write_outcome
@@ -99,9 +99,9 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
     config = a_config(small)
     (run := tmp_path / "sweeps" / "a" / "0").mkdir(parents=True)
     new = tmp_path / "sweeps" / "b"
-    write_run_file(run, config, finished=False)
+    write_run_file(run, identity(config), finished=False)
     assert finished_run(config, new) is None
-    write_run_file(run, config, finished=True)
+    write_run_file(run, identity(config), finished=True)
     assert finished_run(config, new) == run
     assert finished_run(a_config(small, debug=True), new) == run
     assert finished_run(a_config(small, seed=1), new) is None
