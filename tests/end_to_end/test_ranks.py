@@ -199,9 +199,9 @@ def test_a_sweep_mixes_runs_of_one_and_of_two_processes(
 ) -> None:
     (tmp_path / "mine" / "trainer").mkdir(parents=True)
     (tmp_path / "mine" / "trainer" / "two.yaml").write_text("defaults: [ddp]\naccelerator: cpu\ndevices: 2\n")
-    mine = ["--config-dir", str(tmp_path / "mine"), "trainer=two,cpu", "trainer.precision=32"]
+    mine = ["--config-dir", str(tmp_path / "mine"), "-m", "trainer=two,cpu", "trainer.precision=32"]
     short = [o for o in small_overrides(small_root) if not o.startswith("trainer.accelerator")]
-    result = run("train.py", "-m", *short, *mine, "hydra.sweep.dir=s")
+    result = run("train.py", *mine, *short, "hydra.sweep.dir=s")
     assert result.returncode == 0, result.stderr
     names = ["0_unet_cross_entropy", "1_unet_cross_entropy"]
     assert sorted(p.parent.name for p in tmp_path.rglob("run.json")) == names
