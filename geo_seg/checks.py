@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 import geo_seg
 from geo_seg.config import MODELS, DatasetConfig, InferenceConfig, TrainConfig
 from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, nearest
+from geo_seg.ranks import rank, without_folder
 from geo_seg.signatures import Signature, registered, signature
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
@@ -47,6 +48,7 @@ _OF_DATA = {
     "cache": ("auto", "none", "memmap"),
     "on_read_error": ("raise", "ignore"),
 }
+_EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 _OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
 
 
@@ -57,6 +59,8 @@ def answer(main: Callable[[], Any]) -> NoReturn:
         main: the function under @hydra.main.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+    if rank() > 0 or "mode=leaderboard" in sys.argv:
+        sys.argv += without_folder()
     try:
         main()
     except BrokenPipeError:  # whoever read the help has seen enough
@@ -87,9 +91,10 @@ def answers() -> Iterator[None]:
 def explain(error: Exception) -> str:
     """The one line that answers an error of Hydra, OmegaConf or ours."""
     cause = error.__cause__
+    if isinstance(cause, GeoSegError):
+        error = cause  # raised while Hydra built a launcher or sweeper of ours
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: there is no such {group}; {nearest(name, error.options)}"
+        return _explain_choice(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):
         return f"{error.override}: this is not key=value ({_first_line(error)})"
     if _is_of_system(error, named=True):
@@ -114,7 +119,11 @@ def check_training(cfg: DictConfig) -> TrainConfig:
         ConfigError: a key that nothing reads, a value of the wrong type, or a name that there isn't.
     """
     config: TrainConfig = _plain(cfg, TrainConfig)
-    _one_of("mode", config.mode, ("train",))
+    _one_of("mode", config.mode, ("train", "leaderboard"))
+    if (config.mode == "leaderboard") != (config.sweep is not None):
+        raise ConfigError(
+            f"mode={config.mode} sweep={config.sweep}: expected mode=leaderboard with the folder of a sweep"
+        )
     _check_course(config)
     data = config.dataset
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
@@ -269,6 +278,13 @@ def _name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) ->
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
+
+
+def _explain_choice(choice: str, options: Sequence[str]) -> str:
+    group, _, name = choice.rpartition("/")
+    if group == "hydra/launcher" and name in _EXTRAS:
+        return f'launcher={name}: not installed; pip install "geo-seg[{_EXTRAS[name]}]"'
+    return f"{group}={name}: there is no such {group}; {nearest(name, options)}"
 
 
 def _explain_key(error: OmegaConfBaseException, message: str) -> str:

@@ -214,7 +214,8 @@ class TrainConfig:
     """What `python train.py` takes.
 
     Attributes:
-        mode: "train".
+        mode: "train", or "leaderboard", which compares the runs of a sweep.
+        sweep: the folder of that sweep; null unless mode=leaderboard.
         seed: of weights, windows and augmentation.
         debug: shows the traceback of an error.
         resume: a run folder in which training goes on where it was interrupted, with its own configuration;
@@ -241,6 +242,7 @@ class TrainConfig:
     """
 
     mode: str = "train"
+    sweep: str | None = None
     seed: int = 0
     debug: bool = False
     resume: str | None = None

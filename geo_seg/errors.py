@@ -24,6 +24,10 @@ class TrainingError(GeoSegError):
     """Training went wrong: the loss is no longer a number."""
 
 
+class SweepError(GeoSegError):
+    """Runs of a sweep failed; the others are there."""
+
+
 class CheckpointError(GeoSegError):
     """A checkpoint is missing, broken, or not one of geo_seg's."""
 

@@ -17,35 +17,65 @@ class ConfusionMatrix(Metric):
     Args:
         num_classes: classes.
         ignore_index: label of pixels that aren't counted.
+        num_scenes: how many scenes are counted apart; None counts all of them together.
     """
 
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_classes: int, ignore_index: int) -> None:
+    def __init__(self, num_classes: int, ignore_index: int, num_scenes: int | None = None) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.add_state(
-            "counts", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum"
-        )
+        shape = (num_classes, num_classes) if num_scenes is None else (num_scenes, num_classes, num_classes)
+        self.add_state("counts", torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, predicted: Tensor, labels: Tensor) -> None:
+    def update(self, predicted: Tensor, labels: Tensor, scenes: Tensor | None = None) -> None:
         """Counts a batch.
 
         Args:
-            predicted: class ids of any shape.
+            predicted: class ids of any shape; (N, ...) where scenes are counted apart.
             labels: class ids or ignore_index, of the same shape.
+            scenes: (N,) number of each sample's scene; None unless scenes are counted apart.
         """
         c = self.num_classes
         cell = labels.long() * c + predicted.long()
         # ignored pixels go to a bin of their own: no boolean index, so a GPU doesn't wait
         cell = torch.where(labels == self.ignore_index, c * c, cell)
-        self.counts += torch.bincount(cell.flatten(), minlength=c * c + 1)[: c * c].view(c, c)
+        if scenes is None:
+            self.counts += torch.bincount(cell.flatten(), minlength=c * c + 1)[: c * c].view(c, c)
+            return
+        n = len(scenes)
+        sample = torch.arange(n, device=cell.device) * (c * c + 1)
+        cell = cell.flatten(1) + sample[:, None]  # (N, pixels), bins of its own for each sample
+        found = torch.bincount(cell.flatten(), minlength=n * (c * c + 1)).view(n, c * c + 1)
+        self.counts.index_add_(0, scenes, found[:, : c * c].reshape(n, c, c))
 
     def compute(self) -> Tensor:
-        """The matrix: (classes, classes), labels in rows."""
+        """The matrix, (classes, classes) with labels in rows, or (scenes, classes, classes)."""
         return self.counts
+
+
+class Mean(Metric):
+    """Weighted mean over batches and processes; NaN stays NaN, and no value at all is NaN too."""
+
+    full_state_update = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: int) -> None:
+        """Adds a value that counts `weight` times."""
+        self.total += value.detach().double() * weight
+        self.weight += weight
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return (self.total / self.weight).float()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ FLOORS = {
     "geo_seg.signatures": 1,
     "geo_seg.checks": 1,
     "geo_seg.rerun": 1,
+    "geo_seg.ranks": 1,
+    "geo_seg.identity": 1,
     "geo_seg.tiling": 1,
     "geo_seg.raster": 1,
     "geo_seg.writing": 1,
@@ -24,6 +26,7 @@ FLOORS = {
     "geo_seg.report": 2,
     "geo_seg.data": 2,
     "geo_seg.training": 3,
+    "geo_seg.sweeps": 3,
     "geo_seg.inference": 3,
 }
 FILES = sorted(
@@ -71,7 +74,7 @@ def test_losses_know_only_torch_and_smp(path: object) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & FOREIGN_TO_LOSSES
 
 
-@pytest.mark.parametrize("name", ["errors", "config", "signatures", "checks", "rerun"])
+@pytest.mark.parametrize("name", ["errors", "config", "signatures", "checks", "rerun", "ranks", "identity"])
 def test_what_answers_typos_never_imports_torch(name: str) -> None:
     assert not {i.split(".")[0] for i in imports(REPOSITORY / "geo_seg" / f"{name}.py")} & HEAVY
 

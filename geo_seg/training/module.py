@@ -19,7 +19,7 @@ from geo_seg.config import EncoderConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows import Batch
 from geo_seg.errors import ConfigError
-from geo_seg.metrics import ConfusionMatrix, Scores, scores
+from geo_seg.metrics import ConfusionMatrix, Mean, Scores, scores
 from geo_seg.models import Normalize
 from geo_seg.training.means import Means
 from geo_seg.training.seeding import seed_step
@@ -46,6 +46,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: `_target_`, options and `interval`.
         encoder: how the encoder learns.
         seed: of all draws in training; with epoch, batch and rank it decides them.
+        num_scenes: of the largest split that is evaluated.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: Mapping[str, Any],
         encoder: EncoderConfig,
         seed: int,
+        num_scenes: int,
     ) -> None:
         super().__init__()
         self.model: Any = model.to(memory_format=torch.channels_last)
@@ -67,8 +69,10 @@ class SegmentationModule(pl.LightningModule):
         self.facts = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
-        self.confusion = ConfusionMatrix(task.num_classes, facts.ignore_index)
+        self.confusion = ConfusionMatrix(task.num_classes, facts.ignore_index, num_scenes)
+        self.validation_loss = Mean()
         self.test_scores: Scores = {}
+        self.test_scenes = torch.zeros(0)
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
         self._encoder = encoder
@@ -138,12 +142,14 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch of the validation grid."""
-        loss = self._evaluate(batch)
-        self.log("val/loss", loss, batch_size=len(batch["labels"]), sync_dist=True)
+        # a metric and not self.log: a process that has no validation window must take part as well
+        self.validation_loss.update(self._evaluate(batch), len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of the whole validation split."""
-        found = self._scores()
+        found = self._scores()[0]
+        self.log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
         self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
         self.log("val/accuracy", found["accuracy"] or 0.0)
         for score in found["classes"]:
@@ -155,8 +161,8 @@ class SegmentationModule(pl.LightningModule):
         self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Keeps the scores of the whole test split in test_scores."""
-        self.test_scores = self._scores()
+        """Keeps the scores of the whole split, and the confusion matrix of each scene."""
+        self.test_scores, self.test_scenes = self._scores()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimizer and scheduler from their _target_."""
@@ -239,11 +245,11 @@ class SegmentationModule(pl.LightningModule):
 
     def _evaluate(self, batch: Batch) -> Tensor:
         logits = self(batch["image"], batch["valid"])
-        self.confusion.update(self.task.decode(logits), batch["labels"])
+        self.confusion.update(self.task.decode(logits), batch["labels"], batch["place"][:, 0])
         loss: Tensor = self.loss(logits, batch["labels"])
         return loss
 
-    def _scores(self) -> Scores:
-        found = scores(self.confusion.compute(), self.facts.class_names)
+    def _scores(self) -> tuple[Scores, Tensor]:
+        scenes = self.confusion.compute()
         self.confusion.reset()
-        return found
+        return scores(scenes.sum(0), self.facts.class_names), scenes.cpu()

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
+from geo_seg.identity import config_hash, identity, write_run_file
 from geo_seg.models import build_model, parameters
+from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
 from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
@@ -38,6 +40,7 @@ from geo_seg.training.guard import LossGuard
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_scenes
 from geo_seg.training.saving import Checkpoints, WholeFile
+from geo_seg.training.together import SameConfig
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
@@ -56,14 +59,16 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         TrainingError: the loss is not finite.
     """
     _quiet()
-    console = Console(highlight=False)
+    leads = rank() == 0
+    console = Console(highlight=False, quiet=not leads)
     path = Path(folder)
-    config, resumes = taken_up(config, path)
+    path, config, resumes = _place(config, Path(folder))
     if resumes and (score := score_of_finished(config, path)) is not None:
         console.print(f"{path}: this run is finished", markup=False, soft_wrap=True)
         return score
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     data = SceneDataModule(config.dataset, config.seed)
+    known = identity(config)  # after the demo data set has been drawn
     if resumes:
         check_data(data, path)
     if config.find != "none":
@@ -72,11 +77,25 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
     trainer, best = _trainer(config, path, table, console, data)
     _introduce(console, config, data, module.model, path)
-    path.mkdir(parents=True, exist_ok=True)
-    if trainer.is_global_zero:
+    if leads:
+        path.mkdir(parents=True, exist_ok=True)
         write_beginning(config, data, path)
+        write_run_file(path, known, finished=False)
     _fit(trainer, module, data, best.last)
-    return _conclude(config, data, module, trainer, best, table, path, console)
+    validation = _conclude(config, data, module, trainer, best, table, path, console)
+    if leads:
+        write_run_file(path, known, finished=True)
+    return validation
+
+
+def _place(config: TrainConfig, folder: Path) -> tuple[Path, TrainConfig, bool]:
+    """The run folder, the configuration, and whether the run goes on there; see taken_up."""
+    if config.resume is None and rank() != 0:
+        return folder, replace(config, rerun=None), False  # the first process looks for an earlier run
+    if config.resume == "auto" and is_one_of_many():
+        raise ConfigError("resume=auto: expected the folder of the run where several processes train")
+    path = folder if config.resume in {None, "auto"} else Path(config.resume)
+    return path, *taken_up(config, path)
 
 
 def _module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
@@ -102,6 +121,7 @@ def _module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
         config.scheduler,
         config.encoder,
         config.seed,
+        max(len(data.scenes[split]) for split in ("val", "test")),
     )
 
 
@@ -146,7 +166,8 @@ def _trainer(
     names = [scene.name for scene in data.scenes["train"]]
     guard = LossGuard(config.on_nan, names, path / "not_finite", folder / "last.ckpt", say)
     best = Checkpoints(folder, "val/miou" if validates else None, config.save_minutes, guard.look, say)
-    callbacks = [table, guard, best, *callbacks_of(config.callbacks, validates)]
+    same = SameConfig(config_hash(config))
+    callbacks = [same, table, guard, best, *callbacks_of(config.callbacks, validates)]
     if config.average.name != "none":
         callbacks.append(WeightAverage(config.average))
     bars = shows_bars(console)
@@ -221,20 +242,27 @@ def _conclude(
     console: Console,
 ) -> float:
     split = "test" if data.scenes["test"] else "val"
-    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     validation = float("nan") if best.best_model_score is None else best.best_model_score
     rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
-    trainer.test(module, loader, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+    found: dict[str, Any] = {"split": split}
+    scenes: dict[str, Any] = {}
+    for name in dict.fromkeys(("val", split)):
+        loader = data.test_dataloader() if name == "test" else data.val_dataloader()
+        trainer.test(module, loader, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+        found[name] = module.test_scores
+        scenes[name] = [
+            {"name": scene.name, "confusion": counts.tolist()}
+            for scene, counts in zip(data.scenes[name], module.test_scenes, strict=False)
+        ]
     if not trainer.is_global_zero:
         return validation
-    found = {
-        "split": split,
-        split: module.test_scores,
+    found |= {
         "best_val_miou": validation if validation == validation else None,  # noqa: PLR0124 - not NaN
         "epochs": len(rows),
         "steps": trainer.global_step,
         "unreadable": data.unreadable,
     }
+    write_whole(path / "scenes.json", json.dumps(scenes))
     pictures = picture_scenes(module, data, split, path / "figures")
     report.write(path, config, module.facts, found, rows, pictures)
     scene = data.scenes[split][0].image.path
@@ -300,6 +328,14 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # our batches begin where the checkpoint stands; Lightning looks for another way of doing so
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    # which device, and an advert
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "matplotlib"):
+    # scores come from one synchronised matrix and are the same on every rank already; a rank may have none
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*``compute`` method of metric.*")
+    # which device, which rank, and an advert
+    for name in (
+        "pytorch_lightning",
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric.utilities.distributed",
+        "matplotlib",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)

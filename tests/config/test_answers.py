@@ -25,6 +25,8 @@ GROUPS = {
     "callbacks": sorted(p.stem for p in (CONFIG / "callbacks").glob("*.yaml")),
     "average": sorted(p.stem for p in (CONFIG / "average").glob("*.yaml")),
     "logger": sorted(p.stem for p in (CONFIG / "logger").glob("*.yaml") if p.stem != "tensorboard"),
+    "launcher": ["process"],  # the others need plugins
+    "sweeper": sorted(p.stem for p in (CONFIG / "sweeper").glob("*.yaml")),
     "experiment": sorted(p.stem for p in (CONFIG / "experiment").glob("*.yaml")),
 }
 
@@ -108,6 +110,13 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("trainer.max_epochs=many", ("trainer.max_epochs='many'", "int")),
         ("+model.encoder_dept=3", ("model.encoder_dept", "'encoder_depth'")),
         ("model.encoder_depth=deep", ("model.encoder_depth='deep'", "int")),
+        ("launcher=proces", ("launcher=proces", "'process'")),
+        ("sweeper=optun", ("sweeper=optun", "'optuna'")),
+        ("hydra.launcher.slot=2", ("hydra.launcher.slot", "'slots'")),
+        ("hydra.launcher.slots=two", ("hydra.launcher.slots", "Integer")),
+        ("hydra.sweeper.trials=many sweeper=optuna", ("hydra.sweeper.trials", "Integer")),
+        ("mode=leaderboard", ("mode=leaderboard sweep=None", "the folder of a sweep")),
+        ("sweep=x", ("mode=train sweep=x", "mode=leaderboard")),
         ("mode=tran", ("mode=tran", "'train'")),
         ("mode=check", ("mode=check", "there is no such choice")),
         ("dataset=own", ("dataset.root", "no value")),
@@ -177,6 +186,54 @@ def test_a_typo_is_answered_before_torch_is_imported(run: Run, tmp_path: pathlib
     )
     result = run(str(tmp_path / "probe.py"))
     assert result.stdout.split() == ["2", "False"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hydra.launcher.slots=0", "seed=0,1"], "slots=0, threads=None: expected 1 or more"),
+        (
+            ["hydra.launcher.devices=[0]", "hydra.launcher.slots=2", "seed=0,1"],
+            "fewer than hydra.launcher.slots=2",
+        ),
+        (["optimizer.lr=interval(1,2)"], "optimizer.lr: a range without steps"),
+        (["sweeper=optuna"], "nothing to search for"),
+        (["sweeper=optuna", "hydra.sweeper.sampler=tp", "seed=0,1"], "expected one of tpe, random"),
+        (["sweeper=optuna", "hydra.sweeper.pruner=best", "seed=0,1"], "expected one of median, none"),
+        (
+            ["sweeper=optuna", "hydra.sweeper.trials=0", "seed=0,1"],
+            "trials=0, batch=None: expected 1 or more",
+        ),
+        (["sweeper=optuna", "hydra/launcher=basic", "seed=0,1"], "add hydra.sweeper.pruner=none"),
+        (["loss=focl,dice"], "loss=focl: there is no such loss; did you mean 'focal'?"),
+    ],
+)
+def test_a_wrong_word_of_a_sweep_is_answered_before_anything_runs(
+    run: Run, tmp_path: pathlib.Path, words: list[str], message: str
+) -> None:
+    result = run("train.py", "-m", *words, "hydra.sweep.dir=sweep")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("sweep/*/.hydra"))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-m", "hydra.launcher.slots=0"], ["+loss.gama=2"]])
+def test_what_needs_no_training_imports_nothing_heavy(
+    run: Run, tmp_path: pathlib.Path, words: list[str]
+) -> None:
+    heavy = ("torch", "pytorch_lightning", "matplotlib", "numpy", "optuna", "joblib", "submitit", "ray")
+    (tmp_path / "probe.py").write_text(
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', *{words!r}]\n"
+        f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "try:\n"
+        f"    runpy.run_path({str(REPOSITORY / 'train.py')!r}, run_name='__main__')\n"
+        "finally:\n"
+        f"    print('heavy:', [name for name in {heavy!r} if name in sys.modules])\n"
+    )
+    result = run(str(tmp_path / "probe.py"))
+    assert result.stdout.splitlines()[-1] == "heavy: []"
 
 
 def test_a_wrong_option_inside_a_yaml_file_is_answered(tmp_path: pathlib.Path, run: Run) -> None:

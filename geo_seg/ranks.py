@@ -1,0 +1,52 @@
+"""Which process of a run this one is, told from the environment before torch is imported."""
+
+import os
+from collections.abc import Mapping
+
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in the order in which Lightning believes them
+_OF_A_RANK = (
+    *_RANKS,
+    "WORLD_SIZE",
+    "SLURM_NTASKS",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "SLURM_LOCALID",
+    "SLURM_NODEID",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_STEP_NUM_TASKS",
+)
+
+
+def rank() -> int:
+    """The number of this process among those of the run, 0 for the one that writes."""
+    return int(next((os.environ[name] for name in _RANKS if os.environ.get(name)), 0))
+
+
+def is_one_of_many() -> bool:
+    """Whether torchrun or srun has started this process together with others.
+
+    SLURM_NTASKS doesn't tell: a plain batch script has it too.
+    """
+    torchrun = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    return torchrun > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def without_folder() -> list[str]:
+    """What makes Hydra leave no files: for the command line of a process that writes no run folder.
+
+    torchrun and srun start all ranks at once, each with a clock of its own: Hydra would give each of them a
+    folder and a log. Rank 1 and higher learn the run's folder from rank 0, through Lightning.
+    """
+    return ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
+
+
+def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process that is to start ranks of its own."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _OF_A_RANK and not name.startswith("TORCHELASTIC_")
+    }

@@ -1,0 +1,1 @@
+"""Many runs: launching them, searching among them, comparing them."""

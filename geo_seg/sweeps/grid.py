@@ -1,0 +1,142 @@
+"""Hydra's sweeper for every combination of the listed choices, and what all sweepers share."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from omegaconf import OmegaConf
+
+import geo_seg
+from geo_seg.checks import explain
+from geo_seg.errors import ConfigError, SweepError
+from geo_seg.ranks import is_one_of_many
+from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
+
+
+@dataclass
+class GridSweeperConf:
+    """Options of the sweeper.
+
+    Attributes:
+        _target_: the sweeper.
+        max_batch_size: jobs that are handed to the launcher at once; null for all.
+        params: choices to sweep beside those of the command line, as text: {loss: "dice,focal"}.
+    """
+
+    _target_: str = "hydra_plugins.geo_seg_sweeps.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+class GridSweeper(BasicSweeper):
+    """Runs every combination; the failures are told at the end, beside the leaderboard."""
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Runs the sweep.
+
+        Args:
+            arguments: the command line.
+
+        Raises:
+            ConfigError: a choice that can't be enumerated, or a start by torchrun or srun.
+            SweepError: runs failed.
+        """
+        refuse_ranks()
+        assert self.hydra_context and self.launcher  # noqa: S101 - Hydra has called setup
+        overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(
+            [*self._parse_config(), *arguments]
+        )
+        continuous = [
+            o.key_or_group for o in overrides if o.is_sweep_override() and not o.is_discrete_sweep()
+        ]
+        if continuous:
+            raise ConfigError(
+                f"{continuous[0]}: a range without steps has no values to list; add sweeper=optuna"
+            )
+        folder = begin(self.config)
+        results: list[Sequence[JobReturn]] = []
+        number = 0
+        for batch in self.split_arguments(overrides, self.max_batch_size):
+            self.validate_batch_is_legal(batch)
+            results.append(self.launcher.launch(batch, initial_job_idx=number))
+            number += len(batch)
+        conclude(folder, [job for jobs in results for job in jobs])
+        return results
+
+
+def refuse_ranks() -> None:
+    """Raises where torchrun or srun has started several processes: each of them would run the sweep."""
+    if is_one_of_many():
+        raise ConfigError(
+            "a sweep is started by one process, `python train.py -m ...`, not by torchrun or srun; its runs "
+            "start their own processes (trainer.devices)"
+        )
+
+
+def begin(config: Any) -> Path:
+    """Makes the folder of a sweep and keeps the configuration that all runs share in it.
+
+    Workers of whatever launcher find the code that started the sweep, installed or not.
+    """
+    code = str(Path(geo_seg.__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
+    folder = Path(config.hydra.sweep.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "multirun.yaml")
+    return folder
+
+
+def conclude(folder: Path, jobs: Sequence[JobReturn]) -> None:
+    """Records how the runs ended, writes the leaderboard, and raises if runs failed.
+
+    Args:
+        folder: of the sweep.
+        jobs: as the launcher returned them.
+
+    Raises:
+        SweepError: runs failed.
+    """
+    for job in jobs:
+        record(job)
+    from geo_seg.sweeps.leaderboard import write_leaderboard  # numpy: not for every start of the program
+
+    print(write_leaderboard(folder), flush=True)
+    failed = [job for job in jobs if job.status is not JobStatus.COMPLETED]
+    if failed:
+        first = folder_of(failed[0]).name
+        raise SweepError(
+            f"{len(failed)} of {len(jobs)} runs failed, {first} for one ({explain(_value(failed[0]))}); see "
+            f"{folder / 'leaderboard.md'}"
+        )
+
+
+def record(job: JobReturn) -> Outcome:
+    """Writes down how a job ended, for launchers that don't."""
+    folder = folder_of(job)
+    known = read_outcome(folder)
+    overrides = tuple(filter_overrides(job.overrides or []))
+    if job.status is not JobStatus.COMPLETED:
+        outcome = Outcome("failed", overrides, error=explain(_value(job)), seconds=known.seconds)
+    elif known.status in {"reused", "pruned", "skipped"}:
+        return known
+    elif _value(job) is None and known.status != "done":
+        outcome = Outcome("skipped", overrides)
+    else:
+        outcome = Outcome("done", overrides, value=_value(job), seconds=known.seconds)
+    write_outcome(folder, outcome)
+    return outcome
+
+
+def folder_of(job: JobReturn) -> Path:
+    """The folder of a job in its sweep."""
+    config: Any = job.hydra_cfg  # every launcher fills it in
+    return Path(config.hydra.runtime.output_dir)
+
+
+def _value(job: JobReturn) -> Any:
+    return job._return_value  # its property prints, and raises for a failed job

@@ -1,0 +1,122 @@
+"""The leaderboard of a sweep: a CSV of all runs, a Markdown table, and a page with figures."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from geo_seg.errors import DataError
+from geo_seg.sweeps.compare import Group, Run, groups_of, read_runs, swept
+
+_SHOWN = 20  # groups printed in the terminal
+
+
+def show(sweep: str) -> None:
+    """Writes the leaderboard of a sweep anew, finished or not, and prints it.
+
+    Raises:
+        DataError: the folder isn't one of a sweep.
+    """
+    print(write_leaderboard(Path(sweep)))
+
+
+def write_leaderboard(sweep: Path) -> str:
+    """Writes leaderboard.csv, leaderboard.md and leaderboard.html into the folder of a sweep.
+
+    Returns:
+        What the terminal shows.
+
+    Raises:
+        DataError: the folder isn't one of a sweep.
+    """
+    runs = read_runs(sweep) if sweep.is_dir() else []
+    if not runs:
+        raise DataError(f"sweep={sweep}: no runs are in there; expected the folder of a sweep, sweeps/...")
+    groups = groups_of(runs)
+    _write_csv(sweep / "leaderboard.csv", runs)
+    lines = [*_table(groups, len(groups)), "", *_ended(runs)]
+    (sweep / "leaderboard.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    from geo_seg.sweeps.page import write_page  # matplotlib is slow to import
+
+    write_page(sweep / "leaderboard.html", sweep.name, runs, groups)
+    shown = [*_table(groups, _SHOWN), "", *_ended(runs)]
+    return "\n".join([*shown, f"leaderboard {sweep / 'leaderboard.html'}"])
+
+
+def _table(groups: Sequence[Group], most: int) -> list[str]:
+    keys = list(groups[0].choices) if groups else []
+    compared = any(group.difference for group in groups)
+    head = ["place", *keys, "runs", "val mean IoU", *(["behind the best (95 %)"] if compared else [])]
+    rows = [
+        [
+            str(place),
+            *group.choices.values(),
+            str(len(group.runs)),
+            group.score,
+            *([group.verdict] if compared else []),
+        ]
+        for place, group in enumerate(groups[:most], 1)
+    ]
+    if len(groups) > 1 and not compared:
+        rows_note = ["", "No interval: fewer than 5 validation scenes are the same in all runs."]
+    else:
+        rows_note = []
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in [head, *rows]
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return [lines[0], rule, *lines[1:], *rows_note]
+
+
+def _ended(runs: Sequence[Run]) -> list[str]:
+    counts = {status: sum(run.outcome.status == status for run in runs) for status in _statuses(runs)}
+    lines = [f"{len(runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items())]
+    return lines + [
+        f"* {run.outcome.status}: {run.name}: {run.outcome.error}"
+        for run in runs
+        if run.outcome.status in {"failed", "skipped"}
+    ]
+
+
+def _statuses(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.outcome.status for run in runs))
+
+
+def _write_csv(file: Path, runs: Sequence[Run]) -> None:
+    keys = swept(runs)
+    rows = []
+    for run in sorted(
+        runs, key=lambda run: -1 if run.outcome.value is None else run.outcome.value, reverse=True
+    ):
+        scores = {
+            f"{split}_{key}": run.metrics[split][key]
+            for split in ("val", "test")
+            if split in run.metrics
+            for key in ("miou", "accuracy")
+        }
+        classes = {
+            f"val_iou_{score['name']}": score["iou"]
+            for score in run.metrics.get("val", {}).get("classes", [])
+        }
+        rows.append(
+            {
+                "run": run.name,
+                "status": run.outcome.status,
+                **{key: run.choices.get(key) for key in keys},
+                "best_val_miou": run.outcome.value,
+                **scores,
+                **classes,
+                "epochs": run.metrics.get("epochs"),
+                "seconds": round(run.outcome.seconds, 1),
+                "folder": run.folder,
+                "error": run.outcome.error,
+            }
+        )
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    part = file.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as target:
+        writer = csv.DictWriter(target, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(file)

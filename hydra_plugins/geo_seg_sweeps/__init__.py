@@ -1,0 +1,23 @@
+"""What Hydra finds by the name of this folder: our launcher and sweepers. Nothing heavy is imported here."""
+
+from hydra.core.config_store import ConfigStore
+
+from geo_seg.sweeps import grid, launcher, search
+
+
+class ProcessLauncher(launcher.ProcessLauncher):
+    """launcher=process."""
+
+
+class GridSweeper(grid.GridSweeper):
+    """sweeper=grid."""
+
+
+class OptunaSweeper(search.OptunaSweeper):
+    """sweeper=optuna."""
+
+
+_STORE = ConfigStore.instance()
+_STORE.store(group="hydra/launcher", name="process", node=launcher.ProcessLauncherConf, provider="geo_seg")
+_STORE.store(group="hydra/sweeper", name="grid", node=grid.GridSweeperConf, provider="geo_seg")
+_STORE.store(group="hydra/sweeper", name="search", node=search.OptunaSweeperConf, provider="geo_seg")

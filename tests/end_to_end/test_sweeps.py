@@ -1,0 +1,143 @@
+"""A sweep trains what is missing, goes on after failures and interruptions, and compares at its end."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Run, small_overrides
+
+pytestmark = pytest.mark.slow
+PLUGINS = {
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+}
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "leaderboard.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    return {row["run"]: row["status"] for row in table(sweep)}
+
+
+def trained(folder: Path) -> set[str]:
+    return {str(p.parent.relative_to(folder)) for p in folder.rglob("run.json")}
+
+
+def test_the_same_command_again_trains_only_what_is_missing(
+    run: Run, small_root: Path, tmp_path: Path
+) -> None:
+    words = ["-m", *small_overrides(small_root), "seed=0,1"]
+    assert run("train.py", *words, "hydra.sweep.dir=sweeps/a").returncode == 0
+    assert statuses(tmp_path / "sweeps" / "a") == {f"{i}_unet_cross_entropy": "done" for i in range(2)}
+
+    broken = tmp_path / "sweeps" / "a" / "1_unet_cross_entropy"
+    said = json.loads((broken / "run.json").read_text())
+    (broken / "run.json").write_text(json.dumps({**said, "finished": False}))  # as a power cut leaves it
+    (broken / "outcome.json").unlink()
+    assert run("train.py", *words, "hydra.sweep.dir=sweeps/a").returncode == 0
+    assert statuses(tmp_path / "sweeps" / "a") == {f"{i}_unet_cross_entropy": "done" for i in range(2)}
+    assert (tmp_path / "sweeps" / "a" / "earlier" / "1_unet_cross_entropy.1" / "metrics.csv").exists()
+
+    before = trained(tmp_path)
+    assert run("train.py", *words, "hydra.sweep.dir=sweeps/b").returncode == 0
+    assert trained(tmp_path) == before
+    assert set(statuses(tmp_path / "sweeps" / "b").values()) == {"reused"}
+    values = [[row["best_val_miou"] for row in table(tmp_path / "sweeps" / name)] for name in "ab"]
+    assert values[0] == values[1]
+
+    once = [word for word in words if word != "seed=0,1"]
+    assert run("train.py", *once, "hydra.launcher.reuse=false", "hydra.sweep.dir=sweeps/c").returncode == 0
+    assert statuses(tmp_path / "sweeps" / "c") == {"0_unet_cross_entropy": "done"}
+
+    again = run("train.py", "mode=leaderboard", "sweep=sweeps/b")
+    assert again.returncode == 0
+    assert "2 runs: 2 reused" in again.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_ends_at_the_first_failure_when_told_to(run: Run, small_root: Path, tmp_path: Path) -> None:
+    words = ["-m", *small_overrides(small_root), "model.encoder=resnt18,resnet18", "hydra.sweep.dir=sweeps/a"]
+    result = run("train.py", *words, "hydra.launcher.keep_going=false")
+    assert result.returncode == 2
+    assert "2 of 2 runs failed" in result.stderr
+    assert "not started" in (tmp_path / "sweeps" / "a" / "leaderboard.md").read_text()
+    assert len(trained(tmp_path)) == 0
+
+
+def test_an_interrupted_search_goes_on_where_it_was(small_root: Path, tmp_path: Path, run: Run) -> None:
+    pytest.importorskip("optuna")
+    words = [
+        "-m",
+        *small_overrides(small_root),
+        "sweeper=optuna",
+        "optimizer.lr=tag(log, interval(1e-5, 1e-2))",
+    ]
+    words += ["hydra.sweeper.trials=2", "hydra.sweeper.startup=1"]
+    first = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "train.py"), *words, "hydra.sweep.dir=sweeps/a"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 240
+    while not list(tmp_path.glob("sweeps/a/1_*/run.log")) and time.monotonic() < until:
+        time.sleep(0.2)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=90) == 130
+
+    result = run("train.py", *words, "hydra.sweep.dir=sweeps/b")
+    assert result.returncode == 0, result.stderr
+    found = table(tmp_path / "sweeps" / "b")
+    assert sorted(row["status"] for row in found) == ["done", "reused"]
+    rates = [float(row["optimizer.lr"]) for row in found]
+    assert len(set(rates)) == 2
+    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
+
+
+def test_a_search_stops_runs_that_are_worse_than_the_others(
+    run: Run, small_root: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    words = ["-m", *small_overrides(small_root), "sweeper=optuna", "optimizer.lr=choice(0.001,1e-9)"]
+    words += [
+        "trainer.max_epochs=10",
+        "hydra.sweeper.trials=3",
+        "hydra.sweeper.startup=2",
+        "hydra.sweeper.warmup=2",
+    ]
+    result = run("train.py", *words, "hydra.sweeper.sampler=random", "hydra.sweep.dir=sweeps/a")
+    assert result.returncode == 0, result.stderr
+    found = table(tmp_path / "sweeps" / "a")
+    assert {row["optimizer.lr"] for row in found if row["status"] == "pruned"} == {"1e-9"}
+
+
+@pytest.mark.parametrize("launcher", sorted(PLUGINS))
+def test_other_launchers_give_the_same_leaderboard_and_refuse_several_devices(
+    run: Run, small_root: Path, tmp_path: Path, launcher: str
+) -> None:
+    if find_spec(PLUGINS[launcher]) is None:
+        result = run("train.py", "-m", f"launcher={launcher}", "loss=dice,focal")
+        assert result.returncode == 2
+        assert f"launcher={launcher}: not installed; pip install" in result.stderr
+        return
+    words = ["-m", *small_overrides(small_root), f"launcher={launcher}", "trainer.devices=1,2"]
+    for name, status in (("a", "done"), ("b", "reused")):
+        result = run("train.py", *words, f"hydra.sweep.dir=sweeps/{name}")
+        assert result.returncode == 2
+        assert statuses(tmp_path / "sweeps" / name) == {
+            "0_unet_cross_entropy": status,
+            "1_unet_cross_entropy": "failed",
+        }
+        assert "need launcher=process" in (tmp_path / "sweeps" / name / "leaderboard.md").read_text()
+    assert trained(tmp_path) == {"sweeps/a/0_unet_cross_entropy"}

@@ -1,0 +1,133 @@
+"""A guided search proposes what its space allows, learns from results, and goes on after an interruption."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from geo_seg.errors import SweepError
+from geo_seg.sweeps.outcomes import read_outcome, run_folders
+from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf
+
+pytest.importorskip("optuna")
+DEFAULTS = {key: value for key, value in vars(OptunaSweeperConf()).items() if key != "_target_"}
+CHOICES = ["lr=tag(log, interval(1e-4, 1e-1))", "loss=dice,focal", "size=range(4, 17, 4)", "fixed=1"]
+Score = Callable[[dict[str, str]], float | None]
+
+
+class Told:
+    """A launcher that computes scores instead of training."""
+
+    def __init__(self, sweep: Path, score: Score) -> None:
+        self.sweep = sweep
+        self.score = score
+        self.batches: list[list[dict[str, str]]] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        self.batches.append([dict(o.split("=", 1) for o in job) for job in job_overrides])  # type: ignore[misc]
+        jobs = []
+        for i, (job, choices) in enumerate(zip(job_overrides, self.batches[-1], strict=True)):
+            folder = self.sweep / f"{initial_job_idx + i}_job"
+            hydra = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(folder)}}})
+            result = JobReturn(overrides=list(job), hydra_cfg=hydra, status=JobStatus.COMPLETED)
+            try:
+                result.return_value = self.score(choices)
+            except SweepError as error:
+                result.status, result.return_value = JobStatus.FAILED, error
+            jobs.append(result)
+        return jobs
+
+
+def good(choices: dict[str, str]) -> float:
+    """Highest at lr = 0.01 and loss = dice."""
+    import math
+
+    return 0.9 - 0.2 * abs(math.log10(float(choices["lr"])) + 2) - 0.1 * (choices["loss"] == "focal")
+
+
+def search(sweep: Path, score: Score = good, choices: Sequence[str] = CHOICES, **options: object) -> Told:
+    sweeper = OptunaSweeper(**{**DEFAULTS, "pruner": "none", "trials": 6, **options})  # type: ignore[arg-type]
+    launcher = Told(sweep, score)
+    sweeper._config = DictConfig({"hydra": {"sweep": {"dir": str(sweep)}}})
+    sweeper._loader = None  # type: ignore[assignment]
+    sweeper._launcher = launcher
+    sweeper.sweep(list(choices))
+    return launcher
+
+
+def tried(launcher: Told) -> list[dict[str, str]]:
+    return [choices for batch in launcher.batches for choices in batch]
+
+
+def test_trials_stay_in_the_space_and_keep_what_is_fixed(tmp_path: Path) -> None:
+    for choices in tried(search(tmp_path / "s", trials=12)):
+        assert 1e-4 <= float(choices["lr"]) <= 1e-1
+        assert choices["loss"] in {"dice", "focal"}
+        assert choices["size"] in {"4", "8", "12", "16"}
+        assert choices["fixed"] == "1"
+
+
+def test_the_batch_and_the_number_of_trials_are_kept(tmp_path: Path) -> None:
+    assert [len(batch) for batch in search(tmp_path / "s", trials=5, batch=2).batches] == [2, 2, 1]
+
+
+def test_the_same_seed_proposes_the_same_and_another_seed_or_sampler_does_not(tmp_path: Path) -> None:
+    first = tried(search(tmp_path / "a" / "s", trials=10))
+    assert tried(search(tmp_path / "b" / "s", trials=10)) == first
+    assert tried(search(tmp_path / "c" / "s", trials=10, seed=1)) != first
+    assert tried(search(tmp_path / "d" / "s", trials=10, sampler="random")) != first
+
+
+def test_a_guided_search_comes_closer_than_it_began(tmp_path: Path) -> None:
+    scores = [good(choices) for choices in tried(search(tmp_path / "s", trials=40))]
+    assert sum(scores[-10:]) / 10 > sum(scores[:5]) / 5 + 0.05
+    assert max(scores) > 0.85
+
+
+def test_the_choices_of_the_configuration_are_searched_too(tmp_path: Path) -> None:
+    launcher = search(tmp_path / "s", choices=["fixed=1", "loss=dice"], params={"lr": "interval(0.1, 0.2)"})
+    assert all(0.1 <= float(choices["lr"]) <= 0.2 for choices in tried(launcher))
+
+
+def test_the_same_search_again_does_only_the_trials_that_are_missing(tmp_path: Path) -> None:
+    first = tried(search(tmp_path / "sweeps" / "a", trials=3))
+    second = tried(search(tmp_path / "sweeps" / "b", trials=5))
+    assert len(second) == 2
+    assert not [choices for choices in second if choices in first]
+    outcomes = [read_outcome(folder) for folder in run_folders(tmp_path / "sweeps" / "b")]
+    assert [outcome.status for outcome in outcomes] == ["reused"] * 3 + ["done"] * 2
+    assert [outcome.value for outcome in outcomes] == [good(choices) for choices in first + second]
+    other = search(tmp_path / "sweeps" / "c", trials=3, choices=[*CHOICES[:3], "fixed=2"])
+    assert len(tried(other)) == 3
+
+
+def test_trials_that_an_interruption_cut_short_are_run_again(tmp_path: Path) -> None:
+    def interrupted(choices: dict[str, str]) -> float:
+        calls.append(choices)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return good(choices)
+
+    calls: list[dict[str, str]] = []
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "sweeps" / "a", interrupted, trials=4)
+    again = tried(search(tmp_path / "sweeps" / "b", trials=4))
+    assert len(again) == 2
+    assert again[0] == calls[2]
+
+
+def test_failed_and_unfit_trials_count_but_do_not_lead(tmp_path: Path) -> None:
+    def score(choices: dict[str, str]) -> float | None:
+        if choices["loss"] == "focal":
+            return None
+        if float(choices["lr"]) > 0.03:
+            raise SweepError("it broke")
+        return good(choices)
+
+    with pytest.raises(SweepError, match=r"of 12 runs failed.*it broke"):
+        search(tmp_path / "s", score, trials=12)
+    found = [read_outcome(folder).status for folder in run_folders(tmp_path / "s")]
+    assert len(found) == 12
+    assert set(found) == {"done", "failed", "skipped"}

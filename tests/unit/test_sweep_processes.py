@@ -1,0 +1,151 @@
+"""Slots, devices, threads, identity: what a sweep's processes get and when a run counts as the same."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from geo_seg.config import DatasetConfig, TrainConfig
+from geo_seg.identity import config_hash, data_fingerprint, identity, write_run_file
+from geo_seg.ranks import rank, without_ranks
+from geo_seg.sweeps.inside import device_count
+from geo_seg.sweeps.outcomes import Outcome, finished_run, read_outcome, write_outcome
+from geo_seg.sweeps.processes import Command, Ended, environment, run_all
+
+
+def commands(folder: Path, *codes: str) -> list[Command]:
+    return [Command(i, [sys.executable, "-c", code], folder / f"{i}.log") for i, code in enumerate(codes)]
+
+
+def finish(jobs: list[Command], slots: int = 1, **options: object) -> dict[int, Ended]:
+    settings = {"devices": None, "threads": None, "started": lambda c: None, "stop": lambda n: False}
+    return {end.number: end for end in run_all(jobs, slots=slots, **{**settings, **options})}  # type: ignore[arg-type]
+
+
+def test_every_command_ends_with_its_code_and_its_own_log(tmp_path: Path) -> None:
+    found = finish(commands(tmp_path, "print('one')", "raise SystemExit(3)", "print('three')"), slots=2)
+    assert [found[i].code for i in range(3)] == [0, 3, 0]
+    assert (tmp_path / "2.log").read_text() == "three\n"
+
+
+def test_no_more_run_at_a_time_than_there_are_slots(tmp_path: Path) -> None:
+    code = (
+        "import os, time, pathlib\n"
+        f"root = pathlib.Path({str(tmp_path)!r}); mine = root / f'{{os.getpid()}}.on'; mine.touch()\n"
+        "time.sleep(.3); print(len(list(root.glob('*.on')))); mine.unlink()"
+    )
+    finish(commands(tmp_path, *[code] * 4), slots=2)
+    assert max(int((tmp_path / f"{i}.log").read_text()) for i in range(4)) <= 2
+
+
+def test_slots_share_out_devices_and_threads_and_forget_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    assert rank() == 1
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = [environment(slot, 2, [0, 1, 2, 3], None) for slot in range(2)]
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in found] == ["0,2", "1,3"]
+    cores = len(os.sched_getaffinity(0))
+    assert found[0]["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
+    assert environment(0, 1, None, 7)["OMP_NUM_THREADS"] == "7"
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"} & set(found[0])
+    assert "PATH" in without_ranks(os.environ)
+
+
+def test_a_hopeless_run_is_stopped_and_its_slot_goes_on(tmp_path: Path) -> None:
+    jobs = commands(tmp_path, "import time; time.sleep(60)", "print('next')")
+    begin = time.monotonic()
+    found = finish(jobs, stop=lambda number: number == 0 and time.monotonic() - begin > 1)
+    assert found[0].stopped and found[0].code == -signal.SIGTERM
+    assert found[1].code == 0 and not found[1].stopped
+
+
+def test_a_stopped_sweep_leaves_no_process_behind(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    script = (
+        "import sys; from pathlib import Path; from geo_seg.sweeps.processes import Command, run_all\n"
+        f"job = Command(0, [sys.executable, '-c', 'import time; time.sleep(60)'], Path({log!r}))\n"
+        "start = lambda c: print('started', flush=True)\n"
+        "list(run_all([job], slots=1, devices=None, threads=None, started=start, stop=lambda n: False))"
+    )
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert sweep.stdout is not None
+    assert sweep.stdout.readline() == b"started\n"
+    children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children")
+    if not children.exists():
+        sweep.kill()
+        pytest.skip("this system doesn't list the children of a process")
+    (child,) = children.read_text().split()
+    sweep.send_signal(signal.SIGTERM)
+    sweep.communicate(timeout=30)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def a_config(small: DatasetConfig, **changes: object) -> TrainConfig:
+    sections = ("model", "loss", "optimizer", "scheduler", "trainer")
+    return dataclasses.replace(TrainConfig(dataset=small, **{name: {} for name in sections}), **changes)  # type: ignore[arg-type]
+
+
+def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
+    small: DatasetConfig, tmp_path: Path
+) -> None:
+    config = a_config(small)
+    (run := tmp_path / "sweeps" / "a" / "0").mkdir(parents=True)
+    new = tmp_path / "sweeps" / "b"
+    write_run_file(run, identity(config), finished=False)
+    assert finished_run(config, new) is None
+    write_run_file(run, identity(config), finished=True)
+    assert finished_run(config, new) == run
+    assert finished_run(a_config(small, debug=True), new) == run
+    assert finished_run(a_config(small, seed=1), new) is None
+    assert finished_run(a_config(small, loss={"name": "dice"}), new) is None
+    assert config_hash(a_config(small, seed=1)) != config_hash(config)
+
+
+def test_the_fingerprint_of_data_follows_every_named_file(small: DatasetConfig, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for name in ("images/a.tif", "masks/a.tif", "places.csv", "unrelated.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    config = dataclasses.replace(small, root=str(root))
+    config.split = dataclasses.replace(config.split, table="places.csv")
+    known = {data_fingerprint(config)}
+    for name in ("images/a.tif", "masks/a.tif", "places.csv", "images/b.tif"):
+        (root / name).write_text("longer")
+        found = data_fingerprint(config)
+        assert found not in known
+        known.add(found)
+    (root / "unrelated.txt").write_text("longer")
+    assert data_fingerprint(config) in known
+
+
+def test_an_outcome_is_read_as_it_was_written_and_a_broken_one_counts_as_running(tmp_path: Path) -> None:
+    outcome = Outcome("reused", ("loss=dice",), 0.5, run="../a/0")
+    write_outcome(tmp_path, outcome)
+    assert read_outcome(tmp_path) == outcome
+    (tmp_path / "outcome.json").write_text("{")
+    assert read_outcome(tmp_path).status == "running"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "count"),
+    [
+        ({"devices": 1}, 1),
+        ({}, 1),
+        ({"devices": 2}, 2),
+        ({"devices": [0, 3]}, 2),
+        ({"devices": "0,1,2"}, 3),
+        ({"devices": "auto", "accelerator": "cpu"}, 1),
+        ({"devices": "auto", "accelerator": "gpu"}, -1),
+        ({"devices": 1, "num_nodes": 2}, 2),
+    ],
+)
+def test_the_processes_that_a_run_asks_for_are_counted(trainer: dict[str, object], count: int) -> None:
+    assert device_count(trainer) == count
