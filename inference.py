@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from geo_seg.checks import answer, answers, check_inference
+from geo_seg.answers import answer, answers
+from geo_seg.checks import check_inference
 from geo_seg.config import store_schemas
 
 store_schemas()

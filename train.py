@@ -4,7 +4,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from geo_seg.checks import answer, answers, check_training
+from geo_seg.answers import answer, answers
+from geo_seg.checks import check_training
 from geo_seg.config import store_schemas
 from geo_seg.rerun import configuration
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import geo_seg
-from geo_seg.config import DatasetConfig, TrainConfig
+from geo_seg.config import TrainConfig
+from geo_seg.dataset_config import DatasetConfig
 
 RUN_FILE = "run.json"
 """File of a run folder that says which run it holds, and whether that has finished."""

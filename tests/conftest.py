@@ -17,7 +17,13 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geo_seg.config import DatasetConfig, SplitConfig
+from geo_seg.data.classes import class_table
+from geo_seg.data.index import index_scenes
+from geo_seg.data.reading import Pixels
+from geo_seg.data.scenes import Scene
+from geo_seg.data.windows import WindowReader
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.tiling import Window
 
 _CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
@@ -72,6 +78,12 @@ def small(small_root: Path) -> DatasetConfig:
         window=32,
         batch_size=4,
     )
+
+
+def read_window(config: DatasetConfig, scene: Scene, window: Window) -> Pixels:
+    """Image, labels and valid pixels of a window, as a run would read them."""
+    table = class_table(config)
+    return WindowReader([scene], index_scenes([scene], table, config), table, config).read((0, window))
 
 
 def small_overrides(root: Path) -> list[str]:

@@ -11,7 +11,9 @@ FLOORS = {
     "geo_seg.errors": 1,
     "geo_seg.config": 1,
     "geo_seg.signatures": 1,
+    "geo_seg.answers": 1,
     "geo_seg.checks": 1,
+    "geo_seg.dataset_config": 1,
     "geo_seg.rerun": 1,
     "geo_seg.ranks": 1,
     "geo_seg.identity": 1,
@@ -74,7 +76,10 @@ def test_losses_know_only_torch_and_smp(path: object) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & FOREIGN_TO_LOSSES
 
 
-@pytest.mark.parametrize("name", ["errors", "config", "signatures", "checks", "rerun", "ranks", "identity"])
+@pytest.mark.parametrize(
+    "name",
+    ["errors", "config", "dataset_config", "signatures", "answers", "checks", "rerun", "ranks", "identity"],
+)
 def test_what_answers_typos_never_imports_torch(name: str) -> None:
     assert not {i.split(".")[0] for i in imports(REPOSITORY / "geo_seg" / f"{name}.py")} & HEAVY
 

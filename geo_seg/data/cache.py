@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder
 from geo_seg.data.scenes import Scene
+from geo_seg.dataset_config import DatasetConfig
 
 Stamp = list[list[Any]]
 _VERSION = 1  # of what an entry holds; one of another version is made anew

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.config import DatasetConfig
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, DataError, nearest
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")

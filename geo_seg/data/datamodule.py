@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import class_table
 from geo_seg.data.demo import draw_demo
 from geo_seg.data.index import index_scenes
@@ -14,6 +13,7 @@ from geo_seg.data.sampling import RandomWindows, grid_windows
 from geo_seg.data.scenes import SPLITS, find_scenes
 from geo_seg.data.statistics import normalization
 from geo_seg.data.windows import WindowBatches, WindowReader
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 
 

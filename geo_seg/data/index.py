@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.cache import SceneCache, Stamp, stamp_of
 from geo_seg.data.classes import ClassTable, check_mask
 from geo_seg.data.reading import (
@@ -25,6 +24,7 @@ from geo_seg.data.reading import (
 )
 from geo_seg.data.scenes import Scene
 from geo_seg.data.statistics import BandCounter, BandMoments
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 from geo_seg.raster import files_of
 from geo_seg.tiling import Window

@@ -12,7 +12,6 @@ from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors thro
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, write_whole
 from geo_seg.data.grids import affine, describe_grid, same_grid
@@ -20,6 +19,7 @@ from geo_seg.data.manifest import is_remote
 from geo_seg.data.sources import Source, is_vector
 from geo_seg.data.strips import PolygonStrips, RasterStrips, Strips, polygon_notes
 from geo_seg.data.vectors import Polygons
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, DataError, nearest
 from geo_seg.raster import RasterInfo, RasterReader, files_of
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.scenes import Scene
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from geo_seg.config import DatasetConfig, SplitConfig
 from geo_seg.data.classes import class_table
 from geo_seg.data.folder import cache_folder
 from geo_seg.data.labels import Labels, unused
 from geo_seg.data.sources import Source, find_sources, is_vector
 from geo_seg.data.stack import open_image
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError, nearest
 from geo_seg.raster import RasterInfo
 

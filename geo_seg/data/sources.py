@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.manifest import Row, read_manifest
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 
 _VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}

@@ -13,10 +13,10 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from geo_seg.config import LabelConfig
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.grids import affine, same_grid
 from geo_seg.data.vectors import Polygons, burn
+from geo_seg.dataset_config import LabelConfig
 from geo_seg.errors import DataError
 from geo_seg.raster import RasterInfo
 

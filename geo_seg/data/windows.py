@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geo_seg.config import DatasetConfig
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.index import SceneIndex
 from geo_seg.data.reading import DecodedScene, OpenScene, Pixels, RasterScene, blank, label_type
 from geo_seg.data.sampling import Place, RandomWindows
 from geo_seg.data.scenes import Scene
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 
 Batch = dict[str, Tensor]

@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
 import geo_seg
-from geo_seg.checks import explain
+from geo_seg.answers import explain
 from geo_seg.errors import ConfigError, SweepError
 from geo_seg.ranks import is_one_of_many
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome

@@ -14,7 +14,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from geo_seg.checks import check_training, explain
+from geo_seg.answers import explain
+from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
 from geo_seg.identity import read_run_file

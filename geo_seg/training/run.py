@@ -1,8 +1,6 @@
 """A training run: from the configuration to a folder with the model, its scores and a report."""
 
 import json
-import logging
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.identity import config_hash, identity, write_run_file
-from geo_seg.models import build_model, parameters
+from geo_seg.models import build_model
 from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
@@ -37,6 +35,7 @@ from geo_seg.training.folder import (
     write_whole,
 )
 from geo_seg.training.guard import LossGuard
+from geo_seg.training.introduction import introduce, quiet
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_scenes
 from geo_seg.training.saving import Checkpoints, WholeFile
@@ -58,7 +57,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         DataError: the data don't fit the configuration.
         TrainingError: the loss is not finite.
     """
-    _quiet()
+    quiet()
     leads = rank() == 0
     console = Console(highlight=False, quiet=not leads)
     path = Path(folder)
@@ -76,7 +75,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     module = _module(config, data)
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
     trainer, best = _trainer(config, path, table, console, data)
-    _introduce(console, config, data, module.model, path)
+    introduce(console, config, data, module.model, path)
     if leads:
         path.mkdir(parents=True, exist_ok=True)
         write_beginning(config, data, path)
@@ -278,64 +277,3 @@ def _conclude(
         Console(file=file, width=100).print(table_of_scores, closing, soft_wrap=True, markup=False)
     write_whole(path / FINISHED, json.dumps(found, indent=2))
     return validation
-
-
-def _introduce(
-    console: Console, config: TrainConfig, data: SceneDataModule, model: nn.Module, path: Path
-) -> None:
-    counts = ", ".join(f"{len(scenes)} {name}" for name, scenes in data.scenes.items())
-    total = sum(data.class_counts)
-    shares = ", ".join(
-        f"{name} {count / total:.1%}" for name, count in zip(data.table.names, data.class_counts, strict=True)
-    )
-    console.print(
-        f"{config.dataset.name}: scenes {counts}; {len(data.bands.mean)} bands of {data.dtype}\n"
-        f"classes in train: {shares}\n"
-        f"{config.model['name']} {config.model['encoder']} ({parameters(model) / 1e6:.1f} M weights), "
-        f"loss {config.loss['name']}; run folder {path}",
-        markup=False,
-        soft_wrap=True,
-    )
-    small = [
-        scene.name
-        for scene in data.scenes["train"]
-        if min(scene.image.height, scene.image.width) < config.dataset.window
-    ]
-    if small:
-        console.print(
-            f"note: {len(small)} scenes are smaller than dataset.window={config.dataset.window} and are "
-            f"padded with ignored pixels, {small[0]} for one",
-            markup=False,
-            soft_wrap=True,
-        )
-    absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
-    if absent:
-        console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
-    noted: dict[str, list[str]] = {}
-    for scene in (scene for scenes in data.scenes.values() for scene in scenes):
-        for note in scene.notes:
-            noted.setdefault(note, []).append(scene.name)
-    for note, names in noted.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f"note: {names[0]}{more}: {note}", markup=False, soft_wrap=True)
-
-
-def _quiet() -> None:
-    """Silences what says nothing to the user."""
-    # Lightning 2.6 uses a name that torch renamed; it warns at every fit
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # our windows are read by threads, not by workers of a DataLoader
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # our batches begin where the checkpoint stands; Lightning looks for another way of doing so
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    # scores come from one synchronised matrix and are the same on every rank already; a rank may have none
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    warnings.filterwarnings("ignore", message=".*``compute`` method of metric.*")
-    # which device, which rank, and an advert
-    for name in (
-        "pytorch_lightning",
-        "pytorch_lightning.utilities.rank_zero",
-        "lightning_fabric.utilities.distributed",
-        "matplotlib",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)

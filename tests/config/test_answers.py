@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from geo_seg.checks import check_inference, check_training, explain
+from geo_seg.answers import explain
+from geo_seg.checks import check_inference, check_training
 from geo_seg.config import MODELS, store_schemas
 from geo_seg.errors import GeoSegError
 from geo_seg.signatures import registered, signature

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from geo_seg import checkpoint
-from geo_seg.config import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.windows import WindowBatches
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.metrics import scores
 from geo_seg.ranks import without_ranks
 from tests.conftest import REPOSITORY, Run, small_overrides

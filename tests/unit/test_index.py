@@ -10,11 +10,11 @@ import rasterio
 import torch
 from rasterio.shutil import copy as copy_raster
 
-from geo_seg.config import DatasetConfig, SplitConfig
 from geo_seg.data import index as indexing
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.index import CELL
 from geo_seg.data.sampling import RandomWindows
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, write_raster

@@ -15,15 +15,13 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 import geo_seg.data.labels
-from geo_seg.config import DatasetConfig, LabelConfig, SplitConfig
-from geo_seg.data.classes import class_table
 from geo_seg.data.grids import affine
 from geo_seg.data.scenes import Scene, find_scenes
 from geo_seg.data.vectors import Polygons
-from geo_seg.data.windows import WindowReader
+from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.tiling import Window
-from tests.conftest import write_raster
+from tests.conftest import read_window, write_raster
 
 SIZE = (60, 50)
 UTM = "EPSG:32633"
@@ -87,7 +85,7 @@ def train_scene(config: DatasetConfig) -> Scene:
 def labels(config: DatasetConfig) -> np.ndarray:
     scene = train_scene(config)
     window = Window(0, 0, scene.image.height, scene.image.width)
-    return WindowReader([scene], class_table(config), None).read((0, window))[1]
+    return read_window(config, scene, window).labels
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)

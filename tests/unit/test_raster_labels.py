@@ -9,13 +9,11 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
-from geo_seg.config import DatasetConfig, SplitConfig
-from geo_seg.data.classes import class_table
 from geo_seg.data.scenes import find_scenes
-from geo_seg.data.windows import WindowReader
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
-from tests.conftest import draw_scene, write_raster
+from tests.conftest import draw_scene, read_window, write_raster
 
 SIZE = (96, 80)
 GRID = from_origin(500000, 5000000, 2, 2)  # of write_raster
@@ -43,8 +41,8 @@ def write_masks(config: DatasetConfig, mask: np.ndarray, **profile: object) -> N
 
 
 def labels(config: DatasetConfig) -> np.ndarray:
-    scenes = find_scenes(config, 0)["train"]
-    return WindowReader(scenes, class_table(config), None).read((0, Window(0, 0, *SIZE)))[1]
+    scene = find_scenes(config, 0)["train"][0]
+    return read_window(config, scene, Window(0, 0, *SIZE)).labels
 
 
 @pytest.mark.parametrize(

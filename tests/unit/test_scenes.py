@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geo_seg.config import DatasetConfig, SplitConfig
 from geo_seg.data.scenes import find_scenes
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from tests.conftest import draw_scene, write_raster
 

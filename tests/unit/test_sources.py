@@ -12,15 +12,13 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geo_seg.config import DatasetConfig, LabelConfig, SplitConfig
-from geo_seg.data.classes import class_table
 from geo_seg.data.manifest import gdal_path
 from geo_seg.data.scenes import Scene, find_scenes
-from geo_seg.data.windows import WindowReader
+from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
-from tests.conftest import draw_scene, write_raster
+from tests.conftest import draw_scene, read_window, write_raster
 from tests.unit.test_polygon_labels import box, write_polygons
 
 WHOLE = Window(0, 0, 96, 80)
@@ -56,7 +54,7 @@ def with_manifest(
 
 
 def pixels(config: DatasetConfig, scene: Scene) -> tuple[np.ndarray, ...]:
-    return WindowReader([scene], class_table(config), None).read((0, WHOLE))
+    return read_window(config, scene, WHOLE)
 
 
 def assert_same(config: DatasetConfig, scene: Scene, seed: int) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from geo_seg.config import DatasetConfig, TrainConfig
+from geo_seg.config import TrainConfig
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.identity import config_hash, data_fingerprint, identity, write_run_file
 from geo_seg.ranks import rank, without_ranks
 from geo_seg.sweeps.inside import device_count

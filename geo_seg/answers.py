@@ -1,0 +1,108 @@
+"""Errors as answers: one line on stderr and an exit code, where an entry point of Hydra's ends."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from geo_seg.errors import GeoSegError, UnfitChoiceError, nearest
+from geo_seg.ranks import rank, without_folder
+
+_EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
+_EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+
+
+def answer(main: Callable[[], Any]) -> NoReturn:
+    """Runs an entry point of Hydra's; errors of the user's end in one line on stderr and exit code 2.
+
+    Args:
+        main: the function under @hydra.main.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+    if rank() > 0 or "mode=leaderboard" in sys.argv:
+        sys.argv += without_folder()
+    try:
+        main()
+    except BrokenPipeError:  # whoever read the help has seen enough
+        os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
+    except _EXPECTED as error:
+        _give_up(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Answers the errors of a job itself, so that Hydra doesn't add lines; in a sweep Hydra goes on."""
+    try:
+        yield
+    except _EXPECTED as error:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            _give_up(error)
+        if isinstance(error, UnfitChoiceError):
+            print(f"skipped: {explain(error)}", file=sys.stderr)
+            return
+        print(f"error: {explain(error)}", file=sys.stderr)
+        raise
+
+
+def explain(error: Exception) -> str:
+    """The one line that answers an error of Hydra, OmegaConf or ours."""
+    cause = error.__cause__
+    if isinstance(cause, GeoSegError):
+        error = cause  # raised while Hydra built a launcher or sweeper of ours
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _explain_choice(error.missing_cfg_file, error.options)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: this is not key=value ({_first_line(error)})"
+    if _is_of_system(error, named=True):
+        return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
+    broken = cause if isinstance(cause, OmegaConfBaseException) else error
+    if isinstance(broken, OmegaConfBaseException):
+        return _explain_key(broken, str(error))
+    return _first_line(error)
+
+
+def _give_up(error: Exception) -> NoReturn:
+    if _is_of_system(error, named=False) or "debug=true" in (argument.lower() for argument in sys.argv):
+        raise error
+    print(f"error: {explain(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _explain_choice(choice: str, options: Sequence[str]) -> str:
+    group, _, name = choice.rpartition("/")
+    if group == "hydra/launcher" and name in _EXTRAS:
+        return f'launcher={name}: not installed; pip install "geo-seg[{_EXTRAS[name]}]"'
+    return f"{group}={name}: there is no such {group}; {nearest(name, options)}"
+
+
+def _explain_key(error: OmegaConfBaseException, message: str) -> str:
+    key = error.full_key or error.key
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: no value; give it as {key}=... or in its YAML"
+    parent = error.parent_node
+    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    if known and error.key is not None and str(error.key) not in known:
+        return f"{key}: there is no such key; {nearest(str(error.key), known)}"
+    said = _first_line(Exception(error.msg) if error.msg else error)
+    return f"{key}: {said}" if key else _first_line(Exception(message))
+
+
+def _is_of_system(error: Exception, named: bool) -> bool:
+    """Whether it is an error of the operating system, with or without the name of a file."""
+    system = isinstance(error, OSError) and not isinstance(error, HydraException)
+    return system and (error.filename is not None) == named  # type: ignore[attr-defined]
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

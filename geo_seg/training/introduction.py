@@ -1,0 +1,82 @@
+"""What a run says before it trains, and what is not said."""
+
+import logging
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from geo_seg.config import TrainConfig
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.models import parameters
+
+
+def introduce(
+    console: Console, config: TrainConfig, data: SceneDataModule, model: nn.Module, path: Path
+) -> None:
+    """Says what is going to be trained, on what, and what the user should know of the data.
+
+    Args:
+        console: where it is said.
+        config: what to do.
+        data: the scenes.
+        model: for its number of weights.
+        path: the run folder.
+    """
+    counts = ", ".join(f"{len(scenes)} {name}" for name, scenes in data.scenes.items())
+    total = sum(data.class_counts)
+    shares = ", ".join(
+        f"{name} {count / total:.1%}" for name, count in zip(data.table.names, data.class_counts, strict=True)
+    )
+    console.print(
+        f"{config.dataset.name}: scenes {counts}; {len(data.bands.mean)} bands of {data.dtype}\n"
+        f"classes in train: {shares}\n"
+        f"{config.model['name']} {config.model['encoder']} ({parameters(model) / 1e6:.1f} M weights), "
+        f"loss {config.loss['name']}; run folder {path}",
+        markup=False,
+        soft_wrap=True,
+    )
+    small = [
+        scene.name
+        for scene in data.scenes["train"]
+        if min(scene.image.height, scene.image.width) < config.dataset.window
+    ]
+    if small:
+        console.print(
+            f"note: {len(small)} scenes are smaller than dataset.window={config.dataset.window} and are "
+            f"padded with ignored pixels, {small[0]} for one",
+            markup=False,
+            soft_wrap=True,
+        )
+    absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
+    if absent:
+        console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
+    noted: dict[str, list[str]] = {}
+    for scene in (scene for scenes in data.scenes.values() for scene in scenes):
+        for note in scene.notes:
+            noted.setdefault(note, []).append(scene.name)
+    for note, names in noted.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"note: {names[0]}{more}: {note}", markup=False, soft_wrap=True)
+
+
+def quiet() -> None:
+    """Silences what says nothing to the user."""
+    # Lightning 2.6 uses a name that torch renamed; it warns at every fit
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # our windows are read by threads, not by workers of a DataLoader
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # our batches begin where the checkpoint stands; Lightning looks for another way of doing so
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # scores come from one synchronised matrix and are the same on every rank already; a rank may have none
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*``compute`` method of metric.*")
+    # which device, which rank, and an advert
+    for name in (
+        "pytorch_lightning",
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric.utilities.distributed",
+        "matplotlib",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
