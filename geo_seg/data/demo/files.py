@@ -1,5 +1,6 @@
 """The scenes of the embedded data set as files."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def _make_folders(root: Path) -> None:
 
 
 def _write(path: Path, pixels: NDArray[Any], geometry: Geometry, nodata: int, names: tuple[str, ...]) -> None:
-    hidden = path.with_name(f"{path.name}{UNFINISHED}")
+    hidden = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")  # several processes may draw at once
     try:
         with rasterio.open(
             hidden,
