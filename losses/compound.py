@@ -90,7 +90,8 @@ def _evaluate(
     """Each loss's value, and the gradient of their weighted sum, on one `Pixels`."""
     pixels = next(iter(losses.values())).read(logits, labels)
     values, total = {}, None
-    for name, loss in losses.items():
+    for place, (name, loss) in enumerate(losses.items(), start=1):
+        pixels.shared = place < len(losses)
         values[name], grad = loss.evaluate(pixels)
         if grad is not None:
             grad.mul_(weights[name])

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from losses.cross_entropy import weight_buffer
-from losses.pixels import PixelLoss, Pixels
+from losses.pixels import PixelLoss, Pixels, wide
 from losses.registry import LossError, Task, checked_weights, refuse_weights, register
-from losses.soft_bce import negative_log_sigmoid
 
 
 class SigmoidFocal(PixelLoss):
@@ -43,35 +42,48 @@ class SigmoidFocal(PixelLoss):
         if alpha is not None and not 0 <= alpha <= 1:
             raise LossError(f"alpha must be in [0, 1] or null, got {alpha}")
         self.gamma = _checked_gamma(gamma)
-        self.balance = (1.0, 1.0) if alpha is None else (1.0 - alpha, alpha)
+        self.balance = None if alpha is None else (1.0 - alpha, alpha)
         self.register_buffer("class_weights", weight_buffer(task.class_weights))
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
-        logits = pixels.logits
-        # as if no pixel was of any class, then put right in the channel of the label
-        losses, grad = self._term(logits, sign=-1.0, balance=self.balance[0])
-        index, hit = _own_channel(pixels)
-        own_losses, own_grad = self._term(logits.gather(1, index), sign=1.0, balance=self.balance[1])
-        losses.scatter_(1, index, torch.where(hit, own_losses, losses.gather(1, index)))
-        grad.scatter_(1, index, torch.where(hit, own_grad, grad.gather(1, index)))
-        share = self._channel_share(logits) / pixels.count.clamp(min=1)  # (C, 1, 1)
-        value = (pixels.keep(losses).sum((0, 2, 3)) * share.flatten()).sum()
-        return value, pixels.keep(grad.mul_(share)) if pixels.wants_grad else None
+        # v = (1 - 2t) z, so that 1 - q = s(v) and -log q = log(1 + exp(v)) in every channel
+        wrongness = _flip_own_channel(pixels, pixels.keep(pixels.logits.clone()))
+        rows, weights = wrongness.flatten(2), self._weights(pixels)
+        value = wide(torch.zeros((), device=rows.device))
+        for images, part in pixels.slices():
+            v = rows[images, :, part]
+            wrong = torch.sigmoid(v)
+            right = 1.0 - wrong
+            surprise = torch.maximum(wrong, right).log_().neg_().add_(v.clamp(min=0))
+            factor = wrong**self.gamma
+            if weights is not None:
+                factor.mul_(weights[images, :, part])
+            value = value + wide((factor * surprise).sum())
+            # d l / dv = (1 - q)^gamma (gamma q (-log q) + (1 - q))
+            v.copy_(surprise.mul_(right).mul_(self.gamma).add_(wrong).mul_(factor))
+        share = 1.0 / (pixels.count.clamp(min=1) * pixels.logits.shape[1])
+        value = (value * share).to(rows.dtype)
+        if not pixels.wants_grad:
+            return value, None
+        return value, _flip_own_channel(pixels, wrongness.mul_(share))
 
-    def _term(self, logits: Tensor, sign: float, balance: float) -> tuple[Tensor, Tensor]:
-        right, wrong = torch.sigmoid(logits * sign), torch.sigmoid(logits * -sign)
-        surprise = negative_log_sigmoid(logits.abs()) + (logits * -sign).clamp_(min=0)  # -log q
-        factor = wrong**self.gamma * balance
-        slope = -sign * factor * (wrong + self.gamma * right * surprise)
-        return factor * surprise, slope
-
-    def _channel_share(self, logits: Tensor) -> Tensor:
-        channels = logits.shape[1]
-        if self.class_weights is None:
-            return logits.new_full((channels, 1, 1), 1.0 / channels)
-        weights = self.class_weights.to(logits.dtype)
-        return (weights / weights.sum()).view(-1, 1, 1)
+    def _weights(self, pixels: Pixels) -> Tensor | None:
+        """(N, C or 1, H W) balance and class weights, 0 at ignored pixels; None where all is 1."""
+        weights = None if pixels.valid is None else pixels.ones.unsqueeze(1)
+        if self.balance is not None:
+            other, own = self.balance
+            balance = torch.full_like(pixels.logits, other)
+            if pixels.binary:
+                balance.add_(pixels.labels.unsqueeze(1), alpha=own - other)
+            else:
+                pixels.add_at_labels(balance, torch.full_like(balance[:, 0], own - other))
+            weights = balance if weights is None else balance.mul_(weights)
+        if self.class_weights is not None:
+            per_class = self.class_weights.to(pixels.logits.dtype).view(-1, 1, 1)
+            per_class = per_class * (len(per_class) / per_class.sum())
+            weights = per_class.expand_as(pixels.logits) if weights is None else weights * per_class
+        return None if weights is None else weights.flatten(2)
 
 
 class SoftmaxFocal(PixelLoss):
@@ -111,17 +123,17 @@ class SoftmaxFocal(PixelLoss):
         if not pixels.wants_grad:
             return value, None
         # d l / d(-log p) = (1 - p)^gamma (1 + gamma p (-log p) / (1 - p)); the last ratio is 1 at p = 1
-        ratio = torch.where(wrong > 0, surprise / wrong.clamp(min=torch.finfo(wrong.dtype).tiny), 1.0)
-        slope = factor * (1.0 + self.gamma * (1.0 - wrong) * ratio)
+        tiny = torch.finfo(wrong.dtype).tiny
+        ratio = surprise.clamp_(min=tiny).div_(wrong.clamp(min=tiny))
+        slope = wrong.neg_().add_(1.0).mul_(ratio).mul_(self.gamma).add_(1.0).mul_(factor)
         return value, pixels.pull_to_target(slope)
 
 
-def _own_channel(pixels: Pixels) -> tuple[Tensor, Tensor]:
-    """The channel that belongs to a pixel's label (N, 1, H, W), and whether there is one."""
-    index = pixels.labels.unsqueeze(1)
+def _flip_own_channel(pixels: Pixels, values: Tensor) -> Tensor:
+    """Turns the sign of values (N, C, H, W) in place in the channel of each pixel's label."""
     if pixels.binary:
-        return torch.zeros_like(index), index == 1
-    return index, torch.ones_like(index, dtype=torch.bool)
+        return values.mul_((1 - 2 * pixels.labels).unsqueeze(1))
+    return pixels.add_at_labels(values, pixels.at_labels(values).mul_(-2.0))
 
 
 def _checked_gamma(gamma: float) -> float:

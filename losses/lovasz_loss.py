@@ -1,6 +1,6 @@
 """Lovász-Softmax and Lovász hinge."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from losses.pixels import PixelLoss, Pixels, divide, wide
 from losses.ranking import order_bits
-from losses.registry import ClassWeightsError, Task, refuse_weights, register
+from losses.registry import ClassWeightsError, LossError, Task, refuse_weights, register
 from losses.tversky_loss import listed_classes
 
 BALANCED = "the Jaccard index balances the classes by itself"
@@ -23,8 +23,12 @@ class LovaszSoftmax(PixelLoss):
         loss_c = sum over k of e_k (J_k - J_(k - 1))
         loss = mean of loss_c over classes
 
-    Value in [0, 1]. In float32 errors that lie closer than 6e-8 may swap their ranks: the value changes by no
-    more than that, the gradient of single pixels by up to 2e-5 of the largest.
+    Value in [0, 1]. In float32 errors that differ by less than 2.4e-7 of themselves may swap their ranks: the
+    value changes by no more than that, the gradient of single pixels by up to 2e-5 of the largest.
+
+    With bins, errors are not sorted but counted in that many intervals, and the pixels of an interval share
+    the mean of the steps of its two extreme orders (target first, target last). The value is then at most
+    1 / bins below the exact one and never above it, in a third of the time.
 
     Args:
         ignore_index: label of ignored pixels, or None.
@@ -32,9 +36,10 @@ class LovaszSoftmax(PixelLoss):
             absent class gives its largest probability (as in GDL and in Berman's code).
         weight: must be None; it is there because scripts written for GDL may pass it by position.
         per_image: average over the images that have valid pixels, in place of ranking the whole batch.
+        bins: number of intervals; None sorts.
 
     Raises:
-        LossError: a weight.
+        LossError: a weight, fewer than 2 bins.
     """
 
     listed: Tensor | None
@@ -45,31 +50,63 @@ class LovaszSoftmax(PixelLoss):
         only_present: bool = True,
         weight: None = None,
         per_image: bool = False,
+        bins: int | None = None,
     ) -> None:
         super().__init__(ignore_index=ignore_index)
         if weight is not None:
             raise ClassWeightsError(f"no place for class weights: {BALANCED}")
         self.only_present = only_present
+        if bins is not None and bins < 2:
+            raise LossError(f"bins must be at least 2, or null to sort, got {bins}")
         self.per_image = per_image
+        self.bins = bins
         self.register_buffer("listed", None, persistent=False)
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         p = pixels.probabilities
-        groups = len(p) if self.per_image else 1
-        index, own = (_by_group(x.unsqueeze(1), groups) for x in (pixels.labels, pixels.ones))  # (G, 1, P)
-        errors = _by_group(p, groups).clone()  # (G, C, P), p_c; and 1 - p_c for the class of the label
-        errors.scatter_(1, index, own - errors.gather(1, index))
-        target = torch.zeros_like(errors, dtype=torch.int32).scatter_(1, index, own.int())
-        present = target.any(2)  # (G, C)
-        share = self._shares(present, own.any(2).expand_as(present)).to(p.dtype)
-        extension, slope = lovasz_extension(errors.flatten(0, 1), target.flatten(0, 1), unit=True)
-        value = (extension * share.flatten()).sum()
+        labels = pixels.labels if pixels.valid is None else (pixels.labels + 1) * pixels.valid - 1
+        numbers = torch.arange(p.shape[1], device=p.device).view(-1, 1, 1)
+        slope = torch.empty_like(p)
+        extension = wide(p.new_zeros(len(p) if self.per_image else 1, p.shape[1]))  # (G, C)
+        present = torch.zeros_like(extension, dtype=torch.bool)
+        for images, classes in self._portions(pixels):
+            group = images if self.per_image else slice(None)
+            target = labels[images].unsqueeze(1) == numbers[classes]  # (n, c, H, W)
+            rows = self._rows(target)
+            errors = self._rows(p[images, classes]).sub(rows.to(p.dtype)).abs_()
+            steps = lovasz_steps(errors, rows) if self.bins is None else binned_steps(errors, rows, self.bins)
+            extension[group, classes] = wide(errors.mul_(steps).sum(1)).view(-1, target.shape[1])
+            present[group, classes] = rows.any(1).view(-1, target.shape[1])
+            # the error falls with the probability of the class of the label
+            slope[images, classes] = self._images(steps.mul_(1.0 - 2.0 * rows), target.shape)
+        seen = pixels.ones.flatten(1).any(1) if self.per_image else pixels.ones.any().view(1)
+        share = self._shares(present, seen.unsqueeze(1).expand_as(present))
+        value = (extension * share).sum().to(p.dtype)
         if not pixels.wants_grad:
             return value, None
-        slope = slope.mul_(share.view(-1, 1)).view(errors.shape)
-        slope.scatter_(1, index, -slope.gather(1, index))  # by the probability of the class of the label
-        return value, pixels.through_activation(_by_image(slope, p.shape))
+        return value, pixels.through_activation(slope.mul_(share[:, :, None, None].to(p.dtype)))
+
+    def _portions(self, pixels: Pixels) -> Iterator[tuple[slice, slice]]:
+        """Images and classes to rank at a time; a row of the ranking is never cut."""
+        images, classes = pixels.logits.shape[:2]
+        size = max(pixels.labels[0].numel() if images else 0, 1)
+        together = max(pixels.portion // (classes * size), 1) if self.per_image else max(images, 1)
+        step = max(pixels.portion // (together * size), 1)
+        for image in range(0, images, together):
+            for first in range(0, classes, step):
+                yield slice(image, image + together), slice(first, first + step)
+
+    def _rows(self, values: Tensor) -> Tensor:
+        """(N, C, H, W) -> what is ranked together in one row: (N C, H W) per image, else (C, N H W)."""
+        return values.flatten(0, 1).flatten(1) if self.per_image else values.transpose(0, 1).flatten(1)
+
+    def _images(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """Rows back to (N, C, H, W)."""
+        images, classes, height, width = shape
+        if self.per_image:
+            return rows.view(shape)
+        return rows.view(classes, images, height, width).transpose(0, 1)
 
     def _shares(self, present: Tensor, seen: Tensor) -> Tensor:
         """(G, C) what each class contributes, from whether it, and any pixel at all, is there."""
@@ -97,80 +134,97 @@ class LovaszHinge(PixelLoss):
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         logits = pixels.logits
-        groups = len(logits) if self.per_image else 1
+        groups = len(logits) if self.per_image else min(len(logits), 1)
+        size = pixels.labels.numel() // max(groups, 1)
         sign = pixels.labels.unsqueeze(1).to(logits.dtype).mul_(2).sub_(1)  # (N, 1, H, W)
         errors = pixels.keep((1.0 - logits * sign).clamp_(min=0) + 0.0)  # + 0.0: no -0.0
-        rows = (_by_group(errors, groups)[:, 0], _by_group(sign > 0, groups)[:, 0].int())  # (G, P)
-        seen = _by_group(pixels.ones.unsqueeze(1), groups).any(2).to(logits.dtype)  # (G, 1)
+        seen = pixels.ones.view(groups, size).any(1, keepdim=True).to(logits.dtype)  # (G, 1)
         share = divide(seen, seen.sum())
-        extension, slope = lovasz_extension(*rows, unit=False)
-        value = (extension * share.flatten()).sum()
+        rows = errors.view(groups, size)
+        steps = lovasz_steps(rows, pixels.labels.view(groups, size) > 0).mul_(share)
+        value = (rows * steps).sum()
         if not pixels.wants_grad:
             return value, None
-        slope = _by_image(slope.mul_(share).unsqueeze(1), logits.shape)
-        return value, (slope * sign).neg_().masked_fill_(errors <= 0, 0.0)
+        return value, steps.view_as(errors).mul(sign).neg_().mul_(errors > 0)
 
 
-def lovasz_extension(errors: Tensor, target: Tensor, *, unit: bool) -> tuple[Tensor, Tensor]:
-    """Lovász extension of the Jaccard loss, one for every row.
+def lovasz_steps(errors: Tensor, target: Tensor) -> Tensor:
+    """What each error is multiplied with in the Lovász extension of the Jaccard loss, its derivative too.
 
     With G the size of the target, and I and U the intersection and union that are left when the first k
     pixels (by falling error) are wrong, J_k = 1 - I / U. Its step is 1 / U for a pixel of the target (I falls
-    by 1), and I / (U (U - 1)) for another (U grew by 1): no differences of nearly equal numbers.
+    by 1), and I / (U (U - 1)) for another (U grew by 1): no differences of nearly equal numbers. Where there
+    is no target, J is 1 from the first error on.
 
     Args:
-        errors: (R, P) at least 0, finite; 0 at pixels that count for nothing, so that they come last.
-        target: (R, P) int32, 1 for pixels that belong to the class, 0 for others and those that don't count.
-        unit: whether errors are at most 1. In float32 they are then ranked by steps of 2^-24, which is what
-            float32 tells apart near 1; smaller ones that lie closer together may swap their ranks.
+        errors: (R, P) at least +0, finite; 0 at pixels that count for nothing, so that they come last.
+        target: (R, P) bool, whether the pixel belongs to the class.
 
     Returns:
-        The extension (R,), and its derivative by the errors (R, P).
+        (R, P).
     """
     rows, size = errors.shape
-    hit, order = _rank(errors, target, unit)
+    hit, order = _rank(errors, target)
     done = hit.cumsum(1, dtype=torch.int32)
-    hits = done[:, -1:]
-    left = (hits - done).to(errors.dtype)  # I
+    left = (done[:, -1:] - done).to(errors.dtype)  # I
     union = left + torch.arange(1, size + 1, dtype=errors.dtype, device=errors.device)  # U
-    step = torch.where(hit > 0, union, left).div_(union)
-    step.div_((union - 1).add_(hit).clamp_(min=1.0))
-    step[:, :1] += (hits == 0).to(errors.dtype)  # an absent class: J is 1 from the first error on
-    step = left.flatten().scatter_(0, order, step.flatten()).view(rows, size)
-    return (step * errors).sum(1), step
+    step = left.lerp(union, hit.to(errors.dtype)).div_(union)
+    step.div_(union.sub_(1).add_(hit).clamp_(min=1.0))
+    step[:, :1] += (done[:, -1:] == 0).to(errors.dtype)
+    return left.view(-1).scatter_(0, order, step.view(-1)).view(rows, size)
 
 
-def _rank(errors: Tensor, target: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
+def _rank(errors: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Sorts every row by falling error: the target (R, P) in that order, and the places (R P,) in the batch.
 
     One sort of integers serves all rows: the number of the row, then the error upside down, then one bit for
-    the target.
+    the target. Of the bits of a float32 the last one has to go for it.
     """
-    if unit and errors.dtype == torch.float32:
-        highest, level = 1 << 24, (errors * -float(1 << 24)).int()
-    else:
-        highest, level = 1 << 31, order_bits(errors).neg_()
-    span = highest + 1
-    if errors.shape[0] * span * 2 > 1 << 31:
-        level = level.long()
-    start = torch.arange(errors.shape[0], dtype=level.dtype, device=level.device).view(-1, 1) * span + highest
-    keys, order = level.add_(start).mul_(2).add_(target).flatten().sort()
-    return (keys & 1).int().view(errors.shape), order
+    bits = order_bits(errors)
+    level = bits >> 1 if bits.dtype == torch.int32 else bits
+    keys = level.neg().add_((1 << 30) - 1).mul_(2).add_(target)
+    if len(errors) > 1:
+        keys = keys.long() + (torch.arange(len(errors), device=keys.device).view(-1, 1) << 32)
+    keys, order = keys.view(-1).sort()
+    return (keys & 1).view(errors.shape), order
 
 
-def _by_group(values: Tensor, groups: int) -> Tensor:
-    """(N, C, H, W) -> (G, C, N H W / G): all images in one group, or each in its own."""
-    if groups == 1:
-        values = values.transpose(0, 1).unsqueeze(0)
-    return values.flatten(2)
+def binned_steps(errors: Tensor, target: Tensor, bins: int) -> Tensor:
+    """`lovasz_steps` without a sort: pixels of one interval of the error share the mean of two orders.
 
+    With I and U before an interval of h target and m other pixels, the steps are, if the target comes first,
+    1 / U and (I - h) / (U (U + m)), and if it comes last, 1 / (U + m) and I / (U (U + m)). A mean of orders
+    that fit the intervals lies below the extension (the largest over all orders), by two half intervals at
+    most, as it is the extension itself at the middles of the intervals.
 
-def _by_image(values: Tensor, shape: torch.Size) -> Tensor:
-    """(G, C, N H W / G) -> (N, C, H, W)."""
-    images, classes, height, width = shape
-    if len(values) == images:
-        return values.view(shape)
-    return values.view(classes, images, height, width).transpose(0, 1)
+    Args:
+        errors: (R, P) in [0, 1].
+        target: (R, P) bool.
+        bins: number of intervals.
+
+    Returns:
+        (R, P).
+    """
+    rows, size = errors.shape
+    intervals = bins + 1  # from the largest errors down; the last is for errors of 0, ignored pixels too
+    start = torch.arange(rows, dtype=torch.int32, device=errors.device).view(-1, 1) * (2 * intervals)
+    level = (errors * -float(bins)).floor_().int().add_(bins)
+    cell = level.mul_(2).add_(target).add_(start).view(-1).long()
+    counts = torch.zeros(rows * intervals * 2, dtype=torch.int32, device=errors.device)
+    counts.scatter_add_(0, cell, torch.ones_like(cell, dtype=torch.int32))
+    others, hits = wide(counts.view(rows, intervals, 2)).unbind(2)  # (R, B)
+    total = hits.sum(1, keepdim=True)
+    after, before = total - hits.cumsum(1), total - hits.cumsum(1) + hits  # I after and before the interval
+    union = total + others.cumsum(1)  # U after
+    start_union = (union - others).clamp(min=1.0)
+    union = union.clamp(min=1.0)
+    of_hit = (1.0 / start_union + 1.0 / union) / 2
+    of_other = (before + after) / 2 / (start_union * union)
+    # no target: the pixels of the largest errors share the one step from 0 to 1
+    largest = (others > 0) & (others.cumsum(1) == others) & (total == 0)
+    of_other = torch.where(largest, 1.0 / union, of_other)
+    table = torch.stack([of_other, of_hit], 2).to(errors.dtype)
+    return table.view(-1).index_select(0, cell).view(rows, size)
 
 
 @register("lovasz", modes=("binary", "multiclass"))
@@ -179,6 +233,7 @@ def lovasz(
     *,
     per_image: bool = False,
     classes: Literal["present", "all"] | Sequence[int] = "present",
+    bins: int | None = None,
 ) -> nn.Module:
     """Lovász-Softmax loss, in binary mode Lovász hinge.
 
@@ -191,18 +246,22 @@ def lovasz(
         classes: "present": the mean over classes that occur; "all": over all classes, absent ones as their
             largest probability; a list: over those of the listed classes that occur. In binary mode there is
             one class, the foreground, and it always counts.
+        bins: count errors in so many intervals in place of sorting them: faster, at most 1 / bins below the
+            exact value; null sorts. Multiclass only.
 
     Returns:
         A `LovaszSoftmax` or a `LovaszHinge`.
 
     Raises:
-        LossError: class weights in the task, or a list of classes in binary mode.
+        LossError: class weights in the task, a list of classes or bins in binary mode.
     """
     refuse_weights(task, BALANCED)
     listed = listed_classes(classes, task)
     if task.binary:
+        if bins is not None:
+            raise LossError(f"bins={bins} is for multiclass mode; the hinge has no largest error")
         return LovaszHinge(task, per_image)
-    loss = LovaszSoftmax(task.ignore_index, classes != "all", None, per_image)
+    loss = LovaszSoftmax(task.ignore_index, classes != "all", None, per_image, bins)
     loss.num_classes = task.num_classes
     if not isinstance(classes, str):
         loss.listed = torch.tensor([c in listed for c in range(task.num_classes)])

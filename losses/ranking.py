@@ -14,10 +14,10 @@ def order_bits(values: Tensor) -> Tensor:
         values: any shape, float32 or float64, at least +0.
 
     Returns:
-        The same shape in int64.
+        The same shape; of a float32 its own memory seen as int32, else int64.
     """
     if values.dtype == torch.float32:
-        return values.view(torch.int32).long()
+        return values.view(torch.int32)
     order = values.flatten().argsort()
     ranks = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
     return ranks.view(values.shape)

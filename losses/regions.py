@@ -34,9 +34,9 @@ def measure(pixels: Pixels) -> Regions:
     """The soft sizes of a batch."""
     if not pixels.binary:
         return Regions(
-            sum_by_label(pixels.at_labels(pixels.probabilities), pixels),
+            pixels.sum_by_label(pixels.at_labels(pixels.probabilities)),
             wide(pixels.probabilities.sum((0, 2, 3))),
-            sum_by_label(pixels.ones, pixels),
+            pixels.sum_by_label(pixels.ones),
         )
     p, label = pixels.probabilities[:, 0], pixels.labels
     count, size = wide(pixels.count), wide(label.sum())
@@ -67,21 +67,12 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
         slope = (pixels.labels.unsqueeze(1) * by_hit).add_(by_foreground)
         return slope.mul_(p).mul_(1.0 - p)
     # the derivative by p_c is by_predicted[c], plus by_overlap[c] where c is the label
-    p, index = pixels.probabilities, pixels.labels.unsqueeze(1)
-    hit = pixels.of_labels(by_overlap).mul_(pixels.at_labels(p)).unsqueeze(1)  # (N, 1, H, W)
-    grad = p * by_predicted.to(p.dtype).view(1, -1, 1, 1)
-    mean = grad.sum(1, keepdim=True).add_(hit)
-    grad.addcmul_(p, mean, value=-1)
-    return grad.scatter_(1, index, grad.gather(1, index).add_(hit))
-
-
-def sum_by_label(values: Tensor, pixels: Pixels) -> Tensor:
-    """Sums values (N, H, W), 0 at ignored pixels, over the pixels of each class: (C,) in float64."""
-    classes = pixels.num_classes
-    if values.device.type == "cpu":
-        sums = torch.zeros(classes, dtype=torch.float64)
-        return sums.index_add_(0, pixels.labels.flatten(), values.flatten().double())
-    # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
-    numbers = torch.arange(classes, device=values.device).view(-1, 1)
-    mine = pixels.labels.flatten() == numbers  # (C, pixels)
-    return wide((mine * values.flatten()).sum(1))
+    p = pixels.probabilities
+    hit = pixels.of_labels(by_overlap).mul_(pixels.at_labels(p))  # (N, H, W)
+    slope = by_predicted.to(p.dtype).view(1, -1, 1)
+    mean = torch.matmul(slope.squeeze(2), p.flatten(2)).add_(hit.flatten(1).unsqueeze(1))  # (N, 1, H W)
+    grad = pixels.spend_probabilities()
+    rows = grad.flatten(2)
+    for images, part in pixels.slices():
+        rows[images, :, part] *= slope - mean[images, :, part]
+    return pixels.add_at_labels(grad, hit)

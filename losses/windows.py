@@ -44,7 +44,7 @@ def windowed_extreme(
         window has no valid pixel.
     """
     height, width = values.shape[-2:]
-    keys = order_bits(values)
+    keys = order_bits(values).to(torch.int64, copy=True)
     if not largest:
         keys.neg_().add_((1 << 31) - 1)
     place = torch.arange(height * width, device=values.device).view(height, width)

@@ -129,6 +129,7 @@ def test_a_value_of_the_wrong_type_is_an_error_that_says_which_is_right(name, op
         ("focal_tversky", {"gamma": 0.0}, "gamma must be positive"),
         ("boundary", {"theta0": 4}, "theta0 .* odd"),
         ("boundary", {"theta": 0}, "theta .* odd"),
+        ("lovasz", {"bins": 1}, "bins must be at least 2"),
         ("ohem", {"thresh": 1.5}, "thresh is a probability"),
         ("ohem", {"min_kept": -1}, "min_kept"),
         ("weighted_cross_entropy", {}, "needs the class counts"),

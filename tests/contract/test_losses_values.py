@@ -142,7 +142,8 @@ def test_every_loss_of_the_design_has_an_oracle_and_every_option_a_variant():
     }
     for name in named:
         tried = {option for variant in VARIANTS if variant[0] == name for option in variant[2]}
-        assert tried >= set(losses.options(name)) - {"beta", "cap"}  # of class weights, tested with those
+        # beta and cap are tested with the class weights, bins below
+        assert tried >= set(losses.options(name)) - {"beta", "cap", "bins"}
 
 
 # --- the libraries, where they are right -----------------------------------------------------------------
@@ -277,6 +278,46 @@ def test_lovasz_ranks_more_rows_than_32_bit_keys_can_number(per_image):
     logits, labels = draw(task, 0, ignored=0.2)
     loss = losses.build("lovasz", task, per_image=per_image)
     assert_same(loss, lambda z, y: oracles.lovasz(z, y, task, per_image), logits, labels)
+
+
+@pytest.mark.parametrize("bins", [2, 16, 1024])
+@pytest.mark.parametrize("options", [{}, {"per_image": True, "classes": "all"}])
+def test_binned_lovasz_is_below_the_exact_one_by_at_most_the_width_of_a_bin(bins, options):
+    task = make_task("multiclass")
+    for seed in range(5):
+        logits, labels = draw(task, seed, (8, 12, 12), spread=0.5 + seed)
+        ours, exact = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        value = losses.build("lovasz", task, bins=bins, **options)(ours, labels)
+        expected = losses.build("lovasz", task, **options)(exact, labels)
+        assert -1e-6 <= expected - value <= 1 / bins
+        value.backward()
+        expected.backward()
+        agreement = torch.nn.functional.cosine_similarity(ours.grad.flatten(), exact.grad.flatten(), 0)
+        assert agreement > {2: 0.8, 16: 0.9, 1024: 0.99}[bins]
+
+
+def test_binned_lovasz_of_a_masked_tile_is_that_of_its_valid_part():
+    task = make_task("multiclass")
+    logits, labels = draw(task, 1, (3, 12, 12), ignored=0.0)
+    masked = labels.clone()
+    masked[:, 7:] = 255
+    for options in ({}, {"per_image": True}):
+        loss = losses.build("lovasz", task, bins=8, **options)
+        torch.testing.assert_close(loss(logits, masked), loss(logits[:, :, :7], labels[:, :7]))
+
+
+def test_bins_are_refused_in_binary_mode():
+    with pytest.raises(ValueError, match="bins=8 is for multiclass mode"):
+        losses.build("lovasz", make_task("binary"), bins=8)
+
+
+def test_binned_lovasz_is_exact_where_every_interval_holds_one_kind_of_pixel():
+    task = losses.Task("multiclass", 2, None)
+    p = torch.tensor([0.9, 0.1, 0.7, 0.35]).view(1, 1, 1, 4).double()
+    logits = torch.cat([p, 1 - p], 1).log()
+    labels = torch.tensor([[[0, 0, 1, 1]]])
+    exact = losses.build("lovasz", task)(logits, labels)
+    torch.testing.assert_close(losses.build("lovasz", task, bins=1000)(logits, labels), exact)
 
 
 def test_compound_adds_losses_that_are_plain_modules():
