@@ -18,13 +18,11 @@ def main(cfg: DictConfig) -> float | None:
     with answers():
         config = check_training(configuration(cfg, HydraConfig.get().overrides.task))
         from geo_seg.sweeps import inside, leaderboard, outcomes
-
         if config.mode == "leaderboard":
             return leaderboard.show(config.sweep)
         if (earlier := inside.earlier_run(config)) is not None:
             return outcomes.validation_score(earlier)
         from geo_seg.training.run import run
-
         return run(config, HydraConfig.get().runtime.output_dir)
 
 
