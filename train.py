@@ -17,12 +17,12 @@ def main(cfg: DictConfig) -> float | None:
     """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
     with answers():
         config = check_training(configuration(cfg, HydraConfig.get().overrides.task))
-        from geo_seg.sweeps import inside, leaderboard, outcomes
-        if config.mode == "leaderboard":
-            return leaderboard.show(config.sweep)
-        if (earlier := inside.earlier_run(config)) is not None:
-            return outcomes.validation_score(earlier)
+        from geo_seg.sweeps.inside import instead_of_training
+
+        if (other := instead_of_training(config)) is not None:
+            return other()
         from geo_seg.training.run import run
+
         return run(config, HydraConfig.get().runtime.output_dir)
 
 

@@ -1,7 +1,8 @@
-"""What a job of a sweep does first where another launcher than `process` runs it."""
+"""What a job does first: a leaderboard, or, in a sweep, a look for what is trained already."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,27 @@ from omegaconf import OmegaConf
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError
 from geo_seg.ranks import rank
+from geo_seg.sweeps.leaderboard import show
 from geo_seg.sweeps.outcomes import Outcome, finished_run, forget_outcome, validation_score, write_outcome
+
+
+def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | None:
+    """What there is to do in place of training: a leaderboard, or taking up what is trained already.
+
+    Args:
+        config: of the job.
+
+    Returns:
+        A function that does it and gives the validation score, if there is one; None where the job is to
+        train.
+
+    Raises:
+        ConfigError: as earlier_run.
+    """
+    if config.mode == "leaderboard":
+        return partial(show, str(config.sweep))
+    earlier = earlier_run(config)
+    return None if earlier is None else partial(validation_score, earlier)
 
 
 def earlier_run(config: TrainConfig) -> Path | None:
