@@ -25,7 +25,8 @@ def boundary(theta0: int, theta: int, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _boundary(theta0: int, theta: int, p: Tensor, labels: Tensor) -> Tensor:
-    truth = F.one_hot(labels.long(), p.shape[1]).permute(0, 3, 1, 2).to(p.dtype)
+    # the published code lets the labels take part in the graph
+    truth = F.one_hot(labels.long(), p.shape[1]).permute(0, 3, 1, 2).to(p.dtype).requires_grad_()
 
     def edges(of: Tensor) -> tuple[Tensor, Tensor]:
         edge = F.max_pool2d(1 - of, theta0, 1, theta0 // 2) - (1 - of)
@@ -82,7 +83,7 @@ def duo(theta0: int, theta: int, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ohem_by_numpy(thresh: float, min_kept: int, logits: Tensor, labels: Tensor) -> Tensor:
-    """OCNet's rule by a round trip through NumPy: probabilities out, a smaller label map back in.
+    """OCNet's rule by a round trip through NumPy: logits out, a smaller label map back in.
 
     Args:
         thresh: pixels that are right with at most this probability are kept.
@@ -94,13 +95,16 @@ def ohem_by_numpy(thresh: float, min_kept: int, logits: Tensor, labels: Tensor) 
         A scalar.
     """
     classes = logits.shape[1]
-    p = np.moveaxis(F.softmax(logits, 1).detach().cpu().numpy(), 1, 0).reshape(classes, -1)
+    scores = np.rollaxis(logits.detach().cpu().numpy(), 1).reshape(classes, -1)
+    p = np.exp(scores - scores.max(axis=0))
+    p /= p.sum(axis=0)
     truth = labels.cpu().numpy().ravel().astype(np.int64)
-    (places,) = np.nonzero(truth != 255)
-    right = p[truth[places], places]
+    valid = truth != 255
+    (places,) = np.nonzero(valid)
+    right = p[:, valid][truth[valid], np.arange(len(places))]
     limit = thresh
     if min_kept:
-        limit = max(thresh, np.sort(right)[min(min_kept, len(right)) - 1])
+        limit = max(thresh, right[right.argsort()[min(min_kept, len(right)) - 1]])
     hard = np.full_like(truth, 255)
     hard[places[right <= limit]] = truth[places[right <= limit]]
     kept = torch.from_numpy(hard.reshape(labels.shape)).to(logits.device)
@@ -108,7 +112,7 @@ def ohem_by_numpy(thresh: float, min_kept: int, logits: Tensor, labels: Tensor) 
 
 
 def ohem_by_sort(thresh: float, min_kept: int, logits: Tensor, labels: Tensor) -> Tensor:
-    """mmseg's pixel sampler and its cross entropy: gather the probabilities, sort the valid ones, weigh.
+    """The pixel sampler and cross entropy of mmseg: gather the probabilities, sort the valid ones, weigh.
 
     Args:
         thresh: pixels that are right with less than this probability are kept.

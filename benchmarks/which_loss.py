@@ -19,7 +19,8 @@ from typing import Any
 
 # ruff: noqa: E402 - what follows needs the path as it is set here
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # this folder comes first otherwise, and its losses.py hides the package
+if not __package__:  # run as a script: this folder comes first, and its losses.py hides the package
+    sys.path[0] = str(ROOT)
 
 import torch
 from hydra import compose, initialize_config_dir

@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels, divide, wide
+from losses.pixels import PixelLoss, Pixels, divide, sum_by_label, wide
 from losses.registry import LossError, Task, refuse_weights, register
-from losses.windows import windowed_extreme, windowed_max
+from losses.windows import Windows, windowed_max
 
 
 class BoundaryLoss(PixelLoss):
@@ -24,6 +24,9 @@ class BoundaryLoss(PixelLoss):
     the loss is 0. A perfect prediction gives 0. (GDL's mean is over all pairs, with 1 for a class without a
     boundary: that is classes="all" of `losses.build("boundary", ...)`.) Ignored pixels count like pixels
     outside of the image: they are in no window and in no sum, and make no boundary. Value in [0, 1].
+
+    In float32, of probabilities in a window that differ by less than 2^-21 either may be taken for the
+    extreme (for windows over 31 pixels: of equal ones only), so single pixels may get another's gradient.
 
     The windows should be small: theta0 about 3, theta at most the least distance of two segments. 19 and 19
     nearly saturate the measure.
@@ -60,45 +63,71 @@ class BoundaryLoss(PixelLoss):
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
-        p = pixels.probabilities.contiguous()
-        on_edge, reached = self._label_edges(pixels, p.shape[1])  # (N, C, H, W) 0 or 1
-        lowest, from_lowest = windowed_extreme(p, pixels.valid, self.theta0, largest=False)
-        edge = pixels.keep(p - lowest)  # b(p), since pool(1 - p) = 1 - (smallest p)
-        extended, from_extended = windowed_extreme(edge, pixels.valid, self.theta, largest=True)
+        p = pixels.probabilities
+        on_edge = self._label_edges(pixels)
+        actual = sum_by_label(on_edge.to(p.dtype), pixels.labels, p.shape[1])  # (N, C), sum of b(y)
+        share = self._shares(pixels, actual)
+        slope = torch.empty_like(p) if pixels.wants_grad else None
+        value = wide(p.new_zeros(()))
+        together = max(pixels.portion // max(p[:1].numel(), 1), 1)
+        for first in range(0, len(p), together):
+            images = slice(first, first + together)
+            score, by_probability = self._score(
+                pixels, images, on_edge[images], actual[images], share[images]
+            )
+            value = value + (share[images] * (1.0 - score)).sum()
+            if slope is not None:
+                slope[images] = by_probability
+        value = value.to(p.dtype)
+        return value, None if slope is None else pixels.through_activation(slope)
 
-        predicted, actual = _sum(edge), _sum(on_edge)  # (N, C)
-        precision = divide(_sum(edge * reached), predicted)
-        recall = divide(_sum(extended * on_edge), actual)
+    def _score(
+        self, pixels: Pixels, images: slice, on_edge: Tensor, actual: Tensor, share: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """F1 (N, C) of some images, and the derivative of the loss by p (N, C, H, W)."""
+        p, labels = pixels.probabilities[images], pixels.labels[images]
+        valid = None if pixels.valid is None else pixels.valid[images]
+        edge, lowest = _edges_of(p, valid, self.theta0)  # b(p)
+        reached = self._reached(labels, on_edge, p)  # pool(b(y))
+        # pool(b(p)) counts where b(y) is 1 only, so in one channel per pixel
+        windows = Windows(p, self.theta)
+        own = labels.unsqueeze(1)
+        highest = windows.find(windows.extremes(edge, valid, largest=True).gather(1, own)).long()
+        highest = highest.add_(own * windows.flat.numel()).flatten(
+            1
+        )  # (N, H W), in the (C, H, W) of the image
+        extended = edge.flatten(1).gather(1, highest).view(on_edge.shape).mul_(on_edge)
+
+        predicted = wide(edge.sum((2, 3)))  # (N, C)
+        precision = divide(wide((edge * reached).sum((2, 3))), predicted)
+        recall = divide(sum_by_label(extended, labels, p.shape[1]), actual)
         both = precision + recall
         score = divide(2.0 * precision * recall, both)
-        share = self._shares(pixels, actual)
-        value = (share * (1.0 - score)).sum().to(p.dtype)
-        if not pixels.wants_grad:
-            return value, None
 
         by_precision = divide(divide(-2.0 * share * recall**2, both**2), predicted)
         by_recall = divide(divide(-2.0 * share * precision**2, both**2), actual)
-        slope = reached * _as(by_precision, p) - _as(by_precision * precision, p)
-        slope = _add_at(slope, from_extended, on_edge * _as(by_recall, p))  # derivative by b(p)
-        slope = pixels.keep(slope)
-        return value, pixels.through_activation(_add_at(slope.clone(), from_lowest, -slope))
+        slope = reached.mul_(_as(by_precision, p)).sub_(_as(by_precision * precision, p))
+        by_pixel = by_recall.to(p.dtype).gather(1, labels.flatten(1)).mul_(on_edge.flatten(1))
+        slope.flatten(1).scatter_add_(1, highest, by_pixel)  # derivative by b(p)
+        if valid is not None:
+            slope.mul_(valid.unsqueeze(1))
+        planes = slope.flatten(0, 1).flatten(1)  # (N C, H W)
+        return score, planes.scatter_add(1, lowest, planes.neg()).view(p.shape)
 
-    def _label_edges(self, pixels: Pixels, classes: int) -> tuple[Tensor, Tensor]:
-        """b(y) and pool(b(y), theta): a pixel is on an edge if its window holds another label."""
-        labels, outside = (
-            pixels.labels.to(torch.int32),
-            -classes,
-        )  # below all of the others
+    def _reached(self, labels: Tensor, on_edge: Tensor, p: Tensor) -> Tensor:
+        """(N, C, H, W) in the dtype of p, 1 where a boundary of the class is within theta."""
+        numbers = torch.arange(p.shape[1], device=p.device).view(-1, 1, 1)
+        edges = (labels.unsqueeze(1) == numbers) & on_edge.unsqueeze(1)
+        return windowed_max(edges.to(torch.uint8), self.theta, 0).to(p.dtype)
+
+    def _label_edges(self, pixels: Pixels) -> Tensor:
+        """(N, H, W) bool, b(y) of the pixel's own class: whether its window holds another label."""
+        labels, outside = pixels.labels.to(torch.int32), -pixels.num_classes  # below all of the others
         on_edge = torch.zeros_like(labels, dtype=torch.bool)
         for signed in (labels, -labels):  # a larger, then a smaller label in the window
             seen = signed if pixels.valid is None else torch.where(pixels.valid, signed, outside)
             on_edge |= windowed_max(seen, self.theta0, outside) != signed
-        if pixels.valid is not None:
-            on_edge &= pixels.valid
-        of_class = labels.unsqueeze(1) == torch.arange(classes, device=labels.device).view(1, -1, 1, 1)
-        edges = (of_class & on_edge.unsqueeze(1)).to(torch.uint8)
-        dtype = pixels.logits.dtype
-        return edges.to(dtype), windowed_max(edges, self.theta, 0).to(dtype)
+        return on_edge if pixels.valid is None else on_edge & pixels.valid
 
     def _shares(self, pixels: Pixels, actual: Tensor) -> Tensor:
         """(N, C) what each image and class contributes to the mean."""
@@ -110,21 +139,17 @@ class BoundaryLoss(PixelLoss):
         return divide(counted, counted.sum())
 
 
-def _sum(values: Tensor) -> Tensor:
-    return wide(values.sum((2, 3)))
+def _edges_of(p: Tensor, valid: Tensor | None, theta0: int) -> tuple[Tensor, Tensor]:
+    """b(p) = p - smallest p of the window (N, C, H, W), and the places of the smallest (N C, H W)."""
+    windows = Windows(p, theta0)
+    lowest = windows.find(windows.extremes(p, valid, largest=False)).flatten(0, 1).flatten(1).long()
+    edge = p - p.flatten(0, 1).flatten(1).gather(1, lowest).view(p.shape)
+    edge.clamp_(min=0)  # of nearly equal values the windows may take either
+    return edge if valid is None else edge.mul_(valid.unsqueeze(1)), lowest
 
 
 def _as(per_plane: Tensor, like: Tensor) -> Tensor:
     return per_plane.to(like.dtype)[:, :, None, None]
-
-
-def _add_at(values: Tensor, index: Tensor, additions: Tensor) -> Tensor:
-    """Adds additions (N, C, H, W) to values at the places index (N, C, H W) of the same planes, in place."""
-    planes, size = index.shape[0] * index.shape[1], index.shape[2]
-    start = torch.arange(planes, device=index.device).view(-1, 1) * size
-    flat = (index.view(planes, size) + start).flatten()
-    values.view(-1).index_add_(0, flat, additions.flatten())
-    return values
 
 
 @register("boundary", modes=("multiclass",))

@@ -136,15 +136,6 @@ class Pixels:
         values.view(-1).scatter_add_(0, self.places, additions.flatten())
         return values
 
-    def sum_by_label(self, values: Tensor) -> Tensor:
-        """Sums values (N, H, W), 0 at ignored pixels, over the pixels of each class: (C,) in float64."""
-        labels = self.labels.flatten()
-        if values.device.type == "cpu" and not torch.compiler.is_compiling():
-            return torch.bincount(labels, values.flatten().double(), minlength=self.num_classes)
-        # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
-        numbers = torch.arange(self.num_classes, device=values.device).view(-1, 1)
-        return wide(((labels == numbers) * values.flatten()).sum(1))
-
     @property
     def portion(self) -> int:
         """How many numbers to work on at a time, so that they stay in a CPU's cache; elsewhere all."""
@@ -291,6 +282,27 @@ class _Attach(torch.autograd.Function):
 def wide(values: Tensor) -> Tensor:
     """Float64, for arithmetic on a few sums; float32 on devices that have nothing wider."""
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def sum_by_label(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Sums over the pixels of each image and class.
+
+    Args:
+        values: (N, H, W).
+        labels: (N, H, W) int64, 0 to classes - 1.
+        classes: number of classes.
+
+    Returns:
+        (N, C) in float64, see `wide`.
+    """
+    if values.device.type == "cpu" and _host_may_look(values):
+        images = torch.arange(len(labels)).view(-1, 1, 1) * classes
+        cells, count = (labels + images).flatten(), len(labels) * classes
+        return torch.bincount(cells, values.flatten().double(), minlength=count).view(-1, classes)
+    # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
+    numbers = torch.arange(classes, device=values.device).view(-1, 1, 1)
+    mine = labels.unsqueeze(1) == numbers  # (N, C, H, W)
+    return wide((mine * values.unsqueeze(1)).sum((2, 3)))
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.pixels import Pixels, wide
+from losses.pixels import Pixels, sum_by_label, wide
 
 
 class Regions(NamedTuple):
@@ -34,9 +34,9 @@ def measure(pixels: Pixels) -> Regions:
     """The soft sizes of a batch."""
     if not pixels.binary:
         return Regions(
-            pixels.sum_by_label(pixels.at_labels(pixels.probabilities)),
+            sum_by_label(pixels.at_labels(pixels.probabilities), pixels.labels, pixels.num_classes).sum(0),
             wide(pixels.probabilities.sum((0, 2, 3))),
-            pixels.sum_by_label(pixels.ones),
+            sum_by_label(pixels.ones, pixels.labels, pixels.num_classes).sum(0),
         )
     p, label = pixels.probabilities[:, 0], pixels.labels
     count, size = wide(pixels.count), wide(label.sum())

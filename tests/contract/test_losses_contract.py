@@ -85,6 +85,17 @@ def test_a_masked_tile_has_the_loss_of_its_valid_part(name, mode):
 
 
 @every_loss
+def test_one_valid_pixel_gives_the_loss_of_that_pixel_alone(name, mode):
+    task, loss = make(name, mode)
+    logits, labels = draw(task)
+    alone = torch.full_like(labels, 255)
+    alone[1, 4, 5] = labels[1, 4, 5]
+    value, grad = run(loss, logits, alone)
+    pixel = run(loss, logits[1:2, :, 4:5, 5:6], labels[1:2, 4:5, 5:6])
+    assert_equal((value, grad[1:2, :, 4:5, 5:6]), pixel)
+
+
+@every_loss
 def test_a_batch_without_valid_pixels_gives_exactly_0_and_zero_gradients(name, mode):
     task, loss = make(name, mode)
     logits, labels = draw(task)

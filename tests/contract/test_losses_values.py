@@ -81,13 +81,16 @@ def make_task(mode, weights=None, ignore_index=255):
 
 
 def draw(task, seed, shape=(2, 6, 7), spread=2.0, ignored=0.3, classes=None):
-    """Labels in blobs (boundaries everywhere say little), some ignored, and logits that lean to them."""
+    """Labels in blobs (boundaries everywhere say little), some ignored but never all, and random logits."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randint(0, classes or task.num_classes, (shape[0], 4, 4), generator=generator)
+    blobs = [-(-side // 3) for side in shape[1:]]
+    coarse = torch.randint(0, classes or task.num_classes, (shape[0], *blobs), generator=generator)
     labels = coarse.repeat_interleave(3, 1).repeat_interleave(3, 2)[:, : shape[1], : shape[2]].clone()
     logits = torch.randn(shape[0], task.channels, *shape[1:], generator=generator) * spread
     if ignored and task.ignore_index is not None:
-        labels[torch.rand(labels.shape, generator=generator) < ignored] = task.ignore_index
+        ignore = torch.rand(labels.shape, generator=generator) < ignored
+        ignore[0, 0, 0] = False
+        labels[ignore] = task.ignore_index
     return logits, labels
 
 
@@ -113,13 +116,13 @@ def assert_same(loss, oracle, logits, labels, tolerance=1e-5):
 
 @pytest.mark.parametrize(("name", "mode", "options", "weights"), VARIANTS, ids=IDS)
 @settings(max_examples=3, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10**6))
-def test_value_and_gradient_equal_the_oracle(name, mode, options, weights, seed):
+@given(seed=st.integers(0, 10**6), shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)))
+def test_value_and_gradient_equal_the_oracle(name, mode, options, weights, seed, shape):
     task = make_task(mode, weights)
     loss = losses.build(name, task, **options)
     oracle = getattr(oracles, name)
     for ignored, classes in ((0.0, None), (0.3, None), (0.3, 2)):  # all classes, or some absent
-        logits, labels = draw(task, seed, ignored=ignored, classes=classes)
+        logits, labels = draw(task, seed, shape, ignored=ignored, classes=classes)
         assert_same(loss, lambda z, y: oracle(z, y, task, **options), logits, labels)
 
 
@@ -221,9 +224,10 @@ def published_boundary(pred, gt, theta0, theta):
     return (1 - 2 * precision * recall / (precision + recall + 1e-7)).mean()
 
 
-@pytest.mark.parametrize(("theta0", "theta"), [(3, 5), (19, 19), (5, 3), (7, 31)])
-def test_boundary_loss_equals_the_published_formula_without_ignored_pixels(theta0, theta):
-    logits, labels = plain(make_task("multiclass"), shape=(2, 12, 12))
+@pytest.mark.parametrize(("theta0", "theta"), [(3, 5), (19, 19), (5, 3), (7, 31), (33, 35)])
+@pytest.mark.parametrize("shape", [(2, 12, 12), (2, 70, 45)])
+def test_boundary_loss_equals_the_published_formula_without_ignored_pixels(theta0, theta, shape):
+    logits, labels = plain(make_task("multiclass"), shape=shape)
     labels[1, 3, 2:6] = torch.arange(4)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     value, expected = (
@@ -233,7 +237,19 @@ def test_boundary_loss_equals_the_published_formula_without_ignored_pixels(theta
     value.backward()
     expected.backward()
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
+    # where the two largest values of a window differ by less than 2^-21, either may get the gradient
+    off = (ours.grad - theirs.grad).abs()
+    assert (off > 1e-7 + 1e-4 * theirs.grad.abs()).float().mean() < 0.002
+    assert off.sum() < 0.01 * theirs.grad.abs().sum()
+
+
+@pytest.mark.parametrize("theta", [5, 33])
+def test_ignored_pixels_of_a_larger_image_are_like_pixels_outside_for_boundaries(theta):
+    logits, labels = plain(make_task("multiclass"), shape=(2, 60, 70))
+    labels[:, 41:] = 255
+    labels[:, :, 52:] = 255
+    loss = BoundaryLoss(3, theta, 255)
+    torch.testing.assert_close(loss(logits, labels), loss(logits[:, :, :41, :52], labels[:, :41, :52]))
 
 
 def test_boundary_with_classes_all_gives_gdls_number_when_classes_are_absent():
