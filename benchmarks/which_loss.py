@@ -1,6 +1,6 @@
 """Which loss for which data: every multiclass loss trained alike on real imagery, split by place.
 
-    GEO_SEG_DATA=<folder of the data sets> python benchmarks/which_loss.py [--seeds 2] [--steps 80]
+    GEO_SEG_DATA=<folder of the data sets> python benchmarks/which_loss.py [--seeds 2] [--steps 60]
 
 Every run is one `train.py` run (the same code, in this process): same model, steps, windows and augmentation;
 only the loss and the seed differ. Scores are those of the validation scenes after the last step. Runs that
@@ -32,9 +32,8 @@ from benchmarks import which_loss_report
 from geo_seg.checkpoint import load
 from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, store_schemas
-from geo_seg.data.classes import class_table
-from geo_seg.data.scenes import find_scenes
-from geo_seg.data.windows import WindowReader, grid_windows
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.sampling import grid_windows
 from geo_seg.training.run import run
 
 SETS = {
@@ -111,16 +110,16 @@ def boundary_counts(predicted: Tensor, labels: Tensor, classes: int, ignore_inde
 
 def score_boundaries(config: TrainConfig, folder: Path) -> list[float | None]:
     """Boundary IoU per class over the validation scenes; None for a class that isn't there."""
-    trained, data = load(folder), config.dataset
-    scenes = find_scenes(data, config.seed)["val"]
-    reader = WindowReader(scenes, class_table(data), data.nodata)
+    trained, data = load(folder), SceneDataModule(config.dataset, config.seed)
+    reader, side = data.reader("val"), 2 * config.dataset.window
     counts = torch.zeros(2, trained.task.num_classes, dtype=torch.long)
     model = trained.model.to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        for place in grid_windows(scenes, 2 * data.window):
+        for place in grid_windows(data.scenes["val"], side):
             image, labels, valid = (torch.from_numpy(array).unsqueeze(0) for array in reader.read(place))
             predicted = trained.task.decode(model(trained.normalize(image, valid)))
-            counts += boundary_counts(predicted, labels, trained.task.num_classes, data.ignore_index)
+            ignored = config.dataset.ignore_index
+            counts += boundary_counts(predicted, labels, trained.task.num_classes, ignored)
     return [i / u if u else None for i, u in counts.T.tolist()]
 
 
@@ -160,8 +159,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--losses", nargs="+", choices=list(candidates()), default=list(candidates()))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=80, help="of batch 8")
-    parser.add_argument("--window", type=int, default=64, help="side of the training windows in pixels")
+    parser.add_argument("--steps", type=int, default=60, help="of batch 8")
+    parser.add_argument("--window", type=int, default=128, help="side of the training windows in pixels")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="[64,48,32,24,16]", help="channels of the decoder")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "which_loss")
