@@ -11,6 +11,7 @@ WORKDIR /home/geo/app
 COPY pyproject.toml README.md LICENSE ./
 COPY geo_seg geo_seg
 COPY losses losses
+COPY hydra_plugins hydra_plugins
 RUN pip install --no-cache-dir -e ".[pretrained]"
 COPY config config
 COPY train.py inference.py ./

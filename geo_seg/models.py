@@ -214,6 +214,13 @@ def _package_weights(encoder: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
     return dict(zip(own, tensors, strict=False))
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether a type of device ("cpu", "cuda" ...) has hardware for bfloat16; elsewhere it is slow."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 def parameters(model: nn.Module) -> int:
     """Number of weights that are trained."""
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from geo_seg.inference.predict import Predictor
 from geo_seg.inference.reading import Source, read_reflected
+from geo_seg.models import has_bfloat16
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import STRIDE, Window
 
@@ -29,7 +30,10 @@ def measure_precision(predictor: Predictor, source: Source, say: Say) -> str:
     Raises:
         DataError: the raster can't be read.
     """
-    candidates = {"cuda": ("bf16", "fp16"), "cpu": ("bf16",)}.get(predictor.device.type, ("fp16",))
+    device = predictor.device.type
+    candidates = (("bf16",) if has_bfloat16(device) else ()) + (("fp16",) if device != "cpu" else ())
+    if not candidates:
+        return "fp32"
     windows = list(sample(source, _SAMPLE))
     if not windows:
         return "fp32"

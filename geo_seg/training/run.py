@@ -20,7 +20,7 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.identity import config_hash, identity, write_run_file
-from geo_seg.models import build_model
+from geo_seg.models import build_model, has_bfloat16
 from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
@@ -213,10 +213,8 @@ def _options(config: TrainConfig, console: Console) -> dict[str, Any]:
 def _precision(accelerator: str) -> str:
     """The fastest precision that is safe on this machine."""
     if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    if torch.cpu._is_avx512_bf16_supported():
-        return "bf16-mixed"
-    return "32-true"
+        return "bf16-mixed" if has_bfloat16("cuda") else "16-mixed"
+    return "bf16-mixed" if has_bfloat16("cpu") else "32-true"
 
 
 def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule, last: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from geo_seg import checkpoint
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.sampling import RandomWindows
 from geo_seg.data.windows import WindowBatches
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.metrics import scores
@@ -86,15 +87,18 @@ def assert_complete(folder: Path, small: DatasetConfig) -> None:
         assert found[split]["miou"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_ranks_of_an_epoch_share_the_samples_that_one_process_takes_in_the_same_step() -> None:
-    def batches(rank: int, world: int, size: int) -> list[list[int]]:
+def test_the_ranks_of_an_epoch_share_the_samples_that_one_process_takes_in_the_same_step(
+    small: DatasetConfig,
+) -> None:
+    data = SceneDataModule(small, 0)
+    windows = RandomWindows(data.scenes["train"], data.index["train"], "valid", small.window, 13, seed=0)
+
+    def batches(rank: int, world: int, size: int) -> list[list[list[int]]]:
         seen = WindowBatches(
-            lambda epoch, number: (
-                np.full((1, 1, 1), number),
-                np.zeros((1, 1), np.int16),
-                np.ones((1, 1), bool),
-            ),
+            data.reader("train"),
+            windows,
             size=13,
+            window=small.window,
             batch_size=size,
             drop_last=True,
             threads=1,
@@ -102,7 +106,7 @@ def test_the_ranks_of_an_epoch_share_the_samples_that_one_process_takes_in_the_s
             rank=rank,
             world_size=world,
         )
-        return [batch["image"].flatten().tolist() for batch in seen]
+        return [batch["place"].tolist() for batch in seen]
 
     one = batches(0, 1, 4)
     two = zip(batches(0, 2, 2), batches(1, 2, 2), strict=True)

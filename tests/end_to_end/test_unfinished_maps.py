@@ -235,6 +235,10 @@ def test_a_precision_that_disagrees_is_not_chosen_however_fast(
         return [1 - c if wrong else c for c in classes], seconds[precision]
 
     monkeypatch.setattr(measuring, "classify", timed)
+    monkeypatch.setattr(measuring, "has_bfloat16", lambda device: False)
+    predict(source, tmp_path / "without", precision="auto")
+    assert "precision: " not in capsys.readouterr().out
+    monkeypatch.setattr(measuring, "has_bfloat16", lambda device: True)
     predict(source, tmp_path / "fast", precision="auto")
     assert "precision: bf16 (bf16 2.00 times as fast" in capsys.readouterr().out
     seconds["bf16"] = 3.0
