@@ -43,8 +43,14 @@ class CrossEntropy(PixelLoss):
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         losses = pixels.cross_entropies(self.smooth_factor)  # (N, H, W)
-        weights = pixels.ones if self.class_weights is None else pixels.of_labels(self.class_weights)
-        return weighted_mean(pixels, losses, weights, self.smooth_factor)
+        if self.class_weights is not None:
+            return weighted_mean(pixels, losses, pixels.of_labels(self.class_weights), self.smooth_factor)
+        share = 1.0 / pixels.count.clamp(min=1).to(losses.dtype)
+        value = losses.sum() * share
+        if not pixels.wants_grad:
+            return value, None
+        strength = share if pixels.valid is None else pixels.ones * share
+        return value, pixels.pull_to_target(strength, self.smooth_factor)
 
 
 def weighted_mean(
@@ -65,7 +71,7 @@ def weighted_mean(
     value = divide((weights * losses).sum(), total)
     if not pixels.wants_grad:
         return value, None
-    return value, pixels.pull_to_target(divide(weights, total), smooth)
+    return value, pixels.pull_to_target(weights * divide(torch.ones_like(total), total), smooth)
 
 
 def weight_buffer(values: Sequence[float] | None) -> Tensor | None:

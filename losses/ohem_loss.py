@@ -68,7 +68,7 @@ class OhemCrossEntropy2d(PixelLoss):
         if self.weight is not None and len(self.weight) != pixels.num_classes:
             raise LossError(f"weight has {len(self.weight)} numbers for {pixels.num_classes} classes")
         weights = pixels.ones if self.weight is None else pixels.of_labels(self.weight)
-        p = pixels.at_labels(pixels.probabilities)
+        p = pixels.own_probabilities
         kept = p <= self._limit(p, pixels.valid)
         return weighted_mean(pixels, pixels.cross_entropies(), weights * kept)
 

@@ -51,13 +51,12 @@ class Pixels:
         self.binary = binary
         self.num_classes = num_classes
         labels = labels.long().contiguous()
-        self.valid = None if ignore_index is None else labels != ignore_index
-        if self.valid is not None and _host_may_look(labels) and bool(self.valid.all()):
-            self.valid = None
+        self.valid = None if ignore_index is None else _valid(labels, ignore_index)
         self.labels = labels if self.valid is None else labels & -self.valid.long()
         _check_range(self.labels, num_classes)
         self.shared = False
         self._probabilities: Tensor | None = None
+        self._own: Tensor | None = None
         self._places: Tensor | None = None
 
     def keep(self, values: Tensor) -> Tensor:
@@ -83,6 +82,13 @@ class Pixels:
             raw = torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1)
             self._probabilities = self.keep(raw)
         return self._probabilities
+
+    @property
+    def own_probabilities(self) -> Tensor:
+        """(N, H, W): the probability of the label, 0 at ignored pixels. Multiclass only. Computed once."""
+        if self._own is None:
+            self._own = self.at_labels(self.probabilities)
+        return self._own
 
     @property
     def ones(self) -> Tensor:
@@ -168,7 +174,8 @@ class Pixels:
         """Gradient of a loss that is a function of each pixel's -log p_t.
 
         Args:
-            strength: (N, H, W), derivative with respect to -log p_t, 0 at ignored pixels.
+            strength: (N, H, W), derivative with respect to -log p_t, 0 at ignored pixels; or a scalar, if
+                no pixel is ignored.
             smooth: share of the target spread evenly over the classes.
 
         Returns:
@@ -177,8 +184,8 @@ class Pixels:
         grad = self.spend_probabilities()
         if smooth:
             grad = self.keep(grad.sub_(smooth / self.num_classes))
-        grad.mul_(strength.unsqueeze(1))
-        return self.add_at_labels(grad, strength * (smooth - 1.0))
+        grad.mul_(strength.unsqueeze(1) if strength.dim() else strength)
+        return self.add_at_labels(grad, (strength * (smooth - 1.0)).expand(self.labels.shape))
 
     def through_activation(self, by_probability: Tensor) -> Tensor:
         """Chain rule: from the derivative by the probabilities to the derivative by the logits.
@@ -296,9 +303,10 @@ def sum_by_label(values: Tensor, labels: Tensor, classes: int) -> Tensor:
         (N, C) in float64, see `wide`.
     """
     if values.device.type == "cpu" and _host_may_look(values):
-        images = torch.arange(len(labels)).view(-1, 1, 1) * classes
-        cells, count = (labels + images).flatten(), len(labels) * classes
-        return torch.bincount(cells, values.flatten().double(), minlength=count).view(-1, classes)
+        cells, count = labels, len(labels) * classes
+        if len(labels) > 1:
+            cells = labels + torch.arange(0, count, classes).view(-1, 1, 1)
+        return torch.bincount(cells.flatten(), values.flatten().double(), minlength=count).view(-1, classes)
     # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
     numbers = torch.arange(classes, device=values.device).view(-1, 1, 1)
     mine = labels.unsqueeze(1) == numbers  # (N, C, H, W)
@@ -325,6 +333,15 @@ def _checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool)
     if labels.device != logits.device:
         raise LossError(f"labels are on {labels.device}, logits on {logits.device}")
     return labels.detach().reshape(count, height, width)
+
+
+def _valid(labels: Tensor, ignore_index: int) -> Tensor | None:
+    """Where labels are not ignore_index; None where a cheap look says that all are."""
+    if labels.numel() and _host_may_look(labels):
+        low, high = torch.aminmax(labels)
+        if not low <= ignore_index <= high:
+            return None
+    return labels != ignore_index
 
 
 def _host_may_look(values: Tensor) -> bool:

@@ -33,10 +33,13 @@ class Regions(NamedTuple):
 def measure(pixels: Pixels) -> Regions:
     """The soft sizes of a batch."""
     if not pixels.binary:
+        own, ones, labels = (  # all images as one
+            x.flatten(0, 1).unsqueeze(0) for x in (pixels.own_probabilities, pixels.ones, pixels.labels)
+        )
         return Regions(
-            sum_by_label(pixels.at_labels(pixels.probabilities), pixels.labels, pixels.num_classes).sum(0),
+            sum_by_label(own, labels, pixels.num_classes)[0],
             wide(pixels.probabilities.sum((0, 2, 3))),
-            sum_by_label(pixels.ones, pixels.labels, pixels.num_classes).sum(0),
+            sum_by_label(ones, labels, pixels.num_classes)[0],
         )
     p, label = pixels.probabilities[:, 0], pixels.labels
     count, size = wide(pixels.count), wide(label.sum())
@@ -68,7 +71,7 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
         return slope.mul_(p).mul_(1.0 - p)
     # the derivative by p_c is by_predicted[c], plus by_overlap[c] where c is the label
     p = pixels.probabilities
-    hit = pixels.of_labels(by_overlap).mul_(pixels.at_labels(p))  # (N, H, W)
+    hit = pixels.of_labels(by_overlap).mul_(pixels.own_probabilities)  # (N, H, W)
     slope = by_predicted.to(p.dtype).view(1, -1, 1)
     mean = torch.matmul(slope.squeeze(2), p.flatten(2)).add_(hit.flatten(1).unsqueeze(1))  # (N, 1, H W)
     grad = pixels.spend_probabilities()
