@@ -1,6 +1,6 @@
 """Training windows of 256 px per CPU second, label included, against bare loops and TorchGeo.
 
-python benchmarks/loader.py --folder /tmp/loader [--size 10000] [--scenes 5000]
+python benchmarks/loader.py --folder <scratch folder> [--size 10000] [--scenes 5000]
 
 Rounds are interleaved and a ratio is the median over the rounds, so that a busy machine hits all alike.
 TorchGeo is measured where it is installed.

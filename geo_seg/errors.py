@@ -21,7 +21,7 @@ class DataError(GeoSegError):
 
 
 class TrainingError(GeoSegError):
-    """Training went wrong: the loss is no longer a number."""
+    """Training cannot go on: the loss is no longer a number, or the disk is full."""
 
 
 class SweepError(GeoSegError):

@@ -16,6 +16,8 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from geo_seg.errors import TrainingError
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
 _POSITION = "position"
 
@@ -24,15 +26,28 @@ class WholeFile(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there: whoever reads it finds it whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes the file and waits until the disk has it."""
+        """Writes the file and waits until the disk has it.
+
+        Raises:
+            TrainingError: the disk doesn't take it; what was there before is still there.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")
-        with part.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except (OSError, RuntimeError) as error:  # torch hides the error of the system behind one of its own
+            part.unlink(missing_ok=True)
+            cause = error if isinstance(error, OSError) else error.__context__
+            reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
+            raise TrainingError(
+                f"{target.parent}: a checkpoint cannot be written ({reason}); make room, then go on with "
+                f"resume={target.parent.parent}"
+            ) from error
 
 
 class Checkpoints(Checkpoint):
