@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels, divide, sum_by_label, wide
+from losses.pixels import PixelLoss, Pixels
 from losses.registry import LossError, Task, refuse_weights, register
+from losses.sums import divide, sum_by_label, wide
 from losses.windows import Windows, windowed_max
 
 

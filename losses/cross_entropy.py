@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from losses.frequency import class_weights
-from losses.pixels import PixelLoss, Pixels, divide
+from losses.pixels import PixelLoss, Pixels
 from losses.registry import LossError, Task, checked_weights, register
+from losses.sums import divide
 
 
 class CrossEntropy(PixelLoss):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from losses.cross_entropy import weight_buffer
-from losses.pixels import PixelLoss, Pixels, wide
+from losses.pixels import PixelLoss, Pixels
 from losses.registry import LossError, Task, checked_weights, refuse_weights, register
+from losses.sums import wide
 
 
 class SigmoidFocal(PixelLoss):

@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels, divide, wide
+from losses.pixels import PixelLoss, Pixels
 from losses.ranking import order_bits
 from losses.registry import ClassWeightsError, LossError, Task, refuse_weights, register
+from losses.sums import divide, wide
 from losses.tversky_loss import listed_classes
 
 BALANCED = "the Jaccard index balances the classes by itself"

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from losses import regions
-from losses.pixels import PixelLoss, Pixels, divide
+from losses.pixels import PixelLoss, Pixels
 from losses.registry import Task, refuse_weights, register
+from losses.sums import divide
 
 
 class MatthewsLoss(PixelLoss):

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from losses.registry import LossError, Task
+from losses.labels import check_range, checked_labels, host_may_look, valid_pixels
+from losses.registry import Task
 
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 _CACHED = 1 << 18  # numbers to work on at a time: 1 MB in float32
@@ -43,7 +44,7 @@ class Pixels:
     def __init__(
         self, logits: Tensor, labels: Tensor, *, num_classes: int, ignore_index: int | None, binary: bool
     ) -> None:
-        labels = _checked_labels(logits, labels, 1 if binary else num_classes, binary)
+        labels = checked_labels(logits, labels, 1 if binary else num_classes, binary)
         self.wants_grad = logits.requires_grad and torch.is_grad_enabled()
         self.logits = logits.detach().contiguous()
         if logits.dtype not in _INTEGERS:
@@ -51,9 +52,9 @@ class Pixels:
         self.binary = binary
         self.num_classes = num_classes
         labels = labels.long().contiguous()
-        self.valid = None if ignore_index is None else _valid(labels, ignore_index)
+        self.valid = None if ignore_index is None else valid_pixels(labels, ignore_index)
         self.labels = labels if self.valid is None else labels & -self.valid.long()
-        _check_range(self.labels, num_classes)
+        check_range(self.labels, num_classes)
         self.shared = False
         self._probabilities: Tensor | None = None
         self._own: Tensor | None = None
@@ -145,7 +146,7 @@ class Pixels:
     @property
     def portion(self) -> int:
         """How many numbers to work on at a time, so that they stay in a CPU's cache; elsewhere all."""
-        return _CACHED if self.logits.device.type == "cpu" and _host_may_look(self.logits) else 1 << 62
+        return _CACHED if self.logits.device.type == "cpu" and host_may_look(self.logits) else 1 << 62
 
     def slices(self) -> Iterator[tuple[slice, slice]]:
         """Images and pixels to work on at a time, for values (N, C, H W)."""
@@ -280,81 +281,7 @@ class _Attach(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        if grad.dtype == ctx.dtype and outer.device.type == "cpu" and _host_may_look(outer) and outer == 1:
+        if grad.dtype == ctx.dtype and outer.device.type == "cpu" and host_may_look(outer) and outer == 1:
             return grad, None, None  # what most backward passes start with; saves a pass over the gradient
         # scaled before it is rounded: the gradient of a mean is too small for float16
         return torch.mul(grad, outer).to(ctx.dtype), None, None
-
-
-def wide(values: Tensor) -> Tensor:
-    """Float64, for arithmetic on a few sums; float32 on devices that have nothing wider."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-
-
-def sum_by_label(values: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Sums over the pixels of each image and class.
-
-    Args:
-        values: (N, H, W).
-        labels: (N, H, W) int64, 0 to classes - 1.
-        classes: number of classes.
-
-    Returns:
-        (N, C) in float64, see `wide`.
-    """
-    if values.device.type == "cpu" and _host_may_look(values):
-        cells, count = labels, len(labels) * classes
-        if len(labels) > 1:
-            cells = labels + torch.arange(0, count, classes).view(-1, 1, 1)
-        return torch.bincount(cells.flatten(), values.flatten().double(), minlength=count).view(-1, classes)
-    # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
-    numbers = torch.arange(classes, device=values.device).view(-1, 1, 1)
-    mine = labels.unsqueeze(1) == numbers  # (N, C, H, W)
-    return wide((mine * values.unsqueeze(1)).sum((2, 3)))
-
-
-def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Numerator / denominator, and 0 where the denominator is 0."""
-    return torch.where(denominator == 0, 0.0, numerator / torch.where(denominator == 0, 1.0, denominator))
-
-
-def _checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool) -> Tensor:
-    if logits.dim() != 4 or logits.shape[1] != channels or not logits.is_floating_point():
-        raise LossError(
-            f"logits must be (N, {channels}, H, W) of a float dtype, got {tuple(logits.shape)} {logits.dtype}"
-        )
-    if channels < 2 and not binary:
-        raise LossError(f"a multiclass loss needs at least 2 channels of logits, got {tuple(logits.shape)}")
-    count, _, height, width = logits.shape
-    if labels.shape not in ((count, height, width), (count, 1, height, width)):
-        raise LossError(f"labels must be {(count, height, width)}, got {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex() or (labels.dtype == torch.bool and not binary):
-        raise LossError(f"labels must be integers, the numbers of the classes, got {labels.dtype}")
-    if labels.device != logits.device:
-        raise LossError(f"labels are on {labels.device}, logits on {logits.device}")
-    return labels.detach().reshape(count, height, width)
-
-
-def _valid(labels: Tensor, ignore_index: int) -> Tensor | None:
-    """Where labels are not ignore_index; None where a cheap look says that all are."""
-    if labels.numel() and _host_may_look(labels):
-        low, high = torch.aminmax(labels)
-        if not low <= ignore_index <= high:
-            return None
-    return labels != ignore_index
-
-
-def _host_may_look(values: Tensor) -> bool:
-    return values.device.type != "cuda" and not torch.compiler.is_compiling()
-
-
-def _check_range(labels: Tensor, num_classes: int) -> None:
-    if labels.numel() == 0:
-        return
-    low, high = torch.aminmax(labels)
-    fits = (low >= 0) & (high < num_classes)
-    if not _host_may_look(labels):
-        torch._assert_async(fits, f"labels must be 0 to {num_classes - 1} or ignore_index")
-    elif not fits:
-        wrong = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
-        raise LossError(f"labels must be 0 to {num_classes - 1} or ignore_index, found {wrong[:8]}")

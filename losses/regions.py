@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.pixels import Pixels, sum_by_label, wide
+from losses.pixels import Pixels
+from losses.sums import sum_by_label, wide
 
 
 class Regions(NamedTuple):

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels, divide
+from losses.pixels import PixelLoss, Pixels
 from losses.registry import LossError, Task, refuse_weights, register
+from losses.sums import divide
 
 
 class SoftBinaryCrossEntropy(PixelLoss):

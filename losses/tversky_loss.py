@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from losses import regions
-from losses.pixels import PixelLoss, Pixels, divide
+from losses.pixels import PixelLoss, Pixels
 from losses.registry import LossError, Task, refuse_weights, register
+from losses.sums import divide
 
 Classes = str | Sequence[int]
 TINY = 1e-7
