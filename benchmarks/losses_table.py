@@ -138,7 +138,7 @@ def main() -> None:
     text += (
         "\nHow fast they are, beside public libraries: [losses_speed.md](losses_speed.md). Which one trains\n"
     )
-    text += "best on real imagery: [which_loss.md](which_loss.md).\n"
+    text += "best on your imagery, `benchmarks/which_loss.py` can tell.\n"
     text += "".join(map(section, names))
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "losses.md").write_text(text, encoding="utf-8")

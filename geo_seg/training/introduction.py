@@ -13,7 +13,12 @@ from geo_seg.models import parameters
 
 
 def introduce(
-    console: Console, config: TrainConfig, data: SceneDataModule, model: nn.Module, path: Path
+    console: Console,
+    config: TrainConfig,
+    data: SceneDataModule,
+    model: nn.Module,
+    loss: nn.Module,
+    path: Path,
 ) -> None:
     """Says what is going to be trained, on what, and what the user should know of the data.
 
@@ -22,6 +27,7 @@ def introduce(
         config: what to do.
         data: the scenes.
         model: for its number of weights.
+        loss: for its class weights.
         path: the run folder.
     """
     counts = ", ".join(f"{len(scenes)} {name}" for name, scenes in data.scenes.items())
@@ -37,6 +43,12 @@ def introduce(
         markup=False,
         soft_wrap=True,
     )
+    weights = (getattr(part, "class_weights", None) for part in loss.modules())
+    for values in (found for found in weights if found is not None):
+        listed = ", ".join(
+            f"{name} {value:.3g}" for name, value in zip(data.table.names, values.tolist(), strict=True)
+        )
+        console.print(f"class weights: {listed}", markup=False, soft_wrap=True)
     small = [
         scene.name
         for scene in data.scenes["train"]

@@ -75,7 +75,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     module = _module(config, data)
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
     trainer, best = _trainer(config, path, table, console, data)
-    introduce(console, config, data, module.model, path)
+    introduce(console, config, data, module.model, module.loss, path)
     if leads:
         path.mkdir(parents=True, exist_ok=True)
         write_beginning(config, data, path)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,19 @@ def test_class_weights_of_the_table_reach_the_loss(small_root: Path, tmp_path: P
     assert loss("even", (1, 1, 1)) != pytest.approx(loss("uneven", (5, 1, 0.1)), rel=1e-3)
     with pytest.raises(ConfigError, match=r"loss=lovasz: .*weight"):
         loss("refused", (5, 1, 0.1), "loss=lovasz")
+
+
+def test_class_weights_by_frequency_are_told_before_training(
+    small_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terms = "loss.terms={weighted_cross_entropy: {weights: inverse}, dice: 1}"
+    train(configured(small_root, "loss=compound", terms), tmp_path / "run")
+    said = capsys.readouterr().out
+    shares = re.search(r"train: low ([\d.]+)%, middle ([\d.]+)%, high ([\d.]+)%", said)
+    weights = re.search(r"class weights: low ([\d.]+), middle ([\d.]+), high ([\d.]+)", said)
+    assert shares and weights and said.index("class weights") < said.index("epoch 1/1")
+    for share, weight in zip(shares.groups(), weights.groups(), strict=True):
+        assert float(weight) == pytest.approx(100 / 3 / float(share), rel=1e-2)
 
 
 def test_terms_of_a_compound_loss_are_logged_and_follow_their_schedule(
