@@ -165,6 +165,11 @@ class RasterReader:
         return dict(self._source.tags())
 
     @property
+    def palette(self) -> bool:
+        """Whether it is one band of uint8 whose values stand for colours."""
+        return self._source.colorinterp == (ColorInterp.palette,) and self.info.dtype == "uint8"
+
+    @property
     def masked(self) -> bool:
         """Whether a mask band or an alpha band says which pixels are valid."""
         return self._mask_band is not None

@@ -56,8 +56,9 @@ class Labels:
         if is_vector(source.mask):
             return self._kept(source, image, None)
         with RasterReader(source.mask) as reader:
-            mask = reader.info
-        colored = len(mask.bands) == 3 and mask.dtype == "uint8"
+            mask, palette = reader.info, reader.palette
+        # the values of a palette are class values, unless the class table speaks of colours
+        colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (palette and self._lists_colors())
         self._check(mask, image, colored)
         if same_grid(image, mask) and not colored and source.aoi is None:
             return mask, []
@@ -98,7 +99,10 @@ class Labels:
     def _has_colors(self) -> bool:
         rows = self._config.classes
         chosen = all(not isinstance(row, str) and "color" in row for row in rows)
-        return chosen or any(key.startswith("#") for key in self._table.codes)
+        return chosen or self._lists_colors()
+
+    def _lists_colors(self) -> bool:
+        return any(key.startswith("#") for key in self._table.codes)
 
     def _kept(
         self, source: Source, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None

@@ -54,7 +54,7 @@ class RasterStrips:
         mask: its header.
         image: gives the grid.
         table: the classes.
-        colored: whether its three bands are the colours of classes.
+        colored: whether its three bands, or the colours of its palette, are those of classes.
     """
 
     def __init__(self, mask: RasterInfo, image: RasterInfo, table: ClassTable, colored: bool) -> None:
@@ -77,6 +77,11 @@ class RasterStrips:
             )
             alpha = True
         self._alpha = self._raster.count if alpha else None
+        self._palette: NDArray[np.uint8] | None = None  # (3, 256)
+        if colored and len(mask.bands) == 1:
+            shades = self._source.colormap(mask.bands[0])
+            black = (0, 0, 0)  # a palette may be short
+            self._palette = np.array([shades.get(value, black)[:3] for value in range(256)], np.uint8).T
         self._strange: Counter[str] = Counter()
         self._lenient = table.ignore_unlisted
         self._colors = table.colors_of_masks if colored else None
@@ -95,6 +100,8 @@ class RasterStrips:
             raise DataError(
                 f"{self._mask.path}: cannot be read; the file is truncated or corrupt ({error})"
             ) from error
+        if self._palette is not None:
+            found = self._palette[:, found[0]]
         if self._colors is None:
             made = found[0].astype(self.dtype)
             made[np.isin(found[0], self._empty)] = self.nodata

@@ -51,6 +51,11 @@ class LossGuard(pl.Callback):
         self._buffers: list[Tensor] = []
         self._in_a_row = 0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Takes the folders of the first process, which alone knows them for sure."""
+        folder, last = trainer.strategy.broadcast((str(self._folder.absolute()), str(self._last.absolute())))
+        self._folder, self._last = Path(folder), Path(last)
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

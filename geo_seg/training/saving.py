@@ -76,8 +76,6 @@ class Checkpoints(Checkpoint):
     ) -> None:
         self.folder = folder
         self.monitor = monitor
-        self.best_model_path = str(folder / "best.ckpt")
-        self.last = folder / "last.ckpt"
         self.best_model_score: float | None = None
         self._minutes = minutes
         self._before = before
@@ -85,6 +83,20 @@ class Checkpoints(Checkpoint):
         self._saved = time.monotonic()
         self._signal: int | None = None
         self._position: dict[str, Any] = {}
+
+    @property
+    def best_model_path(self) -> str:
+        """File of the best checkpoint."""
+        return str(self.folder / "best.ckpt")
+
+    @property
+    def last(self) -> Path:
+        """File of the last checkpoint."""
+        return self.folder / "last.ckpt"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Takes the folder of the first process, which alone knows it for sure."""
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder.absolute())))
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""

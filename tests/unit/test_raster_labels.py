@@ -132,6 +132,26 @@ def test_a_coloured_mask_is_read_through_the_colours_of_the_class_table(config: 
     np.testing.assert_array_equal(labels(config), np.where(mask == 3, 255, mask))
 
 
+def test_a_palette_stands_for_its_colours_only_where_the_class_table_lists_colours(
+    config: DatasetConfig,
+) -> None:
+    mask = np.random.default_rng(0).integers(0, 4, SIZE).astype(np.uint8)
+    write_masks(config, 3 - mask)
+    shades = {3 - value: (*color, 255) for value, color in enumerate(COLORS.tolist())}
+    for name in ("a", "b"):
+        with rasterio.open(Path(config.root) / "masks" / f"{name}.tif", "r+") as target:
+            target.write_colormap(1, shades)
+    config.classes = ["c0", "c1", "c2", "c3"]
+    np.testing.assert_array_equal(labels(config), 3 - mask)
+    names = ("building", "land", "road")
+    config.classes = [
+        {"name": name, "values": ["#{:02x}{:02x}{:02x}".format(*color)]}
+        for name, color in zip(names, COLORS.tolist(), strict=False)
+    ]
+    config.ignore_values = ["#9B9B9B"]
+    np.testing.assert_array_equal(labels(config), np.where(mask == 3, 255, mask))
+
+
 def test_the_alpha_of_a_coloured_mask_is_ignored_pixels(config: DatasetConfig) -> None:
     mask = np.random.default_rng(0).integers(0, 3, SIZE)
     alpha = np.full((1, *SIZE), 255, np.uint8)
