@@ -105,23 +105,6 @@ def test_an_interrupted_search_goes_on_where_it_was(small_root: Path, tmp_path: 
     assert all(1e-5 <= rate <= 1e-2 for rate in rates)
 
 
-def test_a_search_stops_runs_that_are_worse_than_the_others(
-    run: Run, small_root: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("optuna")
-    words = ["-m", *small_overrides(small_root), "sweeper=optuna", "optimizer.lr=choice(0.001,1e-9)"]
-    words += [
-        "trainer.max_epochs=10",
-        "hydra.sweeper.trials=3",
-        "hydra.sweeper.startup=2",
-        "hydra.sweeper.warmup=2",
-    ]
-    result = run("train.py", *words, "hydra.sweeper.sampler=random", "hydra.sweep.dir=sweeps/a")
-    assert result.returncode == 0, result.stderr
-    found = table(tmp_path / "sweeps" / "a")
-    assert {row["optimizer.lr"] for row in found if row["status"] == "pruned"} == {"1e-9"}
-
-
 @pytest.mark.parametrize("launcher", sorted(PLUGINS))
 def test_other_launchers_give_the_same_leaderboard_and_refuse_several_devices(
     run: Run, small_root: Path, tmp_path: Path, launcher: str

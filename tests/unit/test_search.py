@@ -8,6 +8,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from geo_seg.errors import SweepError
+from geo_seg.sweeps import search as search_module
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
 from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf
 
@@ -131,3 +132,29 @@ def test_failed_and_unfit_trials_count_but_do_not_lead(tmp_path: Path) -> None:
     found = [read_outcome(folder).status for folder in run_folders(tmp_path / "s")]
     assert len(found) == 12
     assert set(found) == {"done", "failed", "skipped"}
+
+
+def test_a_run_below_the_median_of_the_others_is_hopeless_from_the_end_of_the_warm_up_on(
+    tmp_path: Path,
+) -> None:
+    import optuna
+
+    study = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2)
+    )
+
+    def judged(name: str, scores: Sequence[float]) -> tuple[optuna.Trial, list[bool]]:
+        trial, lines, said = study.ask(), ["epoch,val/miou"], []
+        (tmp_path / name).mkdir()
+        for epoch, score in enumerate(scores):
+            lines.append(f"{epoch},{score}")
+            (tmp_path / name / "metrics.csv").write_text("\n".join(lines) + "\n")
+            said.append(bool(search_module._is_hopeless(trial, tmp_path / name)))
+        return trial, said
+
+    for name in ("a", "b"):
+        trial, said = judged(name, [0.2, 0.4, 0.6, 0.7])
+        assert said == [False] * 4
+        study.tell(trial, 0.7)
+    assert judged("better", [0.3, 0.5, 0.7, 0.8])[1] == [False] * 4
+    assert judged("worse", [0.1, 0.1, 0.1, 0.1])[1] == [False, True, True, True]
