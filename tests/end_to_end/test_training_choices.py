@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -318,9 +319,12 @@ def test_the_table_of_the_report_goes_on_past_the_best_epoch(
 ) -> None:
     scores = iter([0.9, 0.5, 0.4])
     original = SegmentationModule._scores
-    monkeypatch.setattr(
-        SegmentationModule, "_scores", lambda self: {**original(self), "miou": next(scores, 0.1)}
-    )
+
+    def falling(module: SegmentationModule) -> Any:
+        found, scenes = original(module)
+        return {**found, "miou": next(scores, 0.1)}, scenes
+
+    monkeypatch.setattr(SegmentationModule, "_scores", falling)
     trained(small_root, tmp_path / "run", "trainer.max_epochs=3")
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["epochs"] == 3
