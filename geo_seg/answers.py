@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from geo_seg.errors import GeoSegError, UnfitChoiceError, nearest
+from geo_seg.errors import GeoSegError, UnfitChoiceError, first_line, nearest
 from geo_seg.ranks import rank, without_folder
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
@@ -63,13 +63,13 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _explain_choice(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: this is not key=value ({_first_line(error)})"
+        return f"{error.override}: this is not key=value ({first_line(error)})"
     if _is_of_system(error, named=True):
         return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
     broken = cause if isinstance(cause, OmegaConfBaseException) else error
     if isinstance(broken, OmegaConfBaseException):
         return _explain_key(broken, str(error))
-    return _first_line(error)
+    return first_line(error)
 
 
 def _give_up(error: Exception) -> NoReturn:
@@ -94,15 +94,11 @@ def _explain_key(error: OmegaConfBaseException, message: str) -> str:
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
     if known and error.key is not None and str(error.key) not in known:
         return f"{key}: there is no such key; {nearest(str(error.key), known)}"
-    said = _first_line(Exception(error.msg) if error.msg else error)
-    return f"{key}: {said}" if key else _first_line(Exception(message))
+    said = first_line(Exception(error.msg) if error.msg else error)
+    return f"{key}: {said}" if key else first_line(Exception(message))
 
 
 def _is_of_system(error: Exception, named: bool) -> bool:
     """Whether it is an error of the operating system, with or without the name of a file."""
     system = isinstance(error, OSError) and not isinstance(error, HydraException)
     return system and (error.filename is not None) == named  # type: ignore[attr-defined]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

