@@ -71,9 +71,13 @@ def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConf
             for the decoded copies.
     """
     cache = SceneCache(table, config)
-    decode = _decodes(scenes, table, config, cache)
+    copies = [cache.copy(scene) for scene in scenes]
+    once = dict(zip(copies, scenes, strict=True))  # a scene of two splits is read, and its copy written, once
+    decode = _decodes(list(once.values()), table, config, cache)
     with ThreadPoolExecutor(config.num_threads) as pool:
-        return list(pool.map(lambda scene: _index(scene, table, config, cache, decode), scenes))
+        made = pool.map(lambda scene: _index(scene, table, config, cache, decode), once.values())
+        found = dict(zip(once, made, strict=True))
+    return [found[copy] for copy in copies]
 
 
 def _decodes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, cache: SceneCache) -> bool:

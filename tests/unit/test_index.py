@@ -141,6 +141,23 @@ def test_a_scene_is_read_once_and_again_when_a_file_changes(
     assert len(made) == 5
 
 
+def test_a_scene_of_two_splits_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene(tmp_path, *draw_scene(0))
+    write_raster(tmp_path / "images" / "c.tif", draw_scene(2)[0])
+    write_raster(tmp_path / "masks" / "c.tif", draw_scene(2)[1])
+    for split, names in {"train": "a", "val": "bc", "test": "cb"}.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(names))
+    made = []
+    make = indexing._make
+    monkeypatch.setattr(indexing, "_make", lambda *given: made.append(given[0].name) or make(*given))
+    lists = SplitConfig(by="list", train="train.txt", val="val.txt", test="test.txt")
+    data = SceneDataModule(own(tmp_path, split=lists, cache="memmap", num_threads=4), 0)
+    assert sorted(made) == ["images/a.tif", "images/b.tif", "images/c.tif"]
+    assert [found.decoded for found in data.index["val"]] == [found.decoded for found in data.index["test"]][
+        ::-1
+    ]
+
+
 def test_a_copy_of_an_older_file_is_never_taken(tmp_path: Path) -> None:
     image, mask = draw_scene(0)
     scene(tmp_path, image, mask)
