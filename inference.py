@@ -4,8 +4,8 @@ import hydra
 from omegaconf import DictConfig
 
 from geo_seg.answers import answer, answers
-from geo_seg.checks import check_inference
 from geo_seg.config import store_schemas
+from geo_seg.inference_checks import check_inference
 
 store_schemas()
 

@@ -96,8 +96,8 @@ def checkpoint(kind: str) -> Any:
 
 def ours(found: Any, raster: str, output: str, **options: Any) -> None:
     """Ours."""
-    from geo_seg.config import InferenceConfig
     from geo_seg.inference import run
+    from geo_seg.inference_config import InferenceConfig
 
     run.load = lambda _: found
     run.run(InferenceConfig(checkpoint="x", input=raster, output=output, accelerator="cpu", **options))

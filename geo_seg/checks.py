@@ -1,16 +1,17 @@
 """Every wrong key, name or value of the configuration, found before torch is imported."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import geo_seg
-from geo_seg.config import MODELS, InferenceConfig, TrainConfig
+from geo_seg.config import MODELS, TrainConfig
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
+from geo_seg.keys import one_of as _one_of
+from geo_seg.keys import plain as _plain
 from geo_seg.signatures import Signature, registered, signature
 
 _LOSSES = Path(geo_seg.__file__).parents[1] / "losses"
@@ -26,13 +27,6 @@ _FROM_PYTHON = {  # parameters that our code fills in
 _OF_TRAINING = {
     "on_nan": ("stop", "skip", "rollback"),
     "find": ("none", "lr", "batch_size", "both"),
-}
-_OF_INFERENCE = {
-    "probabilities": ("none", "top", "all"),
-    "exists": ("overwrite", "skip", "error"),
-    "accelerator": ("auto", "cpu", "gpu", "mps"),
-    "precision": ("auto", "fp32", "bf16", "fp16"),
-    "blend": ("hann", "linear", "crop"),
 }
 _OF_DATA = {
     "normalize": ("standardize", "percentile", "minmax", "imagenet", "none"),
@@ -82,39 +76,6 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     if config.logger:
         _check_target("logger", "logger", config.logger)
     return config
-
-
-def check_inference(cfg: DictConfig) -> InferenceConfig:
-    """Turns the composed configuration of inference into its dataclass.
-
-    Raises:
-        ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
-    """
-    config: InferenceConfig = _plain(cfg, InferenceConfig)
-    for key, choices in _OF_INFERENCE.items():
-        _one_of(key, getattr(config, key), choices)
-    _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")
-    if isinstance(config.window, int) and config.window % 32:
-        raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
-    _auto_or("margin", config.margin, 0, "0 or more pixels")
-    _auto_or("batch_size", config.batch_size, 1, "1 or more")
-    if config.overlap < 0:
-        raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
-    if config.max_memory is not None and not config.max_memory > 0:
-        raise ConfigError(
-            f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
-        )
-    return config
-
-
-def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:
-    if value != "auto" and (isinstance(value, str) or value < least):
-        raise ConfigError(f"{key}={value}: expected auto, or {expected}")
-
-
-def _plain(cfg: DictConfig, schema: type) -> Any:
-    _check_keys(cfg, schema)
-    return OmegaConf.to_object(cfg)
 
 
 def _check_files(data: DatasetConfig) -> None:
@@ -204,18 +165,3 @@ def _name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) ->
     if name not in names:
         raise ConfigError(f"{section}.name={name}: there is no such {section}; {nearest(str(name), names)}")
     return str(name)
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
-
-
-def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
-    """Raises for keys that were added with + to a section of which the dataclass knows all keys."""
-    known = {field.name: field.type for field in fields(schema)}
-    for key in map(str, cfg):
-        if key not in known:
-            raise ConfigError(f"{at}{key}: there is no such key; {nearest(key, known)}")
-        if is_dataclass(known[key]) and isinstance(cfg[key], DictConfig):
-            _check_keys(cfg[key], known[key], f"{at}{key}.")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from geo_seg.dataset_config import DatasetConfig
+from geo_seg.inference_config import InferenceConfig
 
 MODELS = {
     "unet": "Unet",
@@ -140,51 +141,6 @@ class TrainConfig:
     trainer: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] | None = None
-
-
-@dataclass
-class InferenceConfig:
-    """What `python inference.py` takes.
-
-    Attributes:
-        checkpoint: a run folder (its best checkpoint) or a checkpoint file.
-        input: a raster, a folder, a glob, or a list of these.
-        output: the folder that the maps go to; it is made when it isn't there.
-        window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1024
-            that the memory holds. Windows are made smaller where as many cover the raster.
-        margin: pixels along the edges of a window that don't count, because the model sees too little of
-            what lies around them; "auto" measures on the raster how many the model needs.
-        overlap: pixels between the margins of neighbouring windows, over which they are blended.
-        blend: "hann" (a raised cosine), "linear", or "crop" (each window up to the middle of the overlap).
-        batch_size: windows that the model sees at once; "auto" takes 1 on a CPU and up to 8 on a GPU.
-        max_memory: gigabytes (1e9 bytes) that a map may take beyond the model; wide rasters are made in
-            panels of columns for it. null doesn't limit it: it follows the width times the window.
-        probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
-        exists: what happens to a map that is there already: "overwrite", "skip" or "error".
-        dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
-        accelerator: "auto", "cpu", "gpu" or "mps".
-        precision: what the model computes in: "fp32", "bf16" or "fp16"; "auto" measures on a few windows
-            which is fastest, of those that agree with fp32 about 99.9 % of the classes.
-        compile: makes the model faster with torch.compile first, which takes a minute or more.
-        debug: shows the traceback of an error.
-    """
-
-    checkpoint: str = MISSING
-    input: Any = MISSING
-    output: str = MISSING
-    window: int | str = "auto"
-    margin: int | str = 32
-    overlap: int = 64
-    blend: str = "hann"
-    batch_size: int | str = "auto"
-    max_memory: float | None = None
-    probabilities: str = "none"
-    exists: str = "overwrite"
-    dry_run: bool = False
-    accelerator: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-    debug: bool = False
 
 
 def run_folder(resume: str | None, rerun: str | None, fresh: str) -> str:

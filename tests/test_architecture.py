@@ -14,6 +14,9 @@ FLOORS = {
     "geo_seg.answers": 1,
     "geo_seg.checks": 1,
     "geo_seg.dataset_config": 1,
+    "geo_seg.inference_config": 1,
+    "geo_seg.inference_checks": 1,
+    "geo_seg.keys": 1,
     "geo_seg.rerun": 1,
     "geo_seg.ranks": 1,
     "geo_seg.identity": 1,
@@ -78,7 +81,19 @@ def test_losses_know_only_torch_and_smp(path: object) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["errors", "config", "dataset_config", "signatures", "answers", "checks", "rerun", "ranks", "identity"],
+    [
+        *(
+            "errors",
+            "config",
+            "dataset_config",
+            "inference_config",
+            "signatures",
+            "answers",
+            "keys",
+            "checks",
+        ),
+        *("inference_checks", "rerun", "ranks", "identity"),
+    ],
 )
 def test_what_answers_typos_never_imports_torch(name: str) -> None:
     assert not {i.split(".")[0] for i in imports(REPOSITORY / "geo_seg" / f"{name}.py")} & HEAVY

@@ -5,13 +5,13 @@ from functools import cached_property
 
 import numpy as np
 
-from geo_seg.config import InferenceConfig
 from geo_seg.errors import ConfigError
 from geo_seg.inference.journal import Choices
 from geo_seg.inference.measuring import Say, measure_margin, measure_precision
 from geo_seg.inference.memory import bytes_per_pixel, free_memory, needed
 from geo_seg.inference.predict import Predictor
 from geo_seg.inference.reading import Source
+from geo_seg.inference_config import InferenceConfig
 from geo_seg.tiling import STRIDE, Grid, Seams
 
 _WINDOWS = (1024, 768, 512, 384, 256)  # from the largest; beyond it little is gained and much is waited for

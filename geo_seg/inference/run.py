@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geo_seg.checkpoint import Checkpoint, load
-from geo_seg.config import InferenceConfig
 from geo_seg.errors import DataError
 from geo_seg.inference.choices import Chooser, parts_of
 from geo_seg.inference.estimate import estimate
@@ -22,6 +21,7 @@ from geo_seg.inference.journal import Choices, Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, write_part
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
+from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import count_classes
 from geo_seg.raster import inspect
 from geo_seg.terminal import shows_bars

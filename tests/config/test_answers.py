@@ -9,9 +9,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.answers import explain
-from geo_seg.checks import check_inference, check_training
+from geo_seg.checks import check_training
 from geo_seg.config import MODELS, store_schemas
 from geo_seg.errors import GeoSegError
+from geo_seg.inference_checks import check_inference
 from geo_seg.signatures import registered, signature
 from tests.conftest import REPOSITORY, Run
 

@@ -16,10 +16,10 @@ from torch import nn
 import losses
 from geo_seg import checkpoint
 from geo_seg.checkpoint import Checkpoint, Facts
-from geo_seg.config import InferenceConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import choices
 from geo_seg.inference import run as inference
+from geo_seg.inference_config import InferenceConfig
 from geo_seg.models import Normalize, build_model
 from tests.conftest import Run, write_raster
 

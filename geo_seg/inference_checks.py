@@ -1,0 +1,43 @@
+"""Every wrong key or value of `python inference.py`, found before torch is imported."""
+
+from omegaconf import DictConfig
+
+from geo_seg.errors import ConfigError
+from geo_seg.inference_config import InferenceConfig
+from geo_seg.keys import one_of, plain
+
+_OF_INFERENCE = {
+    "probabilities": ("none", "top", "all"),
+    "exists": ("overwrite", "skip", "error"),
+    "accelerator": ("auto", "cpu", "gpu", "mps"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "blend": ("hann", "linear", "crop"),
+}
+
+
+def check_inference(cfg: DictConfig) -> InferenceConfig:
+    """Turns the composed configuration of inference into its dataclass.
+
+    Raises:
+        ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
+    """
+    config: InferenceConfig = plain(cfg, InferenceConfig)
+    for key, choices in _OF_INFERENCE.items():
+        one_of(key, getattr(config, key), choices)
+    _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")
+    if isinstance(config.window, int) and config.window % 32:
+        raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
+    _auto_or("margin", config.margin, 0, "0 or more pixels")
+    _auto_or("batch_size", config.batch_size, 1, "1 or more")
+    if config.overlap < 0:
+        raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
+    if config.max_memory is not None and not config.max_memory > 0:
+        raise ConfigError(
+            f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
+        )
+    return config
+
+
+def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:
+    if value != "auto" and (isinstance(value, str) or value < least):
+        raise ConfigError(f"{key}={value}: expected auto, or {expected}")

@@ -1,0 +1,38 @@
+"""Keys and words of a configuration against what there is. No torch in here."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from geo_seg.errors import ConfigError, nearest
+
+
+def plain(cfg: DictConfig, schema: type) -> Any:
+    """Turns a composed configuration into its dataclass.
+
+    Raises:
+        ConfigError: it has a key that the dataclass doesn't.
+    """
+    _check_keys(cfg, schema)
+    return OmegaConf.to_object(cfg)
+
+
+def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises unless a value is one of the choices.
+
+    Raises:
+        ConfigError: it isn't.
+    """
+    if value not in choices:
+        raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
+
+
+def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
+    """Raises for keys that were added with + to a section of which the dataclass knows all keys."""
+    known = {field.name: field.type for field in fields(schema)}
+    for key in map(str, cfg):
+        if key not in known:
+            raise ConfigError(f"{at}{key}: there is no such key; {nearest(key, known)}")
+        if is_dataclass(known[key]) and isinstance(cfg[key], DictConfig):
+            _check_keys(cfg[key], known[key], f"{at}{key}.")  # type: ignore[arg-type]
