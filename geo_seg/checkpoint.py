@@ -41,6 +41,9 @@ class Facts:
         config: the whole composed configuration.
         versions: of the programs that trained it.
         zero_is_nodata: whether pixels whose bands are all 0 are nodata, whatever rasters declare.
+        temperature: divides the logits before they become probabilities; fitted to the validation scenes.
+        threshold: of binary tasks: pixels whose probability of the foreground, after the temperature, is
+            above it are foreground; chosen on the validation scenes.
     """
 
     mode: str
@@ -58,6 +61,8 @@ class Facts:
     config: dict[str, Any]
     versions: dict[str, str]
     zero_is_nodata: bool = False
+    temperature: float = 1.0
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,16 @@ class Checkpoint:
     def dtype(self) -> str:
         """NumPy name of the training images' type."""
         return self.facts.dtype
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits before they become probabilities."""
+        return self.facts.temperature
+
+    @property
+    def threshold(self) -> float:
+        """Of binary tasks: foreground is what has a higher probability, after the temperature."""
+        return self.facts.threshold
 
     @property
     def window(self) -> int:

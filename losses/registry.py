@@ -91,17 +91,25 @@ class Task:
             return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=1)
         return torch.softmax(logits, dim=1)
 
-    def decode(self, logits: Tensor) -> Tensor:
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Logarithms of the probabilities, finite where those round to 0; see probabilities."""
+        logits = logits.float()
+        if self.binary:
+            return nn.functional.logsigmoid(torch.cat([-logits, logits], dim=1))
+        return torch.log_softmax(logits, dim=1)
+
+    def decode(self, logits: Tensor, threshold: float = 0.5) -> Tensor:
         """The most likely class of every pixel.
 
         Args:
             logits: (N, channels, H, W).
+            threshold: of binary tasks: pixels of a higher probability are foreground; from above 0 to below 1.
 
         Returns:
             (N, H, W) int64.
         """
         if self.binary:
-            return (logits[:, 0] > 0).long()
+            return (logits[:, 0] > math.log(threshold / (1 - threshold))).long()
         return logits.max(dim=1).indices  # several times faster than argmax on a CPU
 
 

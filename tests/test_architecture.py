@@ -27,6 +27,7 @@ FLOORS = {
     "geo_seg.terminal": 1,
     "geo_seg.models": 2,
     "geo_seg.metrics": 2,
+    "geo_seg.calibration": 2,
     "geo_seg.checkpoint": 2,
     "geo_seg.report": 2,
     "geo_seg.data": 2,

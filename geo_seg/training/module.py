@@ -1,6 +1,7 @@
 """The one LightningModule, for every model and loss."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -19,8 +20,9 @@ from geo_seg.config import EncoderConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows import Batch
 from geo_seg.errors import ConfigError
-from geo_seg.metrics import ConfusionMatrix, Mean, Scores, scores
+from geo_seg.metrics import Mean, Scores
 from geo_seg.models import Normalize
+from geo_seg.training.evaluating import Evaluation
 from geo_seg.training.means import Means
 from geo_seg.training.seeding import seed_step
 
@@ -69,7 +71,7 @@ class SegmentationModule(pl.LightningModule):
         self.facts = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
-        self.confusion = ConfusionMatrix(task.num_classes, facts.ignore_index, num_scenes)
+        self.evaluation = Evaluation(task, facts, num_scenes)
         self.validation_loss = Mean()
         self.test_scores: Scores = {}
         self.test_scenes = torch.zeros(0)
@@ -143,11 +145,13 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch of the validation grid."""
         # a metric and not self.log: a process that has no validation window must take part as well
-        self.validation_loss.update(self._evaluate(batch), len(batch["labels"]))
+        logits = self(batch["image"], batch["valid"])
+        self.evaluation.validate(logits, batch)
+        self.validation_loss.update(self.loss(logits, batch["labels"]), len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the scores of the whole validation split."""
-        found = self._scores()[0]
+        """Logs the scores of the whole validation split; keeps temperature and threshold for the checkpoint."""
+        found, self.facts = self.evaluation.end_validation(self.facts)
         self.log("val/loss", self.validation_loss.compute())
         self.validation_loss.reset()
         self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
@@ -158,11 +162,11 @@ class SegmentationModule(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch of the test grid."""
-        self._evaluate(batch)
+        self.evaluation.test(self(batch["image"], batch["valid"]), batch, self.facts)
 
     def on_test_epoch_end(self) -> None:
         """Keeps the scores of the whole split, and the confusion matrix of each scene."""
-        self.test_scores, self.test_scenes = self._scores()
+        self.test_scores, self.test_scenes = self.evaluation.end_test(self.facts)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimizer and scheduler from their _target_."""
@@ -218,7 +222,10 @@ class SegmentationModule(pl.LightningModule):
         checkpoint["means"] = self.means.state(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on with the weights in training and the means of the epoch so far."""
+        """Goes on with the weights in training and the means of the epoch so far; knows the calibration."""
+        held = checkpoint[KEY]
+        fitted = {key: held[key] for key in ("temperature", "threshold") if key in held}
+        self.facts = replace(self.facts, **fitted)
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.means.load(checkpoint["means"])
             if RAW_WEIGHTS in checkpoint:
@@ -242,14 +249,3 @@ class SegmentationModule(pl.LightningModule):
         encoder = list(self.model.net.encoder.parameters())
         known = set(encoder)
         return [weight for weight in self.parameters() if weight not in known], encoder
-
-    def _evaluate(self, batch: Batch) -> Tensor:
-        logits = self(batch["image"], batch["valid"])
-        self.confusion.update(self.task.decode(logits), batch["labels"], batch["place"][:, 0])
-        loss: Tensor = self.loss(logits, batch["labels"])
-        return loss
-
-    def _scores(self) -> tuple[Scores, Tensor]:
-        scenes = self.confusion.compute()
-        self.confusion.reset()
-        return scores(scenes.sum(0), self.facts.class_names), scenes.cpu()

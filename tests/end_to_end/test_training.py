@@ -76,10 +76,32 @@ def test_a_checkpoint_holds_plain_types_and_everything_that_prediction_needs(fin
     assert found.class_names == ("low", "middle", "high")
     assert (found.in_channels, found.dtype, found.window) == (2, "uint16", 32)
     assert found.facts.config["loss"]["name"] == "cross_entropy"
+    assert 0.1 <= found.temperature <= 10
+    assert found.threshold == 0.5
     image = torch.from_numpy(np.full((1, 2, 20, 30), 1500, np.uint16))
     with torch.inference_mode():
         logits = found.model(found.normalize(image, torch.ones(1, 20, 30, dtype=torch.bool)))
     assert logits.shape == (1, 3, 20, 30)
+
+
+def test_temperature_and_threshold_are_fitted_on_validation_and_kept(
+    small_root: Path, tmp_path: Path
+) -> None:
+    table = "dataset.classes=[{name: low, values: [0]}, {name: rest, values: [1, 2]}]"
+    binary = ["dataset.mode=binary", table, "loss=soft_bce", "trainer.precision=32"]
+    binary += ["loss.pos_weight=0.2", "optimizer.lr=0.01", "trainer.limit_train_batches=10"]
+    train(configured(small_root, *binary, "model.encoder=tu-mobilenetv3_small_050"), tmp_path / "run")
+    found = checkpoint.load(tmp_path / "run")
+    assert found.temperature != 1
+    assert found.threshold != 0.5
+    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert scores["val"]["miou"] >= scores["best_val_miou"] - 1e-6  # the threshold was chosen for it
+    for split in ("val", "test"):
+        said = scores[split]["calibration"]
+        assert (said["temperature"], said["threshold"]) == (found.temperature, found.threshold)
+        assert sum(said["raw"]["pixels"]) == scores[split]["pixels"]
+    val = scores["val"]["calibration"]
+    assert val["scaled"]["nll"] < val["raw"]["nll"]
 
 
 def test_a_checkpoint_that_cannot_be_used_is_named(finished: Path, tmp_path: Path) -> None:
