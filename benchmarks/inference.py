@@ -96,10 +96,10 @@ def checkpoint(kind: str) -> Any:
 
 def ours(found: Any, raster: str, output: str, **options: Any) -> None:
     """Ours."""
-    from geo_seg.inference import run
+    from geo_seg.inference import members, run
     from geo_seg.inference_config import InferenceConfig
 
-    run.load = lambda _: found
+    members.load = lambda _: found
     run.run(InferenceConfig(checkpoint="x", input=raster, output=output, accelerator="cpu", **options))
 
 
@@ -204,6 +204,7 @@ def seams(model: str, raster: str) -> None:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
     from geo_seg.checkpoint import load
     from geo_seg.inference.inputs import fitting_bands
+    from geo_seg.inference.members import assemble
     from geo_seg.inference.predict import Predictor, Settings
     from geo_seg.inference.reading import Source, read_reflected
     from geo_seg.raster import RasterReader, inspect
@@ -211,7 +212,7 @@ def seams(model: str, raster: str) -> None:
 
     torch.set_num_threads(1)
     found, info, side = load(model), inspect(raster), 1536
-    source = Source(info, fitting_bands(info, found), found.nodata)
+    source = Source(info, fitting_bands(info, found), found.nodata, found.zero_is_nodata)
     top, left = ((length - side) // 64 * 32 for length in (info.height, info.width))
     with tempfile.TemporaryDirectory() as folder:
         crop = f"{folder}/crop.tif"
@@ -221,8 +222,8 @@ def seams(model: str, raster: str) -> None:
             crop, "w", driver="GTiff", height=side, width=side, count=len(pixels), dtype=pixels.dtype
         ) as target:
             target.write(pixels)
-        source = Source(inspect(crop), tuple(range(1, len(pixels) + 1)), None)
-        predictor = Predictor(found, torch.device("cpu"))
+        source = Source(inspect(crop), tuple(range(1, len(pixels) + 1)), None, False)
+        predictor = Predictor(assemble([found]), torch.device("cpu"))
 
         def classes(grid: Grid) -> np.ndarray:
             parts = grid.cut(3, len(grid.cols))

@@ -12,6 +12,7 @@ _OF_INFERENCE = {
     "accelerator": ("auto", "cpu", "gpu", "mps"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "blend": ("hann", "linear", "crop"),
+    "tta": ("none", "flips", "d4"),
 }
 
 
@@ -35,7 +36,22 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
         raise ConfigError(
             f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
         )
+    _check_models(config)
     return config
+
+
+def _check_models(config: InferenceConfig) -> None:
+    given = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    if not given or not all(isinstance(path, str) and path for path in given):
+        raise ConfigError(
+            f"checkpoint={config.checkpoint!r}: expected a run folder, a file, a glob or a list of these"
+        )
+    if config.weights is not None and not all(0 < weight < float("inf") for weight in config.weights):
+        raise ConfigError(f"weights={config.weights}: expected numbers above 0, one for each checkpoint")
+    if config.temperature is not None and not 0 < config.temperature < float("inf"):
+        raise ConfigError(f"temperature={config.temperature:g}: expected a number above 0, or null")
+    if config.threshold is not None and not 0 < config.threshold < 1:
+        raise ConfigError(f"threshold={config.threshold:g}: expected a probability between 0 and 1, or null")
 
 
 def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:

@@ -11,7 +11,9 @@ class InferenceConfig:
     """What `python inference.py` takes.
 
     Attributes:
-        checkpoint: a run folder (its best checkpoint) or a checkpoint file.
+        checkpoint: a run folder (its best checkpoint) or a checkpoint file; a list or a glob of these is an
+            ensemble, whose probabilities are averaged.
+        weights: per checkpoint of an ensemble, above 0; null weighs all alike.
         input: a raster, a folder, a glob, or a list of these.
         output: the folder that the maps go to; it is made when it isn't there.
         window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1024
@@ -23,6 +25,10 @@ class InferenceConfig:
         batch_size: windows that the model sees at once; "auto" takes 1 on a CPU and up to 8 on a GPU.
         max_memory: gigabytes (1e9 bytes) that a map may take beyond the model; wide rasters are made in
             panels of columns for it. null doesn't limit it: it follows the width times the window.
+        tta: test-time augmentation, the mean over views of each window: "none", "flips" (4 views) or "d4"
+            (8, with quarter turns); predicting takes as many times as long.
+        temperature: what logits are divided by; null takes the checkpoint's.
+        threshold: probability above which a pixel of a binary map is foreground; null takes the checkpoint's.
         probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
         exists: what happens to a map that is there already: "overwrite", "skip" or "error".
         dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
@@ -33,7 +39,8 @@ class InferenceConfig:
         debug: shows the traceback of an error.
     """
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    weights: list[float] | None = None
     input: Any = MISSING
     output: str = MISSING
     window: int | str = "auto"
@@ -42,6 +49,9 @@ class InferenceConfig:
     blend: str = "hann"
     batch_size: int | str = "auto"
     max_memory: float | None = None
+    tta: str = "none"
+    temperature: float | None = None
+    threshold: float | None = None
     probabilities: str = "none"
     exists: str = "overwrite"
     dry_run: bool = False

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 import geo_seg
-from geo_seg.checkpoint import Checkpoint, entry
+from geo_seg.checkpoint import entry
 from geo_seg.errors import DataError
+from geo_seg.inference.members import Ensemble
 from geo_seg.raster import RasterInfo, files_of
 from geo_seg.writing import UNFINISHED, is_whole, unwritten
 
@@ -127,20 +128,22 @@ class Journal:
             ) from error
 
 
-def identify(checkpoint: Checkpoint, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
+def identify(ensemble: Ensemble, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a map is made of, in plain containers.
 
     Files are known by size and time of change, remote ones only by what their header says.
 
     Args:
-        checkpoint: of the model.
+        ensemble: the models.
         info: header of the raster.
         options: that the user gave and the bytes depend on.
     """
-    digest = hashlib.sha256(json.dumps(entry(checkpoint.facts), sort_keys=True).encode())
-    for name, tensor in sorted(checkpoint.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    digest = hashlib.sha256()
+    for checkpoint in ensemble.checkpoints:
+        digest.update(json.dumps(entry(checkpoint.facts), sort_keys=True).encode())
+        for name, tensor in sorted(checkpoint.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     files = stamps(info)
     return {
         "format": _FORMAT,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geo_seg.inference.predict import CHUNK, Predictor, band_height
 from geo_seg.inference.reading import AHEAD, Source, cache_size
@@ -34,25 +34,34 @@ def free_memory(device: torch.device) -> int:
 
 @torch.inference_mode()
 def bytes_per_pixel(predictor: Predictor) -> float:
-    """What the layers of the model produce for a pixel of the input, in bytes of float32, added up.
+    """What the layers of the largest model produce for a pixel of the input, in bytes of float32, added up.
 
-    No more than that is ever alive at once; most of it is released on the way.
+    No more than that is ever alive at once; most of it is released on the way. Where several votes are
+    averaged, their sum lies beside it.
 
     Args:
-        predictor: with the model.
+        predictor: with the models.
     """
-    total, bands = 0, predictor.bands
+    shape = (1, predictor.bands, _PROBE, _PROBE)
+    most = max(_produced(model, torch.zeros(shape, device=predictor.device)) for model in predictor.models)
+    votes = 4 * predictor.task.num_classes if predictor.votes > 1 else 0
+    return predictor.bands * 4 + votes + most / _PROBE**2
+
+
+def _produced(model: nn.Module, image: Tensor) -> int:
+    """Bytes of float32 that the layers of a model produce for an image."""
+    total = 0
 
     def count(_module: Any, _inputs: Any, output: Any) -> None:
         nonlocal total
         total += output.numel() * 4 if isinstance(output, Tensor) else 0
 
     with ExitStack() as stack:
-        for module in predictor.model.modules():
+        for module in model.modules():
             if not list(module.children()):
                 stack.callback(module.register_forward_hook(count).remove)
-        predictor.model(torch.zeros(1, bands, _PROBE, _PROBE, device=predictor.device))
-    return bands * 4 + total / _PROBE**2
+        model(image)
+    return total
 
 
 def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel: float) -> int:

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geo_seg.checkpoint import Checkpoint
-from geo_seg.errors import ConfigError
+from geo_seg.errors import ConfigError, first_line
+from geo_seg.inference.members import Ensemble
 from geo_seg.inference.reading import Batch, Source, batches, inner_part
-from geo_seg.tiling import Grid, Tile, Window
+from geo_seg.inference.votes import VIEWS, choose
+from geo_seg.tiling import Grid, Window
 
 SCALE = 254
 """Probability 1 in the 8-bit maps of probabilities; 255 is left for nodata."""
@@ -107,23 +108,36 @@ class RowBand:
 
 
 class Predictor:
-    """A model that maps rasters.
+    """A model, or several, that map rasters.
 
     Args:
-        checkpoint: the model and what it needs to know.
-        device: where it runs.
-        compiled: whether torch.compile makes it faster first.
+        ensemble: the models and what they need to know.
+        device: where they run.
+        compiled: whether torch.compile makes them faster first.
+        tta: in which views they see each window, one of VIEWS.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, compiled: bool = False) -> None:
-        self.task = checkpoint.task
+    def __init__(
+        self, ensemble: Ensemble, device: torch.device, compiled: bool = False, tta: str = "none"
+    ) -> None:
+        self.task = ensemble.first.task
         self.device = device
-        self.bands = checkpoint.in_channels
+        self.bands = ensemble.first.in_channels
         # torch's stubs know no memory_format in Module.to
-        self.model = checkpoint.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.models = [
+            checkpoint.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for checkpoint in ensemble.checkpoints
+        ]
         self._compiled = compiled
-        self._run = torch.compile(self.model) if compiled else self.model
-        self._normalize = checkpoint.normalize.to(device)
+        self._run = [torch.compile(model) if compiled else model for model in self.models]
+        self._normalize = [checkpoint.normalize.to(device) for checkpoint in ensemble.checkpoints]
+        self._ensemble = ensemble
+        self._views = VIEWS[tta]
+
+    @property
+    def votes(self) -> int:
+        """How often a window is predicted: models times views."""
+        return len(self.models) * len(self._views)
 
     def strips(
         self, source: Source, grid: Grid, settings: Settings, advance: Callable[[int], object]
@@ -162,19 +176,54 @@ class Predictor:
             advance(len(batch.tiles))
 
     @torch.inference_mode()
-    def logits(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> Tensor:
-        """What the model says of some windows.
+    def logits(self, scaled: Tensor, member: int, precision: str) -> Tensor:
+        """What a model says of some windows.
+
+        Args:
+            scaled: (N, bands, height, width) normalised, on the device.
+            member: number of the model.
+            precision: one of PRECISIONS.
+
+        Returns:
+            (N, channels, height, width) in that precision.
+
+        Raises:
+            ConfigError: the model can't be compiled here.
+        """
+        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            try:
+                found: Tensor = self._run[member](scaled.contiguous(memory_format=torch.channels_last))
+            except RuntimeError as error:
+                if not self._compiled:
+                    raise
+                raise ConfigError(
+                    f"compile=true: torch can't compile this model on this machine ({first_line(error)}); "
+                    "leave it out"
+                ) from error
+        return found
+
+    @torch.inference_mode()
+    def classes(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> NDArray[Any]:
+        """The classes (N, height, width) of whole windows; the arguments are those of a batch."""
+        total: Any = None
+        for share, logits in self._votes(image, valid, precision):
+            found = self._probabilities(logits) * share
+            total = found if total is None else total.add_(found)
+        ids, _ = choose(total.transpose(0, 1), self.task.binary, self._ensemble.threshold)
+        return ids.cpu().numpy()
+
+    def _votes(
+        self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str
+    ) -> Iterator[tuple[float, Tensor]]:
+        """What each model says in each view, and how much that counts.
 
         Args:
             image: (N, bands, height, width) raw band values.
             valid: (N, height, width).
             precision: one of PRECISIONS.
 
-        Returns:
-            (N, channels, height, width) in that precision, on the device.
-
-        Raises:
-            ConfigError: the model can't be compiled here.
+        Yields:
+            A share of 1, and logits (N, channels, height, width) over temperature, in the window's frame.
         """
         cuda = self.device.type == "cuda"
         pixels, inside = torch.from_numpy(image), torch.from_numpy(valid)
@@ -182,40 +231,41 @@ class Predictor:
             pixels, inside = pixels.pin_memory(), inside.pin_memory()
         pixels = pixels.to(self.device, non_blocking=cuda)
         inside = inside.to(self.device, non_blocking=cuda)
-        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
-            scaled = self._normalize(pixels, inside).contiguous(memory_format=torch.channels_last)
-            try:
-                found: Tensor = self._run(scaled)
-            except RuntimeError as error:
-                if not self._compiled:
-                    raise
-                reason = str(error).strip().splitlines()[0]
-                raise ConfigError(
-                    f"compile=true: torch can't compile this model on this machine ({reason}); leave it out"
-                ) from error
-        return found
+        for member, temperature in enumerate(self._ensemble.temperatures):
+            scaled = self._normalize[member](pixels, inside)
+            for view in self._views:
+                logits = view.undo(self.logits(view.show(scaled), member, precision))
+                share = self._ensemble.weights[member] / len(self._views)
+                yield share, logits if temperature == 1 else logits.float() / temperature
 
     @torch.inference_mode()
     def _predict(self, batch: Batch, precision: str) -> list[Tensor]:
         """Probabilities of the inner pixels of each window that the model sees: (classes, height, width)."""
         if not len(batch.image):
             return []
-        logits = self.logits(batch.image, batch.valid, precision)
         seen = [tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None]
-        return [self._probabilities(tile, logits[i : i + 1]) for i, tile in enumerate(seen)]
+        totals: list[Tensor] = []
+        for share, logits in self._votes(batch.image, batch.valid, precision):
+            for i, tile in enumerate(seen):
+                inner: Any = inner_part(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
+                found = self._probabilities(inner)[0]
+                if len(totals) <= i:
+                    totals.append(found if share == 1 else found * share)
+                else:
+                    totals[i].add_(found, alpha=share)
+        return totals
 
-    def _probabilities(self, tile: Tile, logits: Tensor) -> Tensor:
-        inner: Any = inner_part(tile, logits)  # type: ignore[arg-type] # slices tensors as it does arrays
+    def _probabilities(self, logits: Tensor) -> Tensor:
         # several times faster on a CPU than softmax over channels_last or bfloat16
-        return self.task.probabilities(inner.to(torch.float32, memory_format=torch.contiguous_format))[0]
+        return self.task.probabilities(logits.to(torch.float32, memory_format=torch.contiguous_format))
 
     @torch.inference_mode()
     def _decide(self, sums: Tensor, valid: NDArray[np.bool_], probabilities: str) -> Strip:
-        best = sums.max(dim=0)
-        shown = {"none": sums[:0], "top": best.values[None], "all": sums}[probabilities]
+        ids, sure = choose(sums, self.task.binary, self._ensemble.threshold)
+        shown = {"none": sums[:0], "top": sure[None], "all": sums}[probabilities]
         scaled = (shown * SCALE).round_().clamp_(0, SCALE).to(torch.uint8)
         small = torch.uint8 if len(sums) <= 256 else torch.int32
-        return Strip(best.indices.to(small).cpu().numpy(), valid.copy(), scaled.cpu().numpy())
+        return Strip(ids.to(small).cpu().numpy(), valid.copy(), scaled.cpu().numpy())
 
 
 def band_height(grid: Grid) -> int:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geo_seg.checkpoint import Checkpoint, load
 from geo_seg.errors import DataError
 from geo_seg.inference.choices import Chooser, parts_of
 from geo_seg.inference.estimate import estimate
 from geo_seg.inference.inputs import CLASSES, find_rasters, fitting_bands
 from geo_seg.inference.journal import Choices, Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, write_part
+from geo_seg.inference.members import Ensemble, gather
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
 from geo_seg.inference_config import InferenceConfig
@@ -38,6 +38,10 @@ _SHAPING = (  # options that the bytes of a map depend on
     "precision",
     "compile",
     "probabilities",
+    "tta",
+    "weights",
+    "temperature",
+    "threshold",
 )
 
 
@@ -75,7 +79,7 @@ def run(config: InferenceConfig) -> list[Mapped]:
     errors = Console(stderr=True, highlight=False)
     output = Path(config.output)
     rasters = find_rasters(config.input, output)
-    mapper = _Mapper(config, load(config.checkpoint))
+    mapper = _Mapper(config, gather(config))
     if not config.dry_run:
         prepare_folder(output)
     made, failed = [], 0
@@ -97,13 +101,14 @@ def run(config: InferenceConfig) -> list[Mapped]:
 class _Mapper:
     """What all rasters of a run share."""
 
-    def __init__(self, config: InferenceConfig, checkpoint: Checkpoint) -> None:
+    def __init__(self, config: InferenceConfig, ensemble: Ensemble) -> None:
         self._config = config
-        self._checkpoint = checkpoint
+        self._ensemble = ensemble
+        self._checkpoint = ensemble.first
         self._console = Console(highlight=False)
-        self._layers = layers(checkpoint, config.probabilities)
-        self._predictor = Predictor(checkpoint, choose_device(config.accelerator), config.compile)
-        self._chooser = Chooser(config, self._predictor, checkpoint.window, self._say)
+        self._layers = layers(self._checkpoint, config.probabilities)
+        self._predictor = Predictor(ensemble, choose_device(config.accelerator), config.compile, config.tta)
+        self._chooser = Chooser(config, self._predictor, ensemble.window, self._say)
 
     def map(self, path: str, file: Path) -> Mapped | None:
         """Maps one raster; None if its map is there and exists=skip, or in a dry run."""
@@ -139,7 +144,7 @@ class _Mapper:
         """Goes on with what is there if it is of the same map, otherwise starts anew."""
         options = {key: getattr(self._config, key) for key in _SHAPING}
         options["device"] = self._predictor.device.type
-        identity = identify(self._checkpoint, source.info, options)
+        identity = identify(self._ensemble, source.info, options)
         chosen, differing = journal.resume(identity)
         if chosen is None:
             if differing:

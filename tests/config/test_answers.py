@@ -158,10 +158,17 @@ def test_a_wrong_word_is_answered_with_what_there_is(override: str, words: tuple
         ("checkpoint=x", ("input", "no value")),
         ("+foo=1", ("foo", "there is no such key")),
         ("overlap=wide", ("overlap", "Integer")),
+        ("tta=flip", ("tta=flip", "did you mean 'flips'")),
+        ("checkpoint=[]", ("checkpoint=[]", "a list of these")),
+        ("weights=[1,-1]", ("weights=[1.0, -1.0]", "above 0")),
+        ("temperature=0", ("temperature=0", "above 0")),
+        ("threshold=2", ("threshold=2", "between 0 and 1")),
     ],
 )
 def test_inference_answers_too(override: str, words: tuple[str, ...]) -> None:
-    answer = answer_to(override, name="inference")
+    given = [] if override == "checkpoint=x" else ["input=x", "output=x"]
+    given += [] if override.startswith("checkpoint=") else ["checkpoint=x"]
+    answer = answer_to(override, *given, name="inference")
     assert "\n" not in answer
     for word in words:
         assert word in answer

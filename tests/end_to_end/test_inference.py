@@ -17,7 +17,7 @@ import losses
 from geo_seg import checkpoint
 from geo_seg.checkpoint import Checkpoint, Facts
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.inference import choices
+from geo_seg.inference import choices, members
 from geo_seg.inference import run as inference
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.models import Normalize, build_model
@@ -66,7 +66,7 @@ def predict(path: object, output: Path, found: Checkpoint | None = None, **optio
     given = {"window": 64, "margin": 0, "overlap": 16, "accelerator": "cpu", "precision": "fp32", **options}
     given |= {"checkpoint": "x", "input": path if isinstance(path, list) else str(path)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "load", lambda _: found or threshold())
+        patch.setattr(members, "load", lambda _: found or threshold())
         return inference.run(InferenceConfig(output=str(output), **given))
 
 

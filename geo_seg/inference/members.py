@@ -1,0 +1,122 @@
+"""The models of a map: one checkpoint, or an ensemble of several that agree about classes and bands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from geo_seg.checkpoint import Checkpoint, load
+from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.inference_config import InferenceConfig
+
+_SHARED = {  # facts that decide what is read and what is written
+    "mode": "modes",
+    "class_names": "classes",
+    "band_names": "bands",
+    "bands": "choices of bands",
+    "nodata": "nodata values",
+    "zero_is_nodata": "rules for pixels of 0 (zero_is_nodata)",
+}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models whose probabilities are averaged.
+
+    Attributes:
+        checkpoints: one or more, each with statistics of its own.
+        weights: per checkpoint, above 0; they sum to 1.
+        temperatures: per checkpoint, what its logits are divided by.
+        threshold: probability above which a pixel of a binary map is foreground.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    weights: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    threshold: float
+
+    @property
+    def first(self) -> Checkpoint:
+        """The one that stands for all where they agree; colours and the type of the images are its own."""
+        return self.checkpoints[0]
+
+    @property
+    def window(self) -> int:
+        """The largest side of their training windows in pixels."""
+        return max(checkpoint.window for checkpoint in self.checkpoints)
+
+
+def gather(config: InferenceConfig) -> Ensemble:
+    """Loads the checkpoints that the configuration names.
+
+    Raises:
+        CheckpointError: one is missing or broken, or they don't agree.
+        ConfigError: weights or threshold don't fit them.
+    """
+    found = tuple(load(path) for path in _paths(config.checkpoint))
+    return assemble(found, config.weights, config.temperature, config.threshold)
+
+
+def assemble(
+    checkpoints: Sequence[Checkpoint],
+    weights: Sequence[float] | None = None,
+    temperature: float | None = None,
+    threshold: float | None = None,
+) -> Ensemble:
+    """Makes an ensemble of checkpoints, which may be one.
+
+    Args:
+        checkpoints: one or more.
+        weights: per checkpoint, above 0; None weighs all alike.
+        temperature: of all of them; None takes each checkpoint's own.
+        threshold: None takes the weighted mean of the checkpoints' own.
+
+    Raises:
+        CheckpointError: they don't agree.
+        ConfigError: weights or threshold don't fit them.
+    """
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        _check_agreement(first, other)
+    if weights is not None and len(weights) != len(checkpoints):
+        raise ConfigError(
+            f"weights={list(weights)}: {len(weights)} for {len(checkpoints)} checkpoints; expected one each"
+        )
+    if threshold is not None and not first.task.binary:
+        raise ConfigError(
+            f"threshold={threshold:g}: is for binary models; this one has {len(first.class_names)} classes, "
+            "and each pixel gets the likeliest"
+        )
+    given = [1.0] * len(checkpoints) if weights is None else list(weights)
+    shares = tuple(weight / sum(given) for weight in given)
+    own = sum(share * c.facts.threshold for share, c in zip(shares, checkpoints, strict=True))
+    return Ensemble(
+        tuple(checkpoints),
+        shares,
+        tuple(temperature or checkpoint.facts.temperature for checkpoint in checkpoints),
+        own if threshold is None else threshold,
+    )
+
+
+def _paths(given: Any) -> list[str]:
+    found: list[str] = []
+    for pattern in given if isinstance(given, list) else [given]:
+        # a run's folder may have brackets in its name; Path.glob takes no absolute patterns
+        matches = [] if Path(pattern).exists() else sorted(glob(pattern))  # noqa: PTH207
+        found += [path for path in matches or [pattern] if path not in found]
+    return found
+
+
+def _check_agreement(first: Checkpoint, other: Checkpoint) -> None:
+    for fact, called in _SHARED.items():
+        here, there = getattr(first.facts, fact), getattr(other.facts, fact)
+        if here != there:
+            raise CheckpointError(
+                f"{other.path}: has other {called} than {first.path} ({_text(there)}; {_text(here)}); the "
+                "models of an ensemble must agree about them"
+            )
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
