@@ -34,7 +34,7 @@ class TemperatureSearch(Metric):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
-        self.register_buffer("logs", torch.linspace(-1, 1, _TEMPERATURES, dtype=torch.double), persistent=False)
+        self.logs: list[float] = torch.linspace(-1, 1, _TEMPERATURES, dtype=torch.double).tolist()  # base 10
         self.add_state("cost", torch.zeros(_TEMPERATURES, dtype=torch.double), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
@@ -50,25 +50,24 @@ class TemperatureSearch(Metric):
             chosen = ((chosen.double() * 0.6180339887498949) % 1 * size).long()
         seen = logits.flatten(2)[:, :, chosen, None].float()  # (N, channels, pixels, 1)
         found = labels.flatten(1)[:, chosen, None].long()
-        valid = found != self.task.ignore_index
+        valid = _counts(found, self.task.ignore_index)
         target = torch.where(valid, found, 0).unsqueeze(1)
-        for number, log in enumerate(self.logs.tolist()):
+        for number, log in enumerate(self.logs):
             likelihood = self.task.log_probabilities(seen / 10**log).gather(1, target)[:, 0]
             self.cost[number] -= torch.where(valid, likelihood, 0.0).sum().double()
 
     def compute(self) -> Tensor:
         """The temperature, from 0.1 to 10; 1 where there is nothing to fit it to."""
-        one = torch.ones((), dtype=torch.double, device=self.cost.device)
         if not self.cost.isfinite().all() or not self.cost.any():
-            return one
+            return torch.ones_like(self.cost[0])
         best = int(self.cost.argmin())
-        log = self.logs[best]
+        log = torch.full_like(self.cost[0], self.logs[best])
         if 0 < best < _TEMPERATURES - 1:
             before, least, after = self.cost[best - 1 : best + 2]
             bend = before - 2 * least + after
             if bend > 0:
                 log = log + (before - after) / (2 * bend) * (self.logs[1] - self.logs[0])
-        return one * 10**log
+        return 10**log
 
 
 class ThresholdSearch(Metric):
@@ -97,7 +96,7 @@ class ThresholdSearch(Metric):
         bins = self.counts.shape[1]
         place = (logits[:, 0].float().nan_to_num(0.0) / _STEP).ceil() + bins // 2 - 1
         cell = labels.long() * bins + place.clamp(0, bins - 1).long()  # a bin holds its upper end
-        cell = torch.where(labels == self.ignore_index, 2 * bins, cell)
+        cell = torch.where(_counts(labels, self.ignore_index), cell, 2 * bins)
         self.counts += torch.bincount(cell.flatten(), minlength=2 * bins + 1)[: 2 * bins].view(2, bins)
 
     def compute(self) -> Tensor:
@@ -171,7 +170,7 @@ class Reliability(Metric):
             labels: (N, H, W) class ids or ignore_index.
             temperature: divides the logits.
         """
-        valid = labels != self.task.ignore_index
+        valid = _counts(labels, self.task.ignore_index)
         target = torch.where(valid, labels, 0).long()
         for row, divisor in enumerate((1.0, temperature)):
             logs = self.task.log_probabilities(logits.float() / divisor)
@@ -195,14 +194,13 @@ class Reliability(Metric):
             and "scaled".
         """
         return {
-            name: self._row(*self.sums[row].tolist(), float(self.cost[row]))
+            name: self._row(self.sums[row].tolist(), float(self.cost[row]))
             for row, name in enumerate(("raw", "scaled"))
         }
 
     @staticmethod
-    def _row(
-        pixels: list[float], confidence: list[float], right: list[float], cost: float
-    ) -> dict[str, Any]:
+    def _row(sums: list[list[float]], cost: float) -> dict[str, Any]:
+        pixels, confidence, right = sums
         total = sum(pixels)
         gaps = sum(abs(c - r) for c, r in zip(confidence, right, strict=True))
         return {
@@ -212,3 +210,7 @@ class Reliability(Metric):
             "confidence": [c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
             "accuracy": [r / n if n else None for r, n in zip(right, pixels, strict=True)],
         }
+
+
+def _counts(labels: Tensor, ignore_index: int | None) -> Tensor:
+    return torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels.ne(ignore_index)

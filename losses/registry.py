@@ -103,7 +103,7 @@ class Task:
 
         Args:
             logits: (N, channels, H, W).
-            threshold: of binary tasks: pixels of a higher probability are foreground; from above 0 to below 1.
+            threshold: of binary tasks: what has a higher probability is foreground; above 0 and below 1.
 
         Returns:
             (N, H, W) int64.

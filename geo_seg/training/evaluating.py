@@ -61,4 +61,3 @@ class Evaluation(nn.Module):
         }
         self.reliability.reset()
         return found, scenes
-

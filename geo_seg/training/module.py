@@ -150,7 +150,7 @@ class SegmentationModule(pl.LightningModule):
         self.validation_loss.update(self.loss(logits, batch["labels"]), len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the scores of the whole validation split; keeps temperature and threshold for the checkpoint."""
+        """Logs the scores of the whole validation split; temperature and threshold go into the facts."""
         found, self.facts = self.evaluation.end_validation(self.facts)
         self.log("val/loss", self.validation_loss.compute())
         self.validation_loss.reset()

@@ -9,7 +9,9 @@ from geo_seg.calibration import Calibration, Reliability, TemperatureSearch, Thr
 from losses import Task
 
 
-def drawn(channels: int, seed: int = 0, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def drawn(
+    channels: int, seed: int = 0, scale: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits whose labels follow their probabilities, times a scale; labels; labels with ignored pixels."""
     draw = torch.Generator().manual_seed(seed)
     logits = torch.randn(3, channels, 40, 30, generator=draw) * 2
