@@ -1,9 +1,8 @@
 """What makes two runs the same run: configuration, data and code."""
 
-import glob
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import geo_seg
 from geo_seg.config import TrainConfig
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.whole import write_whole
 
 RUN_FILE = "run.json"
 """File of a run folder that says which run it holds, and whether that has finished."""
@@ -21,39 +20,23 @@ _PACKAGES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm"
 _NOT_TRAINING = {"inference", "sweeps"}
 
 
-def identity(config: TrainConfig) -> dict[str, str]:
+def identity(config: TrainConfig, data: str) -> dict[str, str]:
     """Hashes of all that decides what a run gives.
 
     Args:
         config: the resolved configuration.
+        data: fingerprint of the data set.
 
     Returns:
-        Hashes under config, data (name, size and time of every file that the data set names) and code (our
-        source files and the versions of the libraries).
+        Hashes under config, data and code (our source files and the versions of the libraries).
     """
-    return {
-        "config": config_hash(config),
-        "data": data_fingerprint(config.dataset),
-        "code": code_version(),
-    }
+    return {"config": config_hash(config), "data": data, "code": code_version()}
 
 
 def config_hash(config: TrainConfig) -> str:
     """A hash of the resolved configuration, without the keys that change nothing about the result."""
     content = {key: value for key, value in asdict(config).items() if key not in _WITHOUT_EFFECT}
     return _hash(json.dumps(content, sort_keys=True, default=str))
-
-
-def data_fingerprint(config: DatasetConfig) -> str:
-    """A hash over name, size and time of last change of every file that a data set names.
-
-    Args:
-        config: each of its texts that is a file or a pattern of files below root counts.
-    """
-    root = Path(config.root)
-    files = {path for text in _texts(asdict(config)) for path in _files(root, text)}
-    facts = [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in sorted(files)]
-    return _hash(json.dumps(facts))
 
 
 def code_version() -> str:
@@ -77,9 +60,7 @@ def write_run_file(folder: Path, found: Mapping[str, str], finished: bool) -> No
         found: identity() as the run began; the code may have been edited since.
         finished: whether it has ended, and well.
     """
-    part = folder / f"{RUN_FILE}.part"
-    part.write_text(json.dumps({**found, "finished": finished}, indent=2), encoding="utf-8")
-    part.replace(folder / RUN_FILE)
+    write_whole(folder / RUN_FILE, json.dumps({**found, "finished": finished}, indent=2))
 
 
 def read_run_file(folder: Path) -> dict[str, Any]:
@@ -89,23 +70,6 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
-
-
-def _files(root: Path, text: str) -> Iterator[str]:
-    path = root / text
-    if any(mark in text for mark in "*?["):
-        # Path.glob takes no absolute patterns
-        yield from (name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
-    elif path.is_file():
-        yield str(path)
 
 
 def _version(package: str) -> str:

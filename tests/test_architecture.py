@@ -20,6 +20,7 @@ FLOORS = {
     "geo_seg.rerun": 1,
     "geo_seg.ranks": 1,
     "geo_seg.identity": 1,
+    "geo_seg.whole": 1,
     "geo_seg.tiling": 1,
     "geo_seg.raster": 1,
     "geo_seg.writing": 1,
@@ -93,7 +94,7 @@ def test_losses_know_only_torch_and_smp(path: object) -> None:
             "keys",
             "checks",
         ),
-        *("inference_checks", "rerun", "ranks", "identity"),
+        *("inference_checks", "rerun", "ranks", "identity", "whole"),
     ],
 )
 def test_what_answers_typos_never_imports_torch(name: str) -> None:

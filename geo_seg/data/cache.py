@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.data.classes import ClassTable
-from geo_seg.data.folder import cache_folder
+from geo_seg.data.folder import cache_folder, keep
 from geo_seg.data.scenes import Scene
 from geo_seg.dataset_config import DatasetConfig
 
 Stamp = list[list[Any]]
-_VERSION = 1  # of what an entry holds; one of another version is made anew
+_VERSION = 2  # of what an entry holds; one of another version is made anew
 _SIDECARS = ("", ".msk", ".aux.xml")
 
 
@@ -63,15 +63,8 @@ class SceneCache:
         """Writes an entry, replacing an older one."""
         listed = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
         head = json.dumps({"stamp": stamp, "arrays": listed}).encode()
-        part = self.part(scene)
-        part.write_bytes(head + b"\n" + b"".join(array.tobytes() for array in arrays.values()))
-        part.replace(self.copy(scene).with_suffix(".index"))
-
-    def part(self, scene: Scene) -> Path:
-        """Where a file of a scene is written before it gets its name."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        copy = self.copy(scene)
-        return copy.with_name(f"{copy.stem}.{os.getpid()}.part")
+        body = b"".join(array.tobytes() for array in arrays.values())
+        keep(self.copy(scene).with_suffix(".index"), head + b"\n" + body)
 
 
 def stamp_of(files: list[str]) -> Stamp | None:

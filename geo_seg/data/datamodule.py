@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 
 from geo_seg.data.classes import class_table
 from geo_seg.data.demo import draw_demo
+from geo_seg.data.fingerprint import fingerprint
 from geo_seg.data.index import index_scenes
 from geo_seg.data.sampling import RandomWindows, grid_windows
 from geo_seg.data.scenes import SPLITS, find_scenes
@@ -27,6 +28,9 @@ class SceneDataModule(pl.LightningDataModule):
         config: the data set.
         seed: of the split and of the training windows.
 
+    Attributes:
+        fingerprint: see there.
+
     Raises:
         DataError: files don't fit the configuration; see find_scenes and index_scenes.
         ConfigError: the configuration contradicts itself or the files.
@@ -43,6 +47,7 @@ class SceneDataModule(pl.LightningDataModule):
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
         self.index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
+        self.fingerprint = fingerprint(self.scenes, self.index)
         self._readers: list[WindowReader] = []
         counts = np.sum([found.classes for found in self.index["train"]], axis=0)
         self.class_counts: list[int] = counts.tolist()

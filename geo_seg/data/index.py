@@ -1,6 +1,7 @@
 """The index of a scene, made in one streaming pass: statistics, and where which class lies."""
 
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 from geo_seg.raster import files_of
 from geo_seg.tiling import Window
+from geo_seg.whole import part_of
 
 CELL = 64
 """Side in pixels of the cells in which classes are counted."""
@@ -45,12 +47,14 @@ class SceneIndex:
         cells: (rows, columns, classes) labelled pixels of each class in cells of CELL pixels.
         unreadable: (n, 4) windows that could not be read and were taken as nodata.
         decoded: the decoded copy, or None.
+        checksum: of all pixels, labels and valid pixels.
     """
 
     bands: BandMoments
     cells: NDArray[np.uint16]
     unreadable: NDArray[np.int64]
     decoded: Path | None
+    checksum: int
 
     @property
     def classes(self) -> NDArray[np.int64]:
@@ -112,6 +116,7 @@ def _index(
         found["cells"],
         found["unreadable"],
         copy if wanted and found["copied"] else None,
+        int(found["checksum"]),
     )
 
 
@@ -128,7 +133,8 @@ def _make(
     scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool
 ) -> dict[str, NDArray[Any]]:
     source = RasterScene(scene, table, config)
-    part = cache.part(scene)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    part = part_of(cache.copy(scene), shared=True)
     decodes = config.cache == "memmap" or source.image.decodes
     target = None
     try:
@@ -164,6 +170,7 @@ class _Pass:
         self._cells = np.zeros((-(-height // CELL), -(-width // CELL), self._classes), np.uint16)
         self._values: Counter[int] = Counter()
         self._unreadable: list[Window] = []
+        self._checksum = 0
         rows, cols = min(_STRIP[0], height), min(_STRIP[1], width)
         self._room = Pixels(
             np.empty((len(scene.bands), rows, cols), scene.image.dtype),
@@ -183,9 +190,12 @@ class _Pass:
             values = self._read(window, into)
             bands.add(into.image, into.valid)
             self._count(window, into, values)
+            for part in into:
+                self._checksum = zlib.crc32(np.ascontiguousarray(part).data, self._checksum)
         return {
             **bands.found(),
             "cells": self._cells,
+            "checksum": np.array(self._checksum),
             "values": np.array(sorted(self._values.items()), np.int64).reshape(-1, 2),
             "unreadable": np.array(self._unreadable, np.int64).reshape(-1, 4),
         }

@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from geo_seg.data.classes import ClassTable
-from geo_seg.data.folder import cache_folder, write_whole
+from geo_seg.data.folder import cache_folder, keep
 from geo_seg.data.grids import affine, describe_grid, same_grid
 from geo_seg.data.manifest import is_remote
 from geo_seg.data.sources import Source, is_vector
@@ -111,7 +111,7 @@ class Labels:
         stamp = _stamp(files)
         path = self._folder / f"{Path(source.mask).stem}_{self._hash(files, stamp, image)}.tif"
         if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
-            write_whole(path, lambda part: self._write(part, source, image, raster))
+            keep(path, lambda part: self._write(part, source, image, raster))
         with RasterReader(path) as reader:
             info, notes = reader.info, reader.tags.get(_NOTES, "[]")
         return info, json.loads(notes)

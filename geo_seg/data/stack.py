@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geo_seg.data.folder import write_whole
+from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
 from geo_seg.data.manifest import gdal_path, is_remote
 from geo_seg.errors import DataError, nearest
@@ -82,7 +82,7 @@ def _stack(paths: Sequence[str], names: Sequence[str] | None, folder: Path) -> R
     content = _vrt(headers, names, masked[0].path if masked else None)
     file = folder / "images" / f"{hashlib.sha256(content).hexdigest()[:24]}.vrt"
     if not file.exists():
-        write_whole(file, lambda part: part.write_bytes(content))
+        keep(file, content)
     return inspect(file)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,8 @@ from geo_seg.checkpoint import entry
 from geo_seg.errors import DataError
 from geo_seg.inference.members import Ensemble
 from geo_seg.raster import RasterInfo, files_of
-from geo_seg.writing import UNFINISHED, is_whole, unwritten
+from geo_seg.whole import write_whole
+from geo_seg.writing import is_whole, unwritten
 
 _PLAN = "plan.json"
 _FORMAT = 1  # of the plan and of the way in which a raster is cut; another one makes parts stale
@@ -93,14 +93,10 @@ class Journal:
         """
         self.discard()
         plan = self.folder / _PLAN
-        hidden = plan.with_name(f"{_PLAN}{UNFINISHED}")
         try:
             self.folder.mkdir()
-            with hidden.open("w") as file:
-                json.dump({"identity": dict(identity), "choices": asdict(choices)}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            hidden.replace(plan)
+            content = {"identity": dict(identity), "choices": asdict(choices)}
+            write_whole(plan, json.dumps(content, indent=1), synced=True)
         except OSError as error:
             raise unwritten(plan, error) from error
 

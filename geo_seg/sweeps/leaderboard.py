@@ -1,11 +1,13 @@
 """The leaderboard of a sweep: a CSV of all runs, a Markdown table, and a page with figures."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from geo_seg.errors import DataError
 from geo_seg.sweeps.compare import Group, Run, groups_of, read_runs, swept
+from geo_seg.whole import write_whole
 
 _SHOWN = 20  # groups printed in the terminal
 
@@ -34,7 +36,7 @@ def write_leaderboard(sweep: Path) -> str:
     groups = groups_of(runs)
     _write_csv(sweep / "leaderboard.csv", runs)
     lines = [*_table(groups, len(groups)), "", *_ended(runs)]
-    (sweep / "leaderboard.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(sweep / "leaderboard.md", "\n".join(lines) + "\n", shared=True)
     from geo_seg.sweeps.page import write_page  # matplotlib is slow to import
 
     write_page(sweep / "leaderboard.html", sweep.name, runs, groups)
@@ -114,9 +116,8 @@ def _write_csv(file: Path, runs: Sequence[Run]) -> None:
             }
         )
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    part = file.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as target:
-        writer = csv.DictWriter(target, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(file)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(file, text.getvalue(), shared=True)  # a sweep and mode=leaderboard may meet

@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 from geo_seg.config import TrainConfig
-from geo_seg.identity import RUN_FILE, identity, read_run_file
+from geo_seg.errors import ConfigError, DataError
+from geo_seg.identity import RUN_FILE, code_version, config_hash, read_run_file
+from geo_seg.whole import write_whole
 
 _FILE = "outcome.json"
 _SCORES = "metrics.json"
@@ -41,9 +43,7 @@ class Outcome:
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Writes how a run ended into its folder of the sweep; the file is never half-written."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{_FILE}.part"
-    part.write_text(json.dumps(asdict(outcome), indent=2), encoding="utf-8")
-    part.replace(folder / _FILE)
+    write_whole(folder / _FILE, json.dumps(asdict(outcome), indent=2))
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -90,9 +90,18 @@ def read_curve(run: Path) -> list[tuple[int, float]]:
 
 def finished_run(config: TrainConfig, sweep: Path) -> Path | None:
     """A finished run of this sweep or of one beside it with the same configuration, data and code."""
-    wanted = {**identity(config), "finished": True}
-    found = (file.parent for file in sorted(sweep.parent.glob(f"*/*/{RUN_FILE}"), reverse=True))
-    return next((run for run in found if read_run_file(run) == wanted), None)
+    wanted = {"config": config_hash(config), "code": code_version(), "finished": True}
+    known = {file.parent: read_run_file(file.parent) for file in sweep.parent.glob(f"*/*/{RUN_FILE}")}
+    found = [run for run in sorted(known, reverse=True) if known[run].items() >= wanted.items()]
+    if not found:
+        return None
+    from geo_seg.data.fingerprint import data_fingerprint  # slow, and of no use before there is a run
+
+    try:
+        data = data_fingerprint(config.dataset, config.seed)
+    except (ConfigError, DataError):
+        return None  # the run itself will say so
+    return next((run for run in found if known[run]["data"] == data), None)
 
 
 def _overrides(file: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from geo_seg.sweeps.compare import Group, Run, swept
+from geo_seg.whole import write_whole
 
 _MOST = 40  # rows of the heat map
 _STYLE = """
@@ -72,9 +73,7 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style><main>{''.join(parts)}</main>"
         f"<script>{_SORT}</script></html>"
     )
-    part = file.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(file)
+    write_whole(file, page, shared=True)
 
 
 def _group_table(groups: Sequence[Group]) -> str:

@@ -24,6 +24,7 @@ from geo_seg.identity import code_version
 from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse_ranks
 from geo_seg.sweeps.launcher import ProcessLauncher
 from geo_seg.sweeps.outcomes import Outcome, read_curve, write_outcome
+from geo_seg.whole import write_whole
 
 if TYPE_CHECKING:
     import optuna
@@ -166,7 +167,7 @@ class OptunaSweeper(Sweeper):
             shutil.copyfile(earlier / _JOURNAL, journal)
         elif earlier is None:
             journal.unlink(missing_ok=True)
-        (folder / _IDENTITY).write_text(identity, encoding="utf-8")
+        write_whole(folder / _IDENTITY, identity)
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
             study_name="geo_seg",

@@ -1,6 +1,7 @@
 """What is written down while a run goes on."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
+
+from geo_seg.whole import write_whole
 
 Row = dict[str, float]
 
@@ -57,12 +60,11 @@ class MetricsTable(pl.Callback):
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Writes a CSV whose columns are those of all rows; the file is never half-written."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 def progress_bar() -> pl.Callback:

@@ -1,7 +1,7 @@
 """The run folder: what is written at a run's beginning, and how a run is taken up again from it."""
 
-import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -11,13 +11,14 @@ import yaml
 
 from geo_seg.checkpoint import versions
 from geo_seg.config import TrainConfig
-from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, DataError
+from geo_seg.identity import read_run_file, write_run_file
 from geo_seg.rerun import CONFIG
 from geo_seg.training.module import LENGTHS
+from geo_seg.whole import write_whole
 
-FINISHED = "metrics.json"
-"""File of a run folder that is written last."""
+SCORES = "metrics.json"
+"""File of a run folder with all scores."""
 
 _PROVENANCE = "provenance.json"
 _PACKAGES = "packages.txt"
@@ -63,57 +64,48 @@ def taken_up(config: TrainConfig, folder: Path) -> tuple[TrainConfig, bool]:
 
 def score_of_finished(config: TrainConfig, folder: Path) -> float | None:
     """The best validation score of a run that has nothing left to do, else None."""
-    file = folder / FINISHED
-    if not file.exists():
+    if not read_run_file(folder).get("finished"):
         return None
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
     held = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["trainer"]
     if any(config.trainer.get(key) != held.get(key) for key in ("max_epochs", "max_steps")):
         return None  # it is to go on for longer
     return float("nan") if found["best_val_miou"] is None else float(found["best_val_miou"])
 
 
-def write_beginning(config: TrainConfig, data: SceneDataModule, folder: Path) -> None:
-    """Writes the configuration, and once what else decides the result: data, revision, packages."""
-    (folder / FINISHED).unlink(missing_ok=True)
+def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path) -> None:
+    """Writes what decides the result: configuration, data and code, and once revision and packages.
+
+    Args:
+        config: of the run.
+        known: its identity.
+        folder: where it goes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_run_file(folder, known, finished=False)
+    (folder / SCORES).unlink(missing_ok=True)
     if not (folder / _PROVENANCE).exists():
         found = {f"{d.metadata['Name']}=={d.version}" for d in distributions()}
         write_whole(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
-        write_whole(folder / _PROVENANCE, json.dumps({"data": fingerprint(data), **versions()}, indent=2))
+        write_whole(folder / _PROVENANCE, json.dumps(versions(), indent=2))
     write_whole(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
-def check_data(data: SceneDataModule, folder: Path) -> None:
+def check_data(data: str, folder: Path) -> None:
     """Raises if a run is to go on with other data than it began with.
+
+    Args:
+        data: fingerprint of the data set as it is now.
+        folder: of the run.
 
     Raises:
         DataError: scenes, labels or pixels have changed.
     """
-    file = folder / _PROVENANCE
-    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["data"] != fingerprint(data):
+    if read_run_file(folder).get("data", data) != data:
         raise DataError(
             f"{folder}: the data set has changed since this run began (scenes, labels or pixels); "
             "put it back, or begin anew with rerun="
         )
-
-
-def fingerprint(data: SceneDataModule) -> str:
-    """A hash of all scenes, by split and by what was counted in them; moving files doesn't change it."""
-    digest = hashlib.sha256()
-    for split, scenes in data.scenes.items():
-        for scene, found in zip(scenes, data.index[split], strict=True):
-            header = [split, scene.name, scene.image.height, scene.image.width, scene.image.dtype]
-            bands = found.bands
-            counts = [bands.pixels, found.classes.tolist(), bands.mean.tolist(), bands.squares.tolist()]
-            digest.update(json.dumps([header, counts]).encode())
-    return digest.hexdigest()[:16]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is never half there."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _check_length(config: TrainConfig, held: dict[str, Any]) -> None:

@@ -26,20 +26,14 @@ from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
 from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
 from geo_seg.training.find import find
-from geo_seg.training.folder import (
-    FINISHED,
-    check_data,
-    score_of_finished,
-    taken_up,
-    write_beginning,
-    write_whole,
-)
+from geo_seg.training.folder import SCORES, check_data, score_of_finished, taken_up, write_beginning
 from geo_seg.training.guard import LossGuard
 from geo_seg.training.introduction import introduce, quiet
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_scenes
 from geo_seg.training.saving import Checkpoints, WholeFile
 from geo_seg.training.together import SameConfig
+from geo_seg.whole import write_whole
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
@@ -67,9 +61,9 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         return score
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     data = SceneDataModule(config.dataset, config.seed)
-    known = identity(config)  # after the demo data set has been drawn
+    known = identity(config, data.fingerprint)
     if resumes:
-        check_data(data, path)
+        check_data(data.fingerprint, path)
     if config.find != "none":
         config = find(config, data, _module, _options(config, console), console)
     module = _module(config, data)
@@ -77,9 +71,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     trainer, best = _trainer(config, path, table, console, data)
     introduce(console, config, data, module.model, module.loss, path)
     if leads:
-        path.mkdir(parents=True, exist_ok=True)
-        write_beginning(config, data, path)
-        write_run_file(path, known, finished=False)
+        write_beginning(config, known, path)
     _fit(trainer, module, data, best.last)
     validation = _conclude(config, data, module, trainer, best, table, path, console)
     if leads:
@@ -273,5 +265,5 @@ def _conclude(
     console.print(closing, soft_wrap=True, markup=False)
     with (path / "summary.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=100).print(table_of_scores, closing, soft_wrap=True, markup=False)
-    write_whole(path / FINISHED, json.dumps(found, indent=2))
+    write_whole(path / SCORES, json.dumps(found, indent=2))
     return validation

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from geo_seg.errors import TrainingError
+from geo_seg.whole import write_whole
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
 _POSITION = "position"
@@ -32,16 +32,10 @@ class WholeFile(TorchCheckpointIO):
             TrainingError: the disk doesn't take it; what was there before is still there.
         """
         target = Path(path)
-        part = target.with_suffix(".part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
+            write_whole(target, lambda part: _dump(checkpoint, part), synced=True)
         except (OSError, RuntimeError) as error:  # torch hides the error of the system behind one of its own
-            part.unlink(missing_ok=True)
             cause = error if isinstance(error, OSError) else error.__context__
             reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
             raise TrainingError(
@@ -200,7 +194,7 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             # the best one first: if the end comes between the two, the epoch is done again and finds it again
             if best:
-                _put(new, Path(self.best_model_path))
+                write_whole(Path(self.best_model_path), lambda part: _link(new, part))
             new.replace(self.last)
         self._saved = time.monotonic()
 
@@ -254,13 +248,15 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _put(file: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no links; never half there."""
-    part = target.with_suffix(".part")
-    with suppress(FileNotFoundError):
-        part.unlink()
+def _dump(checkpoint: dict[str, Any], file: Path) -> None:
+    with file.open("wb") as target:  # given a name, torch doesn't tell what the system said
+        torch.save(checkpoint, target)
+
+
+def _link(file: Path, name: Path) -> None:
+    """A second name for a file, or a copy where the file system has no links."""
+    name.unlink(missing_ok=True)
     try:
-        os.link(file, part)
+        os.link(file, name)
     except OSError:
-        shutil.copyfile(file, part)
-    part.replace(target)
+        shutil.copyfile(file, name)

@@ -17,6 +17,7 @@ import yaml
 
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, DataError
+from geo_seg.identity import read_run_file, write_run_file
 from geo_seg.training import saving
 from geo_seg.training.run import run as train
 from tests.conftest import Run, draw_scene, small_overrides, write_raster
@@ -57,6 +58,12 @@ def same(one: Path, other: Path) -> bool:
         if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):
             return False
     return (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+
+
+def unfinished(folder: Path) -> None:
+    """As if the run had been killed at its very end."""
+    known = read_run_file(folder)
+    write_run_file(folder, {key: known[key] for key in ("config", "data", "code")}, finished=False)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, hook: str, nth: int, number: int | None) -> None:
@@ -215,6 +222,7 @@ def test_a_run_that_had_ended_training_only_makes_its_report(
     shutil.copytree(reference, folder)
     for name in ("metrics.json", "report.html"):
         (folder / name).unlink()
+    unfinished(folder)
     train(again(small_root, folder, *STOP), folder)
     assert same(folder, reference)
     assert len(rows(folder)) == 2
@@ -229,7 +237,7 @@ def test_other_data_or_a_longer_schedule_stop_a_resumed_run(
     shutil.copytree(uninterrupted(whole, small_root, tmp_path), folder)
     with pytest.raises(ConfigError, match="scheduler"):
         train(again(small_root, folder, "trainer.max_epochs=5"), folder)
-    (folder / "metrics.json").unlink()
+    unfinished(folder)
     other = tmp_path / "other"
     shutil.copytree(small_root, other)
     image, _ = draw_scene(77)
@@ -251,6 +259,7 @@ def test_the_command_line_goes_on_and_does_again(run: Run, small_root: Path, tmp
     options = [SMALL, "loss=dice", "hydra.run.dir=first", "trainer.max_epochs=2"]
     assert run("train.py", *small_overrides(small_root), *options).returncode == 0
     (tmp_path / "first" / "metrics.json").unlink()
+    unfinished(tmp_path / "first")
     before = sorted(p.name for p in (tmp_path / "first").iterdir())
     result = run("train.py", "resume=first", "dataset.num_threads=1")
     assert (result.returncode, result.stderr) == (0, "")
@@ -307,7 +316,7 @@ def test_twenty_kills_at_random_moments_always_leave_a_run_that_goes_on(
         if kill % 2:
             time.sleep(draw.uniform(0, 1))
         else:
-            wait_for(process, checkpoints / "new.part")
+            wait_for(process, checkpoints / ".new.ckpt.part")
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL

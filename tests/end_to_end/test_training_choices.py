@@ -61,11 +61,13 @@ def test_two_runs_with_one_seed_give_the_same_table_and_weights(small_root: Path
 def test_the_run_folder_tells_data_revision_and_packages(small_root: Path, tmp_path: Path) -> None:
     trained(small_root, tmp_path / "a")
     trained(small_root, tmp_path / "b", "dataset.split.val=images/s3.tif")
-    found = [json.loads((tmp_path / name / "provenance.json").read_text()) for name in ("a", "b")]
-    assert found[0]["data"] != found[1]["data"]
-    assert {"torch", "python", "revision"} <= found[0].keys()
+    runs = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("a", "b")]
+    assert runs[0]["data"] != runs[1]["data"]
+    assert runs[0]["finished"]
+    found = json.loads((tmp_path / "a" / "provenance.json").read_text())
+    assert {"torch", "python", "revision"} <= found.keys()
     packages = (tmp_path / "a" / "packages.txt").read_text().splitlines()
-    assert f"torch=={found[0]['torch']}" in packages
+    assert f"torch=={found['torch']}" in packages
 
 
 def test_a_frozen_encoder_stays_as_it_is_for_so_many_epochs(small_root: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from geo_seg.errors import TrainingError
 from geo_seg.training.saving import WholeFile
+from geo_seg.whole import part_of
 
 
 def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path: Path) ->
     target = tmp_path / "run" / "checkpoints" / "new.ckpt"
     WholeFile().save_checkpoint({"a": torch.zeros(3)}, target)
     before = target.read_bytes()
-    target.with_suffix(".part").symlink_to("/dev/full")
+    part_of(target, shared=False).symlink_to("/dev/full")
     with pytest.raises(
         TrainingError, match=r"checkpoints: .*No space left on device.*resume=.*run$"
     ) as caught:

@@ -2,21 +2,25 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geo_seg.config import TrainConfig
+from geo_seg.data.fingerprint import data_fingerprint
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.identity import config_hash, data_fingerprint, identity, write_run_file
+from geo_seg.identity import config_hash, identity, write_run_file
 from geo_seg.ranks import rank, without_ranks
 from geo_seg.sweeps.inside import device_count
 from geo_seg.sweeps.outcomes import Outcome, finished_run, read_outcome, write_outcome
 from geo_seg.sweeps.processes import Command, Ended, environment, run_all
+from tests.conftest import draw_scene, write_raster
 
 
 def commands(folder: Path, *codes: str) -> list[Command]:
@@ -100,9 +104,12 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
     config = a_config(small)
     (run := tmp_path / "sweeps" / "a" / "0").mkdir(parents=True)
     new = tmp_path / "sweeps" / "b"
-    write_run_file(run, identity(config), finished=False)
+    found = identity(config, data_fingerprint(small, 0))
+    write_run_file(run, found, finished=False)
     assert finished_run(config, new) is None
-    write_run_file(run, identity(config), finished=True)
+    write_run_file(run, {**found, "data": "another"}, finished=True)
+    assert finished_run(config, new) is None
+    write_run_file(run, found, finished=True)
     assert finished_run(config, new) == run
     assert finished_run(a_config(small, debug=True), new) == run
     assert finished_run(a_config(small, seed=1), new) is None
@@ -110,21 +117,21 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
     assert config_hash(a_config(small, seed=1)) != config_hash(config)
 
 
-def test_the_fingerprint_of_data_follows_every_named_file(small: DatasetConfig, tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    for name in ("images/a.tif", "masks/a.tif", "places.csv", "unrelated.txt"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("x")
-    config = dataclasses.replace(small, root=str(root))
-    config.split = dataclasses.replace(config.split, table="places.csv")
-    known = {data_fingerprint(config)}
-    for name in ("images/a.tif", "masks/a.tif", "places.csv", "images/b.tif"):
-        (root / name).write_text("longer")
-        found = data_fingerprint(config)
-        assert found not in known
-        known.add(found)
-    (root / "unrelated.txt").write_text("longer")
-    assert data_fingerprint(config) in known
+def test_the_fingerprint_of_data_follows_pixels_and_splits_and_not_places_or_times(
+    small: DatasetConfig, small_root: Path, tmp_path: Path
+) -> None:
+    known = data_fingerprint(small, 0)
+    shutil.copytree(small_root, tmp_path / "copy", copy_function=shutil.copyfile)
+    copied = dataclasses.replace(small, root=str(tmp_path / "copy"))
+    assert data_fingerprint(copied, 0) == known
+    mask = draw_scene(3)[1]
+    moved = np.roll(mask, 1, axis=1)  # the same pixels, and as many of each class, elsewhere
+    moved[:, :8] = mask[:, :8]
+    write_raster(tmp_path / "copy" / "masks" / "s3.tif", moved)
+    changed = data_fingerprint(copied, 0)
+    assert changed != known
+    copied.split = dataclasses.replace(copied.split, val="images/s3.tif")
+    assert data_fingerprint(copied, 0) not in {known, changed}
 
 
 def test_an_outcome_is_read_as_it_was_written_and_a_broken_one_counts_as_running(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The scenes of the embedded data set as files."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from geo_seg.data.demo.sensor import BANDS, cloud_shadow, draw_cloud, photograph
 from geo_seg.errors import DataError
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
-from geo_seg.writing import BLOCK, FAILURES, UNFINISHED, Geometry, settle, unwritten
+from geo_seg.whole import part_of
+from geo_seg.writing import BLOCK, FAILURES, Geometry, settle, unwritten
 
 _NODATA, _UNLABELLED = 0, 255
 _SEED = 2
@@ -128,7 +128,7 @@ def _make_folders(root: Path) -> None:
 
 
 def _write(path: Path, pixels: NDArray[Any], geometry: Geometry, nodata: int, names: tuple[str, ...]) -> None:
-    hidden = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")  # several processes may draw at once
+    hidden = part_of(path, shared=True)  # several processes may draw at once
     try:
         with rasterio.open(
             hidden,

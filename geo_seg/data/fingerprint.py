@@ -1,0 +1,44 @@
+"""What tells two states of a data set apart."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from geo_seg.data.classes import class_table
+from geo_seg.data.index import SceneIndex, index_scenes
+from geo_seg.data.scenes import Scene, find_scenes
+from geo_seg.dataset_config import DatasetConfig
+
+
+def fingerprint(scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Sequence[SceneIndex]]) -> str:
+    """A hash of the scenes of each split: their names, and a checksum of all pixels and labels.
+
+    Moving or copying files doesn't change it; a pixel does.
+
+    Args:
+        scenes: per split.
+        index: per split, of each scene.
+    """
+    facts = [
+        [split, scene.name, [scene.image.height, scene.image.width, scene.image.dtype], found.checksum]
+        for split in scenes
+        for scene, found in zip(scenes[split], index[split], strict=True)
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def data_fingerprint(config: DatasetConfig, seed: int) -> str:
+    """The fingerprint of a data set as it is now; files that haven't changed are not read again.
+
+    Args:
+        config: the data set.
+        seed: of the split.
+
+    Raises:
+        DataError: files don't fit the configuration; see find_scenes and index_scenes.
+        ConfigError: the configuration contradicts itself or the files.
+    """
+    scenes = find_scenes(config, seed)
+    listed = [scene for own in scenes.values() for scene in own]
+    found = iter(index_scenes(listed, class_table(config), config))
+    return fingerprint(scenes, {split: [next(found) for _ in own] for split, own in scenes.items()})
