@@ -37,7 +37,16 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
             f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
         )
     _check_models(config)
+    _check_polygons(config)
     return config
+
+
+def _check_polygons(config: InferenceConfig) -> None:
+    for key, value in (("min_area", config.min_area), ("simplify", config.simplify)):
+        if not value >= 0:
+            raise ConfigError(f"{key}={value:g}: expected 0 or more")
+        if value and not config.polygons:
+            raise ConfigError(f"{key}={value:g}: only polygons have it; add polygons=true, or leave it out")
 
 
 def _check_models(config: InferenceConfig) -> None:

@@ -30,6 +30,10 @@ class InferenceConfig:
         temperature: what logits are divided by; null takes the checkpoint's.
         threshold: probability above which a pixel of a binary map is foreground; null takes the checkpoint's.
         probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
+        polygons: also writes the map as polygons, into a GeoPackage.
+        min_area: of polygons, in square metres (in pixels where the raster has no CRS): smaller ones become
+            a part of the neighbour with which they share the longest border.
+        simplify: of polygons: tolerance in pixels; 1 takes the stairs away that pixels make, 0 nothing.
         exists: what happens to a map that is there already: "overwrite", "skip" or "error".
         dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
         accelerator: "auto", "cpu", "gpu" or "mps".
@@ -53,6 +57,9 @@ class InferenceConfig:
     temperature: float | None = None
     threshold: float | None = None
     probabilities: str = "none"
+    polygons: bool = False
+    min_area: float = 0.0
+    simplify: float = 0.0
     exists: str = "overwrite"
     dry_run: bool = False
     accelerator: str = "auto"

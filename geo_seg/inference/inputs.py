@@ -13,6 +13,7 @@ from geo_seg.raster import Band, RasterInfo, resolve_bands
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
+POLYGONS = "_polygons.gpkg"
 
 _SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
 

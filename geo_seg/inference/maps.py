@@ -8,9 +8,11 @@ import numpy as np
 
 import geo_seg
 from geo_seg.checkpoint import Checkpoint
-from geo_seg.inference.inputs import CLASSES, PROBABILITIES
+from geo_seg.inference.inputs import CLASSES, POLYGONS, PROBABILITIES
 from geo_seg.inference.journal import Journal
+from geo_seg.inference.polygons import Outlining, write_polygons
 from geo_seg.inference.predict import SCALE, Strip
+from geo_seg.inference.survey import Certainty
 from geo_seg.mosaic import Layer, join
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, PartWriter, unwritten
@@ -70,9 +72,14 @@ def write_part(
 
 
 def finish(
-    journal: Journal, file: Path, geometry: Geometry, parts: tuple[Grid, ...], made: tuple[Layer, ...]
+    journal: Journal,
+    file: Path,
+    geometry: Geometry,
+    parts: tuple[Grid, ...],
+    made: tuple[Layer, ...],
+    outlining: Outlining | None,
 ) -> None:
-    """Joins the parts, moves the rasters to their place, and forgets the journal.
+    """Joins the parts, moves the map to its place, and forgets the journal.
 
     Args:
         journal: with all parts done.
@@ -80,6 +87,7 @@ def finish(
         geometry: grid of the map.
         parts: in the order of their numbers.
         made: the rasters of the map.
+        outlining: how to make polygons of it, or None.
 
     Raises:
         DataError: they can't be written.
@@ -88,15 +96,30 @@ def finish(
     for layer in made:
         places = [(part.area, journal.part(i, layer.suffix)) for i, part in enumerate(parts)]
         join(journal.folder / f"{stem}{layer.suffix}", layer, geometry, places)
+    if outlining:
+        _outline(journal.folder, stem, made, outlining)
     try:
-        for name in _names(stem, made):
+        for name in _names(stem, made, outlining is not None):
             (journal.folder / name).replace(file.parent / name)
     except OSError as error:
         raise unwritten(file, error) from error
     journal.discard()
 
 
-def _names(stem: str, made: tuple[Layer, ...]) -> Iterator[str]:
+def _outline(folder: Path, stem: str, made: tuple[Layer, ...], outlining: Outlining) -> None:
+    """Makes polygons of the joined rasters."""
+    *others, classes = made
+    probable = next((layer for layer in others if layer.suffix == PROBABILITIES), None)
+    certainty = Certainty(folder / f"{stem}{PROBABILITIES}", probable.scale) if probable else None
+    raster = folder / f"{stem}{CLASSES}"
+    write_polygons(
+        folder / f"{stem}{POLYGONS}", raster, classes.nodata, classes.classes, certainty, outlining
+    )
+
+
+def _names(stem: str, made: tuple[Layer, ...], outlined: bool) -> Iterator[str]:
+    if outlined:
+        yield f"{stem}{POLYGONS}"
     for layer in made:
         if layer.classes:
             yield f"{stem}{layer.suffix}.aux.xml"

@@ -19,6 +19,7 @@ from geo_seg.inference.inputs import CLASSES, find_rasters, fitting_bands
 from geo_seg.inference.journal import Choices, Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, write_part
 from geo_seg.inference.members import Ensemble, gather
+from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
 from geo_seg.inference_config import InferenceConfig
@@ -109,6 +110,7 @@ class _Mapper:
         self._layers = layers(self._checkpoint, config.probabilities)
         self._predictor = Predictor(ensemble, choose_device(config.accelerator), config.compile, config.tta)
         self._chooser = Chooser(config, self._predictor, ensemble.window, self._say)
+        self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
 
     def map(self, path: str, file: Path) -> Mapped | None:
         """Maps one raster; None if its map is there and exists=skip, or in a dry run."""
@@ -135,7 +137,7 @@ class _Mapper:
         if stamps(info) != identity["files"]:
             journal.discard()
             raise DataError(f"{path}: was changed while it was mapped; start again when it is complete")
-        finish(journal, file, geometry, parts, self._layers)
+        finish(journal, file, geometry, parts, self._layers, self._outlining)
         mapped = Mapped(file, counts, info.width * info.height, time.monotonic() - begin)
         self._say(self._summary(mapped))
         return mapped

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
+import shapely
 import torch
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
@@ -197,6 +199,22 @@ def test_probabilities_are_written_beside_the_classes_when_asked_for(tmp_path: P
     with rasterio.open(tmp_path / "all" / "image_probabilities.tif") as found:
         assert found.descriptions == ("low", "high")
         assert (found.nodata, found.scales) == (255, (1 / 254, 1 / 254))
+
+
+def test_polygons_of_the_map_come_with_its_class_names_areas_and_confidence(tmp_path: Path) -> None:
+    image = np.full((2, 70, 90), LIMIT, np.uint16)
+    image[0, 10:30, 20:40] += 1
+    image[0, 50, 50] += 1
+    source = write_raster(tmp_path / "image.tif", image)
+    predict(source, tmp_path / "plain", polygons=True)
+    predict(source, tmp_path / "maps", polygons=True, min_area=5, simplify=1, probabilities="top")
+    assert pyogrio.read_info(tmp_path / "plain" / "image_polygons.gpkg")["features"] == 3
+    meta, _, found, columns = pyogrio.raw.read(tmp_path / "maps" / "image_polygons.gpkg")
+    table = dict(zip(meta["fields"], columns, strict=True))
+    assert table["name"].tolist() == ["high", "low"]
+    assert table["area_m2"].tolist() == [400 * 4, (6300 - 400) * 4]
+    assert table["confidence"].tolist() == [1, 1]
+    assert shapely.from_wkb(found[0]).equals(shapely.box(500040, 5000000 - 60, 500080, 5000000 - 20))
 
 
 def test_bands_are_found_by_name_in_any_order_and_by_number_without_names(tmp_path: Path) -> None:
@@ -405,6 +423,8 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
         ("max_memory=0", "max_memory=0: expected gigabytes above 0"),
         ("max_memory=0.001", "one column of windows of 256 takes"),
         ("probabilities=some", "probabilities=some: there is no such choice"),
+        ("min_area=-1", "min_area=-1: expected 0 or more"),
+        ("simplify=1", "simplify=1: only polygons have it; add polygons=true"),
         ("exists=maybe", "exists=maybe: there is no such choice; There is: error, overwrite, skip"),
         ("precision=fp8", "precision=fp8: there is no such choice"),
         ("checkpoint=nowhere", "nowhere: no such checkpoint"),

@@ -1,0 +1,190 @@
+"""Polygons made strip by strip are those of the whole class raster."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio.raw
+import pyproj
+import pytest
+import rasterio.features
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rasterio.crs import CRS
+from rasterio.transform import Affine, from_origin
+
+from geo_seg.areas import row_areas
+from geo_seg.errors import DataError
+from geo_seg.inference import survey
+from geo_seg.inference.polygons import Outlining, write_polygons
+from geo_seg.inference.regions import components
+from geo_seg.inference.survey import Certainty
+from geo_seg.writing import Geometry
+from tests.conftest import write_raster
+
+NODATA = 255
+PIXEL = {"crs": None, "transform": None, "nodata": NODATA}
+CLASSES = arrays(
+    np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.sampled_from([0, 1, 2, NODATA])
+)
+SLOW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def strips(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes strips as high as asked for."""
+
+    def of(rows: int) -> None:
+        def spans(self: Any, *given: Any) -> None:
+            init(self, *given)
+            height = self._classes.info.height
+            self.spans = tuple((top, min(top + rows, height)) for top in range(0, height, rows))
+
+        monkeypatch.setattr(survey.Strips, "__init__", spans)
+
+    init = survey.Strips.__init__
+    return of
+
+
+def polygons(
+    classes: np.ndarray, folder: Path, how: Outlining, certainty: Certainty | None = None, **profile: Any
+) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Geometries and attributes of a class raster."""
+    raster = write_raster(folder / "map.tif", classes, **{**PIXEL, **profile})
+    count = write_polygons(folder / "map.gpkg", raster, NODATA, ("a", "b", "c"), certainty, how)
+    meta, _, geometry, columns = pyogrio.raw.read(folder / "map.gpkg", layer="classes")
+    assert len(geometry) == count
+    return list(shapely.from_wkb(geometry)), dict(zip(meta["fields"], columns, strict=True))
+
+
+def whole(classes: np.ndarray) -> list[tuple[int, Any]]:
+    """What rasterio makes of all of it at once."""
+    shapes = rasterio.features.shapes(classes, mask=classes != NODATA, connectivity=4)
+    return [(int(value), shapely.geometry.shape(shape)) for shape, value in shapes]
+
+
+@SLOW
+@given(CLASSES, st.integers(1, 9))
+def test_polygons_in_strips_of_any_height_are_those_of_the_whole_raster(
+    strips: Any, tmp_path: Path, classes: np.ndarray, rows: int
+) -> None:
+    strips(rows)
+    found, table = polygons(classes, tmp_path, Outlining(0, 0))
+    expected = whole(classes)
+    assert len(found) == len(expected)
+    for polygon, value, pixels in zip(found, table["class"], table["pixels"], strict=True):
+        assert polygon.area == pixels
+        assert sum(other == value and polygon.equals(shape) for other, shape in expected) == 1
+    assert shapely.is_valid(found).all()
+
+
+@SLOW
+@given(CLASSES, st.integers(1, 9), st.sampled_from([0.0, 1.0, 3.0]), st.integers(0, 12))
+def test_neighbours_fit_without_gap_or_overlap_whatever_is_simplified_and_joined(
+    strips: Any, tmp_path: Path, classes: np.ndarray, rows: int, tolerance: float, least: int
+) -> None:
+    strips(rows)
+    big = np.kron(classes, np.ones((2, 2), np.uint8))
+    found, table = polygons(big, tmp_path, Outlining(least, tolerance))
+    assert shapely.is_valid(found).all()
+    assert shapely.coverage_is_valid(found)
+    assert (table["pixels"] >= least).all()
+
+
+def test_simplification_takes_the_stairs_away_and_keeps_the_shape(strips: Any, tmp_path: Path) -> None:
+    rows, cols = np.mgrid[:200, :200]
+    disk = ((rows - 99.5) ** 2 + (cols - 99.5) ** 2 < 80**2).astype(np.uint8)
+    strips(64)
+    exact, _ = polygons(disk, tmp_path, Outlining(0, 0))
+    plain, _ = polygons(disk, tmp_path, Outlining(0, 2))
+    before, after = (shapely.get_num_coordinates(p).sum() for p in (exact, plain))
+    assert after < before / 4
+    assert (
+        max(p.symmetric_difference(q).area for p, q in zip(exact, plain, strict=True)) < 0.02 * 80**2 * np.pi
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_small_polygons_join_the_neighbour_with_the_longest_border(
+    strips: Any, tmp_path: Path, rows: int
+) -> None:
+    classes = np.zeros((6, 8), np.uint8)
+    classes[:, 5:] = 1
+    classes[1:5, 4] = 2  # 4 sides beside class 1; as many beside class 0, and both ends
+    classes[0, 6] = 2  # within class 1
+    strips(rows)
+    found, table = polygons(classes, tmp_path, Outlining(5, 0))
+    assert table["class"].tolist() == [0, 1]
+    assert table["pixels"].tolist() == [30, 18]
+    assert [p.area for p in found] == [30, 18]
+
+
+def test_small_polygons_that_lie_together_become_one_of_the_largest_class(tmp_path: Path) -> None:
+    classes = np.array([[0, 0, 1, NODATA, 2]], np.uint8)
+    _, table = polygons(classes, tmp_path, Outlining(3, 0))
+    assert (table["class"].tolist(), table["pixels"].tolist()) == ([0], [3])  # the last one has no neighbour
+
+
+def test_polygons_lie_on_the_raster_and_say_what_they_are(tmp_path: Path) -> None:
+    classes = np.array([[0, 0, 1], [NODATA, 0, 1]], np.uint8)
+    sure = np.array([[[100, 200, 50], [255, 150, 70]], [[0, 0, 250], [255, 200, 30]]], np.uint8)
+    certainty = Certainty(write_raster(tmp_path / "sure.tif", sure), 1 / 250)
+    place = {"crs": "EPSG:32633", "transform": Affine(3, 1, 500, 1, -3, 900)}
+    found, table = polygons(classes, tmp_path, Outlining(0, 0), certainty, **place)
+    assert list(table) == ["class", "name", "pixels", "area_m2", "confidence"]
+    assert table["name"].tolist() == ["a", "b"]
+    np.testing.assert_allclose(table["area_m2"], [30, 20])
+    np.testing.assert_allclose([p.area for p in found], [30, 20])
+    np.testing.assert_allclose(table["confidence"], [(0.4 + 0.8 + 0.6) / 3, (1 + 0.12) / 2])
+    assert found[1].equals(shapely.Polygon([(506, 902), (509, 903), (511, 897), (508, 896)]))
+    info = pyogrio.read_info(tmp_path / "map.gpkg")
+    assert (CRS.from_user_input(info["crs"]), info["geometry_type"]) == (CRS.from_epsg(32633), "Polygon")
+
+
+def test_a_raster_without_data_gives_an_empty_layer(tmp_path: Path) -> None:
+    found, table = polygons(np.full((4, 5), NODATA, np.uint8), tmp_path, Outlining(0, 1))
+    assert (found, list(table)) == ([], ["class", "name", "pixels"])
+
+
+def test_a_disk_that_takes_no_polygons_is_an_error_and_leaves_the_old_ones(tmp_path: Path) -> None:
+    raster = write_raster(tmp_path / "map.tif", np.zeros((4, 5), np.uint8), nodata=NODATA)
+    with pytest.raises(DataError, match=r"map\.gpkg: cannot be written"):
+        write_polygons(tmp_path / "no" / "map.gpkg", raster, NODATA, ("a",), None, Outlining(0, 0))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4267", "EPSG:3857"])
+def test_areas_are_those_on_the_ellipsoid_where_the_plane_has_none(crs: str) -> None:
+    size = 0.5 if CRS.from_string(crs).is_geographic else 50_000
+    for south in (-60, 0, 45):
+        top = size * (south / 0.5 + 4)
+        grid = Geometry(3, 4, CRS.from_string(crs), from_origin(size * 20, top, size, size), "")
+        found = row_areas(grid)
+        assert found is not None
+        for row, area in enumerate(found):
+            corners = [grid.transform * point for point in ((0, row), (1, row), (1, row + 1), (0, row + 1))]
+            degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+            # sides along parallels, which geodesics leave: many points along them
+            dense = shapely.segmentize(shapely.Polygon(corners), size / 200)
+            ring = shapely.Polygon([degrees.transform(*point) for point in dense.exterior.coords])
+            exact = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(ring)[0])
+            assert area == pytest.approx(exact, rel=2e-3 if crs == "EPSG:4267" else 1e-6)
+
+
+def test_feet_become_metres_and_no_crs_no_areas() -> None:
+    feet = Geometry(2, 2, CRS.from_epsg(2263), from_origin(0, 0, 10, 10), "")
+    np.testing.assert_allclose(row_areas(feet), 100 * (1200 / 3937) ** 2)
+    assert row_areas(Geometry(2, 2, None, Affine.identity(), "")) is None
+
+
+@given(st.integers(1, 40), st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=60))
+@settings(max_examples=50, deadline=None)
+def test_components_are_what_a_walk_along_the_pairs_reaches(count: int, pairs: list[tuple[int, int]]) -> None:
+    known = np.array([p for p in pairs if max(p) < count], np.int64).reshape(-1, 2)
+    root = list(range(count))
+    for a, b in known.tolist():
+        old, new = max(root[a], root[b]), min(root[a], root[b])
+        root = [new if r == old else r for r in root]
+    expected = np.unique(root, return_inverse=True)[1]
+    np.testing.assert_array_equal(components(count, known[:, 0], known[:, 1]), expected)
