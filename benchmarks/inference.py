@@ -1,6 +1,6 @@
 """Maps of large rasters: share of the model, cost and memory of all else, and seams; against public peers.
 
-python benchmarks/inference.py throughput|memory|seams [--sizes 3000 6000] [--model CHECKPOINT --raster FILE]
+python benchmarks/inference.py throughput|memory|seams|polygons [--sizes 3000 6000] [--model CHECKPOINT --raster FILE]
 Each measurement runs in a process of its own; peers are left out where they can't be imported.
 """
 
@@ -94,6 +94,59 @@ def checkpoint(kind: str) -> Any:
     return Checkpoint(Path("x"), facts, task, Timed(model.eval()).eval(), Normalize(facts.mean, facts.std))
 
 
+def draw_classes(path: Path, side: int) -> None:
+    """Classes with borders at many scales, as a model's: the largest of smooth random fields."""
+    random = torch.Generator().manual_seed(0)
+    best, classes = torch.full((side, side), -9.0), np.zeros((side, side), np.uint8)
+    for number in range(CLASSES):
+        field = torch.zeros(side, side)
+        for scale, share in ((400, 1.5), (80, 1.0), (20, 0.6), (6, 0.35)):
+            coarse = torch.randn(1, 1, side // scale + 2, side // scale + 2, generator=random)
+            field += share * nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")[0, 0]
+        classes[(field > best).numpy()] = number
+        best = torch.maximum(best, field)
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 1, 1)}
+    fixed = {"driver": "GTiff", "count": 1, "dtype": "uint8", "tiled": True, "compress": "deflate"}
+    with rasterio.open(path, "w", height=side, width=side, nodata=255, **fixed, **place) as target:
+        target.write(classes, 1)
+
+
+def outline(how: str, raster: str, options: dict[str, Any]) -> None:
+    """Makes polygons once, in this process, and prints what it took as JSON."""
+    import rasterio.features
+
+    from geo_seg.inference.polygons import Outlining, write_polygons
+
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.process_time()
+    if how == "ours":
+        with tempfile.TemporaryDirectory() as folder:
+            names = tuple(f"c{i}" for i in range(CLASSES))
+            file = Path(folder, "map.gpkg")
+            count = write_polygons(file, Path(raster), 255, names, None, Outlining(**options))
+    else:
+        with rasterio.open(raster) as source:
+            count = len(list(rasterio.features.shapes(source.read(1), transform=source.transform)))
+    cpu = time.process_time() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"cpu": cpu, "memory": (peak - base) / 1000, "count": count}))
+
+
+def polygons(folder: Path, sizes: list[int]) -> None:
+    """Vectorising a map, attributes and GeoPackage included, against shapes of the whole array in memory."""
+    for size in sizes:
+        raster = folder / f"classes_{size}.tif"
+        draw_classes(raster, size)
+        whole = apart("shapes", "", raster, call="--outline")
+        print(f"{size}^2 shapes: {whole['count']} polygons, {whole['memory']:.0f} MB", flush=True)
+        for how in ({}, {"simplify": 1}, {"min_area": 50, "simplify": 1}):
+            options = {"min_area": 0, "simplify": 0, **how}
+            found = apart("ours", "", raster, call="--outline", **options)
+            told = f"{found['count']} polygons, {found['memory']:.0f} MB"
+            print(f"{size}^2 {how}: {told}, {found['cpu'] / whole['cpu']:.2f} of the CPU time", flush=True)
+        raster.unlink()
+
+
 def ours(found: Any, raster: str, output: str, **options: Any) -> None:
     """Ours."""
     from geo_seg.inference import members, run
@@ -137,6 +190,7 @@ def grid_loop(found: Any, raster: str, output: str, **_: Any) -> None:
         target.write(classes[None])
 
 
+MODES = ("throughput", "memory", "seams", "polygons")
 TOOLS = {"ours": ours, "monai": monai, "grid loop": grid_loop}
 
 
@@ -157,11 +211,13 @@ def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
     print(json.dumps({**took, "model_cpu": found.model.cpu, "pixels": found.model.pixels}))
 
 
-def apart(tool: str, kind: str, raster: Path, **options: Any) -> dict[str, float] | None:
+def apart(
+    tool: str, kind: str, raster: Path, call: str = "--measure", **options: Any
+) -> dict[str, float] | None:
     """Measures in a process of its own; None if the tool isn't there."""
     if tool == "monai" and find_spec("monai") is None:
         return None
-    command = [sys.executable, __file__, "--measure", tool, kind, str(raster), json.dumps(options)]
+    command = [sys.executable, __file__, call, tool, kind, str(raster), json.dumps(options)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -259,12 +315,16 @@ def seams(model: str, raster: str) -> None:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["throughput", "memory", "seams"], default="throughput")
+    parser.add_argument("what", nargs="?", choices=list(MODES), default="throughput")
     parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 6000, 12000])
     parser.add_argument("--model", help="seams: a run folder or checkpoint")
     parser.add_argument("--raster", help="seams: a raster that it fits")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--outline", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.outline:
+        outline(given.outline[0], given.outline[2], json.loads(given.outline[3]))
+        return
     if given.measure:
         measure(*given.measure[:3], json.loads(given.measure[3]))
         return
@@ -274,6 +334,8 @@ def main() -> None:
             for size in given.sizes:
                 draw(folder / f"{size}.tif", size, size)
             throughput(folder, given.sizes)
+        if given.what == "polygons":
+            polygons(folder, given.sizes)
         if given.what == "memory":
             memory(folder, given.sizes)
         if given.what == "seams":

@@ -113,15 +113,13 @@ class _Table:
     ) -> None:
         self._file = file
         self._geometry = geometry
-        columns = {
-            "class": found.classes.astype(np.int32),
-            "name": None,  # as many texts as polygons would be large
-            "pixels": found.pixels,
-            "area_m2": found.areas if measured else None,
-            "confidence": found.confidence if sure else None,
-        }
-        self._columns = {key: v for key, v in columns.items() if v is not None or key == "name"}
         self._names = np.array(names, object)
+        self._classes = found.classes.astype(np.int32)
+        self._numbers: dict[str, NDArray[Any]] = {"pixels": found.pixels}
+        if measured:
+            self._numbers["area_m2"] = found.areas
+        if sure:
+            self._numbers["confidence"] = found.confidence
         self._begun = False
 
     def append(self, regions: Ids, polygons: NDArray[Any]) -> int:
@@ -129,15 +127,14 @@ class _Table:
         place = self._geometry.transform
         linear, shift = np.array([[place.a, place.d], [place.b, place.e]]), np.array([place.c, place.f])
         placed = shapely.transform(polygons, lambda points: points @ linear + shift)
-        classes = self._columns["class"][regions]
-        values = [self._names[classes] if v is None else v[regions] for v in self._columns.values()]
+        classes = self._classes[regions]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")  # the raster has none either
             pyogrio.raw.write(
                 self._file,
                 geometry=shapely.to_wkb(placed),
-                field_data=values,
-                fields=list(self._columns),
+                field_data=[classes, self._names[classes], *(v[regions] for v in self._numbers.values())],
+                fields=["class", "name", *self._numbers],
                 layer="classes",
                 driver="GPKG",
                 geometry_type="Polygon",

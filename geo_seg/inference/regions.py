@@ -140,7 +140,7 @@ def absorb(classes: Ids, areas: NDArray[np.float64], near: Neighbours, least: fl
         parts = components(len(joined), source[best], target[best])
         order = np.lexsort((np.arange(len(parts)), -largest, parts))
         first = order[np.unique(parts[order], return_index=True)[1]]
-        joined = np.bincount(parts, joined)
+        joined = np.bincount(parts, joined).astype(np.float64)
         leader, largest = leader[first], largest[first]
         near = near.among(parts)
         whole = parts[whole]

@@ -133,14 +133,14 @@ def survey(
     region = components(len(found.classes), *found.links)
     classes = np.empty(region.max() + 1, np.int64)
     classes[region] = found.classes
-    areas = np.bincount(region, found.areas)
+    areas = np.bincount(region, found.areas).astype(np.float64)
     if min_area > 0:
         first, second, lengths = found.borders
         data = (found.classes[first] != nodata) & (found.classes[second] != nodata)
         near = Neighbours(first[data], second[data], lengths[data]).among(region)
         leader = absorb(classes, areas, near, min_area)
         kept, joined = np.unique(leader, return_inverse=True)
-        region, classes, areas = joined[region], classes[kept], np.bincount(joined, areas)
+        region, classes, areas = joined[region], classes[kept], np.bincount(joined, areas).astype(float)
     count = len(classes)
     pixels = np.bincount(region, found.pixels).astype(np.int64)
     first_strip, last_strip = np.full(count, len(strips.spans)), np.zeros(count, np.int64)

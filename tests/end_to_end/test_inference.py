@@ -211,10 +211,10 @@ def test_polygons_of_the_map_come_with_its_class_names_areas_and_confidence(tmp_
     assert pyogrio.read_info(tmp_path / "plain" / "image_polygons.gpkg")["features"] == 3
     meta, _, found, columns = pyogrio.raw.read(tmp_path / "maps" / "image_polygons.gpkg")
     table = dict(zip(meta["fields"], columns, strict=True))
-    assert table["name"].tolist() == ["high", "low"]
-    assert table["area_m2"].tolist() == [400 * 4, (6300 - 400) * 4]
+    assert table["name"].tolist() == ["low", "high"]
+    assert table["area_m2"].tolist() == [(6300 - 400) * 4, 400 * 4]
     assert table["confidence"].tolist() == [1, 1]
-    assert shapely.from_wkb(found[0]).equals(shapely.box(500040, 5000000 - 60, 500080, 5000000 - 20))
+    assert shapely.from_wkb(found[1]).equals(shapely.box(500040, 5000000 - 60, 500080, 5000000 - 20))
 
 
 def test_bands_are_found_by_name_in_any_order_and_by_number_without_names(tmp_path: Path) -> None:
