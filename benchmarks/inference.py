@@ -1,6 +1,7 @@
 """Maps of large rasters: share of the model, cost and memory of all else, and seams; against public peers.
 
-python benchmarks/inference.py throughput|memory|seams|polygons [--sizes 3000 6000] [--model CHECKPOINT --raster FILE]
+python benchmarks/inference.py throughput|memory|seams|polygons [--sizes 3000 6000]
+    [--model CHECKPOINT --raster FILE]
 Each measurement runs in a process of its own; peers are left out where they can't be imported.
 """
 
