@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 import geo_seg
 from geo_seg.config import MODELS, TrainConfig
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
 from geo_seg.keys import one_of as _one_of
 from geo_seg.keys import plain as _plain
@@ -55,7 +55,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
     for key, choices in _OF_DATA.items():
         _one_of(f"dataset.{key}", getattr(data, key), choices)
-    _one_of("dataset.split.by", data.split.by, ("fraction", "pattern", "list", "manifest"))
+    _check_split(data.split)
     _one_of("dataset.label.align", data.label.align, ("error", "reproject"))
     _one_of("dataset.label.order", data.label.order, ("file", "class"))
     _check_files(data)
@@ -91,6 +91,28 @@ def _check_files(data: DatasetConfig) -> None:
     globs = data.images if isinstance(data.images, list) else [data.images]
     if not globs or not all(isinstance(glob, str) for glob in globs):
         raise ConfigError(f"dataset.images={data.images!r}: expected a glob or a list of globs")
+
+
+def _check_split(split: SplitConfig) -> None:
+    _one_of("dataset.split.by", split.by, ("fraction", "pattern", "list", "manifest", "blocks"))
+    _one_of("dataset.split.unit", split.unit, ("pixels", "metres"))
+    if not 0 <= split.buffer < float("inf"):
+        raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
+    if split.by != "blocks":
+        if split.block is not None:
+            raise ConfigError(
+                f"dataset.split.block={split.block:g}: is for dataset.split.by=blocks, not {split.by}"
+            )
+        return
+    if split.block is None or not 0 < split.block < float("inf"):
+        raise ConfigError(
+            f"dataset.split.block={split.block}: expected the side of a block in {split.unit}, some windows"
+        )
+    for key in ("train", "group", "table", "column"):
+        if getattr(split, key) is not None:
+            raise ConfigError(
+                f"dataset.split.{key}={getattr(split, key)}: is not for dataset.split.by=blocks"
+            )
 
 
 def _check_course(config: TrainConfig) -> None:

@@ -11,15 +11,19 @@ class SplitConfig:
     """Which scenes train, which validate, which test.
 
     Attributes:
-        by: "fraction", "pattern", "list" or "manifest" (its column split).
+        by: "fraction", "pattern", "list", "manifest" (its column split) or "blocks" (parts of every scene).
         train: pattern: globs over the images' paths below root (null: all that is left over); list: a text
             file below root with one image per line. Not used by fraction, which gives train the rest.
-        val: fraction: share of the scenes; pattern and list: as train.
+        val: fraction: share of the scenes; blocks: share of the area; pattern and list: as train.
         test: as val; null for none.
         group: a regular expression with one group; scenes for which it finds the same text in the image's
             path lie at the same place and stay together in a split by fraction.
         table: a CSV below root whose first column holds the images' names without suffix ...
         column: ... and the column of it that says which scenes stay together.
+        block: blocks: their side, about: every scene is cut into equal parts.
+        buffer: distance that training windows keep from every pixel of val and test, whatever the split; a
+            split that doesn't is refused.
+        unit: of block and buffer: "pixels" or "metres".
     """
 
     by: str = "fraction"
@@ -29,6 +33,9 @@ class SplitConfig:
     group: str | None = None
     table: str | None = None
     column: str | None = None
+    block: float | None = None
+    buffer: float = 0.0
+    unit: str = "pixels"
 
 
 @dataclass
@@ -85,6 +92,7 @@ class DatasetConfig:
             1), "percentile" (their 2nd and 98th percentile become -1 and 1), "minmax" (their least and
             largest value become -1 and 1), "imagenet" (uint8 RGB with ImageNet's mean and deviation) or
             "none".
+        allow_leakage: goes on where training windows show what is validated or tested on.
         generate: "demo" draws the embedded data set into root; null for real data.
         window: side of the training and evaluation windows in pixels.
         sampler: where training windows lie: "uniform" (anywhere), "valid" (around labelled pixels) or
@@ -118,6 +126,7 @@ class DatasetConfig:
     ignore_values: list[Any] | None = None
     unlisted: str = "error"
     split: SplitConfig = field(default_factory=SplitConfig)
+    allow_leakage: bool = False
     normalize: str = "standardize"
     generate: str | None = None
     window: int = 256

@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 from geo_seg.data.classes import class_table
 from geo_seg.data.index import index_scenes
 from geo_seg.data.reading import Pixels
-from geo_seg.data.scenes import Scene
+from geo_seg.data.scene import Scene
 from geo_seg.data.windows import WindowReader
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.tiling import Window
@@ -60,8 +60,9 @@ def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("small")
     for seed in range(6):
         image, mask = draw_scene(seed)
-        write_raster(root / "images" / f"s{seed}.tif", image, nodata=0)
-        write_raster(root / "masks" / f"s{seed}.tif", mask)
+        place = from_origin(500000 + 1000 * seed, 5000000, 2, 2)  # ground of its own for every scene
+        write_raster(root / "images" / f"s{seed}.tif", image, nodata=0, transform=place)
+        write_raster(root / "masks" / f"s{seed}.tif", mask, transform=place)
     return root
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, keep
-from geo_seg.data.scenes import Scene
+from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import DatasetConfig
 
 Stamp = list[list[Any]]

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
+from geo_seg.data.audit import describe_leaks, find_leaks
 from geo_seg.data.classes import class_table
 from geo_seg.data.demo import draw_demo
 from geo_seg.data.fingerprint import fingerprint
-from geo_seg.data.index import index_scenes
+from geo_seg.data.index import SceneIndex, index_scenes
+from geo_seg.data.offsets import of_split
 from geo_seg.data.sampling import RandomWindows, grid_windows
 from geo_seg.data.scenes import SPLITS, find_scenes
 from geo_seg.data.statistics import normalization
@@ -30,9 +32,10 @@ class SceneDataModule(pl.LightningDataModule):
 
     Attributes:
         fingerprint: see there.
+        leak: what training windows show of the scenes of val and test, or None.
 
     Raises:
-        DataError: files don't fit the configuration; see find_scenes and index_scenes.
+        DataError: files don't fit the configuration, see find_scenes and index_scenes, or the split leaks.
         ConfigError: the configuration contradicts itself or the files.
     """
 
@@ -46,14 +49,22 @@ class SceneDataModule(pl.LightningDataModule):
         self.scenes = find_scenes(config, seed)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
-        self.index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
-        self.fingerprint = fingerprint(self.scenes, self.index)
+        index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
+        self.fingerprint = fingerprint(self.scenes, index)
+        self.leak = self._audit(index)
+        self.index = {
+            name: [
+                of_split(*pair, config.window) for pair in zip(self.scenes[name], index[name], strict=True)
+            ]
+            for name in SPLITS
+        }
         self._readers: list[WindowReader] = []
         counts = np.sum([found.classes for found in self.index["train"]], axis=0)
         self.class_counts: list[int] = counts.tolist()
         if not sum(self.class_counts):
             raise DataError(
-                "no training pixel has a class: all are nodata or ignored; see dataset.ignore_values"
+                "no training pixel has a class: all are nodata, ignored or too near to blocks of val and "
+                "test; see dataset.ignore_values and dataset.split"
             )
         self.bands = normalization(
             config.normalize, [found.bands for found in self.index["train"]], self.dtype
@@ -82,10 +93,22 @@ class SceneDataModule(pl.LightningDataModule):
         counts: Counter[str] = Counter()
         for split in SPLITS:
             for scene, found in zip(self.scenes[split], self.index[split], strict=True):
-                counts[scene.name] += len(found.unreadable)
+                counts[scene.name] = len(found.unreadable)  # a scene may have parts in several splits
         for reader in self._readers:
             counts.update(reader.unreadable)
         return dict(sorted((+counts).items()))
+
+    def _audit(self, index: dict[str, list[SceneIndex]]) -> str | None:
+        leaks = find_leaks(self.scenes, index, self.config)
+        if not leaks:
+            return None
+        line = describe_leaks(leaks, self.scenes, self.config)
+        if not self.config.allow_leakage:
+            raise DataError(
+                f"{line}; split by place (dataset.split.group, table or by=blocks), or go on all the same "
+                "with dataset.allow_leakage=true"
+            )
+        return line
 
     def train_dataloader(self) -> WindowBatches:
         """Random windows of the training scenes."""

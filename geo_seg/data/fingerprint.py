@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from geo_seg.data.classes import class_table
 from geo_seg.data.index import SceneIndex, index_scenes
-from geo_seg.data.scenes import Scene, find_scenes
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import find_scenes
 from geo_seg.dataset_config import DatasetConfig
 
 
 def fingerprint(scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Sequence[SceneIndex]]) -> str:
-    """A hash of the scenes of each split: their names, and a checksum of all pixels and labels.
+    """A hash of the scenes of each split: their names, blocks, and a checksum of all pixels and labels.
 
     Moving or copying files doesn't change it; a pixel does.
 
@@ -20,11 +21,15 @@ def fingerprint(scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Seque
         index: per split, of each scene.
     """
     facts = [
-        [split, scene.name, [scene.image.height, scene.image.width, scene.image.dtype], found.checksum]
+        [split, scene.name, _shape(scene), found.checksum]
         for split in scenes
         for scene, found in zip(scenes[split], index[split], strict=True)
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _shape(scene: Scene) -> list[object]:
+    return [scene.image.height, scene.image.width, scene.image.dtype, scene.parts, scene.barred]
 
 
 def data_fingerprint(config: DatasetConfig, seed: int) -> str:

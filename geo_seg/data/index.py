@@ -23,7 +23,7 @@ from geo_seg.data.reading import (
     label_type,
     make_room,
 )
-from geo_seg.data.scenes import Scene
+from geo_seg.data.scene import Scene
 from geo_seg.data.statistics import BandCounter, BandMoments
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError

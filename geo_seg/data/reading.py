@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.data.classes import ClassTable
-from geo_seg.data.scenes import Scene
+from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 from geo_seg.raster import RasterReader

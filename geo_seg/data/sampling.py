@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.data.index import CELL, SceneIndex
-from geo_seg.data.scenes import Scene
+from geo_seg.data.offsets import Offsets
+from geo_seg.data.scene import Scene
 from geo_seg.tiling import Window
 
 Place = tuple[int, Window]
@@ -17,8 +18,8 @@ class RandomWindows:
     """Training windows at random offsets.
 
     Args:
-        scenes: where windows come from.
-        index: of each scene.
+        scenes: where windows come from; none reaches into what is barred there.
+        index: of each scene, with what the split has of it.
         kind: "uniform" (every offset alike), "valid" (around a random labelled pixel) or "balanced" (around
             a random pixel of a random class; all classes that occur are alike).
         window: side of the windows; a scene that is smaller lies at the window's top left.
@@ -43,7 +44,9 @@ class RandomWindows:
         self._shape = np.array([(s.image.height, s.image.width) for s in scenes])  # (scenes, 2)
         self._across = np.array([cells.shape[1] for cells in self._cells])
         self._first = np.cumsum([0, *(cells.shape[0] * cells.shape[1] for cells in self._cells)])
-        self._area = self._shape.prod(axis=1).cumsum()
+        self._offsets = {n: Offsets(scene, window) for n, scene in enumerate(scenes) if scene.barred}
+        share = np.array([self._offsets[n].share if n in self._offsets else 1.0 for n in range(len(scenes))])
+        self._area = np.ceil(self._shape.prod(axis=1) * share).astype(np.int64).cumsum()
         flat = [cells.reshape(-1, cells.shape[2]) for cells in self._cells]
         self._labelled = np.concatenate([part.sum(axis=1, dtype=np.int64) for part in flat]).cumsum()
         self._by_class: list[NDArray[np.int64]] = []
@@ -78,6 +81,9 @@ class RandomWindows:
         if kind == "uniform":
             scene = _find(self._area, draw[:, 0])
             corner = [self._within(0, self._room(scene, axis), draw[:, 1 + axis]) for axis in (0, 1)]
+            for number in self._barred(scene):
+                mine = scene == number
+                corner[0][mine], corner[1][mine] = self._offsets[number].anywhere(draw[mine, 1]).T
         else:
             cell = self._cell(draw, kind)
             scene = np.searchsorted(self._first, cell, side="right") - 1
@@ -86,9 +92,17 @@ class RandomWindows:
                 self._around(scene, axis, position[axis] * CELL, draw[:, 1 + axis], draw[:, 3 + axis])
                 for axis in (0, 1)
             ]
+            for number in self._barred(scene):
+                mine = scene == number
+                cells = np.stack([axis[mine] for axis in position], -1)
+                corner[0][mine], corner[1][mine] = self._offsets[number].around(cells, draw[mine, 1]).T
         side = self._window
         columns = (scene.tolist(), corner[0].tolist(), corner[1].tolist())
         return [(index, Window(row, col, side, side)) for index, row, col in zip(*columns, strict=True)]
+
+    def _barred(self, scene: NDArray[np.int64]) -> list[int]:
+        """Which of these scenes are in part held back."""
+        return [number for number in np.unique(scene).tolist() if number in self._offsets]
 
     def _cell(self, draw: NDArray[np.float64], kind: str) -> NDArray[np.int64]:
         if kind == "valid":
@@ -132,13 +146,19 @@ class RandomWindows:
 
 
 def grid_windows(scenes: Sequence[Scene], window: int) -> list[Place]:
-    """Evaluation windows: side by side, so that every pixel of every scene is in exactly one."""
+    """Evaluation windows: side by side, so that every pixel of a scene or of its parts is in one."""
     return [
-        (index, Window(row, col, window, window))
+        (index, Window(row, col, min(window, bottom - row), min(window, right - col)))
         for index, scene in enumerate(scenes)
-        for row in range(0, scene.image.height, window)
-        for col in range(0, scene.image.width, window)
+        for top, left, bottom, right in _areas(scene)
+        for row in range(top, bottom, window)
+        for col in range(left, right, window)
     ]
+
+
+def _areas(scene: Scene) -> list[tuple[int, int, int, int]]:
+    parts = scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
+    return [(row, col, row + height, col + width) for row, col, height, width in parts]
 
 
 def _find(sums: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArray[np.int64]:

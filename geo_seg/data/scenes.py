@@ -5,43 +5,20 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from geo_seg.data.blocks import share, split_by_blocks
 from geo_seg.data.classes import class_table
 from geo_seg.data.folder import cache_folder
 from geo_seg.data.labels import Labels, unused
+from geo_seg.data.scene import Scene
 from geo_seg.data.sources import Source, find_sources, is_vector
 from geo_seg.data.stack import open_image
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError, nearest
-from geo_seg.raster import RasterInfo
 
 SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One place: an image and its mask on the same grid.
-
-    Both are rasters that GDAL opens; what the user has (bands in several files, polygons ...) has become one.
-
-    Attributes:
-        name: the image's path below root, unique.
-        image: header of the image.
-        mask: header of the mask.
-        bands: numbers of the image's bands, in the order that the model sees them.
-        split: what a manifest says: "train", "val", "test", or None.
-        notes: what the user should know about its files.
-    """
-
-    name: str
-    image: RasterInfo
-    mask: RasterInfo
-    bands: tuple[int, ...]
-    split: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
@@ -49,7 +26,7 @@ def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
 
     Args:
         config: the data set.
-        seed: of a split by fraction.
+        seed: of a split by fraction or blocks.
 
     Returns:
         The scenes of train, val and test; test may be empty.
@@ -76,7 +53,7 @@ def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
 
 
 def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -> dict[str, list[Scene]]:
-    """Divides scenes into train, val and test; a scene is in one of them at most.
+    """Divides scenes into train, val and test; a scene is in one of them at most, but for blocks.
 
     Raises:
         ConfigError: the choice doesn't fit how the split is made.
@@ -89,6 +66,8 @@ def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -
         raise ConfigError(
             f"dataset.split.by={config.by}: the manifest has a column split; take manifest, or leave it out"
         )
+    if config.by == "blocks":
+        return split_by_blocks(scenes, config, seed)
     if config.by == "fraction":
         return _by_fraction(scenes, config, root, seed)
     chosen = {
@@ -147,10 +126,8 @@ def _by_fraction(
     random.Random(seed).shuffle(order)  # noqa: S311 - a reproducible split, not a secret
     result: dict[str, list[Scene]] = {name: [] for name in SPLITS}
     for name in ("val", "test"):
-        share = getattr(config, name) or 0.0
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise ConfigError(f"dataset.split.{name}={share!r}: expected a share of the scenes, 0 to below 1")
-        wanted = round(share * len(scenes)) or (1 if share > 0 else 0)
+        part = share(name, getattr(config, name))
+        wanted = round(part * len(scenes)) or (1 if part > 0 else 0)
         while order and len(result[name]) < wanted:
             result[name] += groups[order.pop()]
     result["train"] = [scene for place in order for scene in groups[place]]

@@ -14,7 +14,7 @@ from geo_seg.data.classes import ClassTable
 from geo_seg.data.index import SceneIndex
 from geo_seg.data.reading import DecodedScene, OpenScene, Pixels, RasterScene, blank, label_type
 from geo_seg.data.sampling import Place, RandomWindows
-from geo_seg.data.scenes import Scene
+from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 
@@ -183,9 +183,16 @@ class WindowBatches:
             if isinstance(self._windows, RandomWindows):
                 place = self._draw(self._windows, epoch, number, place, into)
             else:
-                self._reader.read_into(place, into)
+                self._read(place, into)
             read.append((place[0], place[1].row, place[1].col))
         return {**self._lend(memory, len(numbers)), "place": torch.tensor(read)}
+
+    def _read(self, place: Place, into: Pixels) -> None:
+        """Reads a window that may be smaller than the memory for it: nothing beside its part is seen."""
+        _, (_, _, height, width) = place
+        if into.labels.shape != (height, width):
+            blank(into, self._reader.table.ignore_index)
+        self._reader.read_into(place, Pixels(*(part[..., :height, :width] for part in into)))
 
     def _draw(self, windows: RandomWindows, epoch: int, number: int, place: Place, into: Pixels) -> Place:
         """Reads a training window and says which; one without a labelled pixel is drawn again."""

@@ -64,6 +64,8 @@ def introduce(
     absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
     if absent:
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
+    if data.leak:
+        console.print(f"note: {data.leak}", markup=False, soft_wrap=True)
     noted: dict[str, list[str]] = {}
     for scene in (scene for scenes in data.scenes.values() for scene in scenes):
         for note in scene.notes:

@@ -17,7 +17,7 @@ _MOST = 6  # pictures in a report
 def picture_scenes(
     module: SegmentationModule, data: SceneDataModule, split: str, folder: Path
 ) -> list[Picture]:
-    """Predicts the middle of some scenes and draws image, label, prediction and errors.
+    """Predicts the middle of some scenes or of their first parts; draws image, label, prediction, errors.
 
     Args:
         module: trained.
@@ -36,8 +36,11 @@ def picture_scenes(
     drawn = []
     for index in chosen.tolist():
         header = scenes[index].image
-        height, width = min(header.height, _SIDE), min(header.width, _SIDE)
-        window = Window((header.height - height) // 2, (header.width - width) // 2, height, width)
+        whole = Window(0, 0, header.height, header.width)
+        area = scenes[index].parts[0] if scenes[index].parts else whole
+        height, width = min(area.height, _SIDE), min(area.width, _SIDE)
+        top, left = area.row + (area.height - height) // 2, area.col + (area.width - width) // 2
+        window = Window(top, left, height, width)
         image, labels, valid = reader.read((index, window))
         with torch.inference_mode():
             logits = module(

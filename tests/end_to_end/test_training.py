@@ -162,6 +162,16 @@ def test_every_scheduler_takes_effect(small_root: Path, tmp_path: Path, name: st
         assert rates[-1] < 1e-4  # they end with the run
 
 
+def test_scenes_cut_into_blocks_are_trained_and_tested_on(small_root: Path, tmp_path: Path) -> None:
+    split = ["dataset.split.by=blocks", "dataset.split.block=40", "dataset.split.buffer=2"]
+    config = configured(small_root, *split, "dataset.split.val=0.2", "dataset.split.test=0.2")
+    train(config, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    # 6 scenes of 96 x 80 in blocks of 48 x 40, of which a few lie on the nodata of the left edge
+    assert 4 * 48 * 33 <= found["test"]["pixels"] <= 5 * 48 * 40
+    assert list((tmp_path / "run" / "figures").glob("test_*.png"))
+
+
 def test_early_stopping_takes_effect(small_root: Path, tmp_path: Path) -> None:
     stop = ["callbacks.early_stopping.patience=1", "+callbacks.early_stopping.min_delta=2.0"]
     train(configured(small_root, "trainer.max_epochs=9", *stop), tmp_path / "run")

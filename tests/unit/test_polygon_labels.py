@@ -16,7 +16,8 @@ from rasterio.warp import transform
 
 import geo_seg.data.labels
 from geo_seg.data.grids import affine
-from geo_seg.data.scenes import Scene, find_scenes
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import find_scenes
 from geo_seg.data.vectors import Polygons
 from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError

@@ -13,7 +13,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from geo_seg.data.manifest import gdal_path
-from geo_seg.data.scenes import Scene, find_scenes
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import find_scenes
 from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.raster import RasterReader

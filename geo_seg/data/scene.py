@@ -1,0 +1,33 @@
+"""A scene: one place with an image and its labels."""
+
+from dataclasses import dataclass
+
+from geo_seg.raster import RasterInfo
+from geo_seg.tiling import Window
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One place: an image and its mask on the same grid.
+
+    Both are rasters that GDAL opens; what the user has (bands in several files, polygons ...) has become one.
+
+    Attributes:
+        name: the image's path below root, unique.
+        image: header of the image.
+        mask: header of the mask.
+        bands: numbers of the image's bands, in the order that the model sees them.
+        split: what a manifest says: "train", "val", "test", or None.
+        notes: what the user should know about its files.
+        parts: the blocks that are validated or tested on; () is all of it.
+        barred: where no training window may reach; in a split by blocks.
+    """
+
+    name: str
+    image: RasterInfo
+    mask: RasterInfo
+    bands: tuple[int, ...]
+    split: str | None = None
+    notes: tuple[str, ...] = ()
+    parts: tuple[Window, ...] = ()
+    barred: tuple[Window, ...] = ()

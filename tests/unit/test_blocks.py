@@ -1,0 +1,150 @@
+"""Blocks: training windows keep their distance, every pixel of val and test counts once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.transform import from_origin
+
+from geo_seg.data.blocks import pixels_of
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.offsets import Offsets
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import find_scenes
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.errors import DataError
+from geo_seg.raster import inspect
+from geo_seg.tiling import Window
+from tests.conftest import write_raster
+
+SIZE = (700, 530)
+
+
+def whole(root: Path, **split: object) -> DatasetConfig:
+    """One scene of noise in four classes; its first columns are nodata."""
+    draw = np.random.default_rng(0)
+    image = draw.integers(1, 3000, (2, *SIZE)).astype(np.uint16)
+    image[:, :, :9] = 0
+    write_raster(root / "images" / "a.tif", image, nodata=0)
+    write_raster(root / "masks" / "a.tif", draw.integers(0, 4, SIZE).astype(np.uint8))
+    given = {"by": "blocks", "block": 130, "val": 0.2, "test": 0.2, "buffer": 20, **split}
+    return DatasetConfig(
+        name="one",
+        root=str(root),
+        images="images/*.tif",
+        masks="masks/*.tif",
+        classes=["a", "b", "c", "d"],
+        split=SplitConfig(**given),  # type: ignore[arg-type]
+        window=32,
+        windows_per_epoch=400,
+    )
+
+
+def covered(windows: list[Window]) -> np.ndarray:
+    """(H, W) how many of the windows hold a pixel."""
+    count = np.zeros(SIZE, int)
+    for row, col, height, width in windows:
+        count[row : row + height, col : col + width] += 1
+    return count
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "valid", "balanced"])
+@pytest.mark.parametrize("window", [32, 80])
+def test_no_training_window_reaches_into_the_buffer(tmp_path: Path, sampler: str, window: int) -> None:
+    config = replace(whole(tmp_path, block=175), sampler=sampler, window=window)
+    data = SceneDataModule(config, 0)
+    held = [part for name in ("val", "test") for part in data.scenes[name][0].parts]
+    near = [Window(w.row - 20, w.col - 20, w.height + 40, w.width + 40) for w in held]
+    barred = covered(
+        [
+            Window(max(w.row, 0), max(w.col, 0), w.height + min(w.row, 0), w.width + min(w.col, 0))
+            for w in near
+        ]
+    )
+    for batch in data.train_dataloader():
+        places = [Window(row, col, window, window) for _, row, col in batch["place"].tolist()]
+        assert not np.any(covered(places) * barred)
+
+
+def test_every_valid_pixel_of_the_blocks_counts_once_and_nothing_else_does(tmp_path: Path) -> None:
+    data = SceneDataModule(whole(tmp_path), 0)
+    for name in ("val", "test"):
+        parts = covered(list(data.scenes[name][0].parts))
+        seen = np.zeros(SIZE, int)
+        for batch in data._grid(name):
+            for (_, row, col), labels in zip(batch["place"].tolist(), batch["labels"].numpy(), strict=True):
+                rows, cols = np.nonzero(labels != 255)
+                seen[rows + row, cols + col] += 1
+        assert parts.max() == 1
+        parts[:, :9] = 0
+        np.testing.assert_array_equal(seen, parts)
+
+
+def test_the_share_is_of_the_area_and_the_seed_draws_the_blocks(tmp_path: Path) -> None:
+    config = whole(tmp_path)
+    found = find_scenes(config, 0)
+    for name in ("val", "test"):
+        area = sum(part.height * part.width for part in found[name][0].parts)
+        assert abs(area / (SIZE[0] * SIZE[1]) - 0.2) < 0.5 / 20
+    assert find_scenes(config, 0) == found
+    assert find_scenes(config, 1) != found
+
+
+def test_training_classes_are_counted_where_windows_may_lie(tmp_path: Path) -> None:
+    all_of_it = SceneDataModule(whole(tmp_path, val=0.05, test=0, buffer=0), 0)
+    part = SceneDataModule(whole(tmp_path, val=0.3, test=0.3, buffer=40), 0)
+    assert 0 < sum(part.class_counts) < sum(all_of_it.class_counts) < 700 * 530
+
+
+def test_offsets_are_drawn_evenly_from_all_that_are_allowed(tmp_path: Path) -> None:
+    image = inspect(write_raster(tmp_path / "a.tif", np.zeros((140, 130), np.uint8)))
+    barred = (Window(50, 60, 30, 40), Window(70, 20, 40, 50))
+    scene = Scene("a", image, image, (1,), barred=barred)
+    offsets = Offsets(scene, 24)
+    allowed = np.ones((140 - 24 + 1, 130 - 24 + 1), bool)
+    for row, col, height, width in barred:
+        allowed[max(row - 23, 0) : row + height, max(col - 23, 0) : col + width] = False
+    steps = (np.arange(allowed.sum()) + 0.5) / allowed.sum()
+    found = offsets.anywhere(steps)
+    assert set(map(tuple, found.tolist())) == set(
+        zip(*(axis.tolist() for axis in np.nonzero(allowed)), strict=True)
+    )
+    assert offsets.share == allowed.mean()
+    for cell in np.ndindex(3, 3):
+        near = allowed.copy()  # windows that hold a part of the cell
+        near[: max(cell[0] * 64 - 23, 0)] = near[cell[0] * 64 + 64 :] = False
+        near[:, : max(cell[1] * 64 - 23, 0)] = near[:, cell[1] * 64 + 64 :] = False
+        assert bool(near.any()) == bool(offsets.allowed(3, 3)[cell])
+        if near.any():
+            drawn = offsets.around(np.full((near.sum(), 2), cell), (np.arange(near.sum()) + 0.5) / near.sum())
+            assert set(map(tuple, drawn.tolist())) == set(
+                zip(*(a.tolist() for a in np.nonzero(near)), strict=True)
+            )
+
+
+def test_metres_are_measured_by_the_size_of_the_pixels(tmp_path: Path) -> None:
+    flat = inspect(write_raster(tmp_path / "flat.tif", np.zeros((10, 10), np.uint8)))
+    assert pixels_of(30, "metres", flat) == 15
+    place = {"crs": "EPSG:4326", "transform": from_origin(10, 60.0005, 0.0001, 0.0001)}
+    globe = inspect(write_raster(tmp_path / "globe.tif", np.zeros((10, 10), np.uint8), **place))
+    assert pixels_of(55.66, "metres", globe) == pytest.approx(10, rel=1e-3)  # cos 60 = 1 / 2
+    feet = inspect(write_raster(tmp_path / "feet.tif", np.zeros((10, 10), np.uint8), crs="EPSG:2263"))
+    assert pixels_of(0.6096, "metres", feet) == pytest.approx(1, rel=1e-3)
+    bare = inspect(write_raster(tmp_path / "bare.tif", np.zeros((10, 10), np.uint8), crs=None))
+    with pytest.raises(DataError, match="has no CRS to measure metres by"):
+        pixels_of(30, "metres", bare)
+
+
+def test_blocks_in_metres_are_those_in_pixels(tmp_path: Path) -> None:
+    pixels = find_scenes(whole(tmp_path), 0)
+    assert find_scenes(whole(tmp_path, block=260, buffer=40, unit="metres"), 0) == pixels
+
+
+def test_too_few_blocks_are_said(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"no block is left for val: blocks of 500 pixels are too large for 1 scenes"
+    ):
+        find_scenes(whole(tmp_path, block=500), 0)
+    with pytest.raises(DataError, match="too near to blocks of val and test"):
+        SceneDataModule(whole(tmp_path, buffer=300), 0)
