@@ -34,6 +34,8 @@ class InferenceConfig:
         min_area: of polygons, in square metres (in pixels where the raster has no CRS): smaller ones become
             a part of the neighbour with which they share the longest border.
         simplify: of polygons: tolerance in pixels; 1 takes the stairs away that pixels make, 0 nothing.
+        labels: what the maps are compared with: rasters or polygons as in training, as a file, a folder, a
+            glob or a list of these; those of several rasters are told by their names. null for none.
         exists: what happens to a map that is there already: "overwrite", "skip" or "error".
         dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
         accelerator: "auto", "cpu", "gpu" or "mps".
@@ -60,6 +62,7 @@ class InferenceConfig:
     polygons: bool = False
     min_area: float = 0.0
     simplify: float = 0.0
+    labels: Any = None
     exists: str = "overwrite"
     dry_run: bool = False
     accelerator: str = "auto"

@@ -14,8 +14,10 @@ from geo_seg.raster import Band, RasterInfo, resolve_bands
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
 POLYGONS = "_polygons.gpkg"
+DIFFERENCE = "_difference.tif"
 
-_SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
+SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
+"""Of files that are taken for rasters in a folder."""
 
 
 def find_rasters(given: Any, output: Path) -> dict[str, str]:
@@ -72,7 +74,7 @@ def _expand(pattern: str) -> Sequence[str]:
         return [pattern]
     if Path(pattern).is_dir():
         files = sorted(Path(pattern).iterdir())
-        return [str(path) for path in files if path.suffix.lower() in _SUFFIXES and path.is_file()]
+        return [str(path) for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
     # Path.glob takes no absolute patterns
     matches = sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
     if not matches:
@@ -81,7 +83,10 @@ def _expand(pattern: str) -> Sequence[str]:
 
 
 def _is_map(path: Path, output: Path) -> bool:
-    return path.name.endswith((CLASSES, PROBABILITIES)) and path.parent.absolute() == output.absolute()
+    return (
+        path.name.endswith((CLASSES, PROBABILITIES, DIFFERENCE))
+        and path.parent.absolute() == output.absolute()
+    )
 
 
 def _names(paths: Sequence[str]) -> list[str]:

@@ -17,7 +17,9 @@ from geo_seg.mosaic import Layer, join
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, PartWriter, unwritten
 
-_TAGS = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
+SOFTWARE = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
+"""Tags of every raster of a map."""
+
 _NO_PROBABILITY = 255
 
 
@@ -35,11 +37,11 @@ def layers(checkpoint: Checkpoint, probabilities: str) -> tuple[Layer, ...]:
     """
     names = checkpoint.class_names
     nodata, dtype = class_storage(len(names))
-    classes = Layer(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, _TAGS)
+    classes = Layer(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, SOFTWARE)
     if probabilities == "none":
         return (classes,)
     bands = names if probabilities == "all" else ("probability of the class",)
-    return Layer(PROBABILITIES, "uint8", _NO_PROBABILITY, bands, (), (), 1 / SCALE, _TAGS), classes
+    return Layer(PROBABILITIES, "uint8", _NO_PROBABILITY, bands, (), (), 1 / SCALE, SOFTWARE), classes
 
 
 def write_part(

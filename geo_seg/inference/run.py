@@ -22,9 +22,11 @@ from geo_seg.inference.members import Ensemble, gather
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
+from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import count_classes
 from geo_seg.raster import inspect
+from geo_seg.report import score_table
 from geo_seg.terminal import shows_bars
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, prepare_folder
@@ -80,13 +82,15 @@ def run(config: InferenceConfig) -> list[Mapped]:
     errors = Console(stderr=True, highlight=False)
     output = Path(config.output)
     rasters = find_rasters(config.input, output)
-    mapper = _Mapper(config, gather(config))
+    ensemble = gather(config)
+    scoring = None if config.labels is None else Scoring(config.labels, rasters, ensemble.first)
+    mapper = _Mapper(config, ensemble, scoring)
     if not config.dry_run:
         prepare_folder(output)
     made, failed = [], 0
     for name, path in rasters.items():
         try:
-            mapped = mapper.map(path, output / f"{name}{CLASSES}")
+            mapped = mapper.map(name, path)
         except DataError as error:
             if len(rasters) == 1:
                 raise
@@ -94,6 +98,8 @@ def run(config: InferenceConfig) -> list[Mapped]:
             errors.print(f"error: {error}", markup=False, soft_wrap=True)
         else:
             made += [] if mapped is None else [mapped]
+    if scoring is not None:
+        mapper.conclude(scoring)
     if failed:
         raise DataError(f"{failed} of {len(rasters)} rasters were not mapped, for the reasons above")
     return made
@@ -102,8 +108,9 @@ def run(config: InferenceConfig) -> list[Mapped]:
 class _Mapper:
     """What all rasters of a run share."""
 
-    def __init__(self, config: InferenceConfig, ensemble: Ensemble) -> None:
+    def __init__(self, config: InferenceConfig, ensemble: Ensemble, scoring: Scoring | None) -> None:
         self._config = config
+        self._scoring = scoring
         self._ensemble = ensemble
         self._checkpoint = ensemble.first
         self._console = Console(highlight=False)
@@ -112,8 +119,9 @@ class _Mapper:
         self._chooser = Chooser(config, self._predictor, ensemble.window, self._say)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
 
-    def map(self, path: str, file: Path) -> Mapped | None:
+    def map(self, name: str, path: str) -> Mapped | None:
         """Maps one raster; None if its map is there and exists=skip, or in a dry run."""
+        file = Path(self._config.output) / f"{name}{CLASSES}"
         if file.exists() and self._config.exists != "overwrite":
             if self._config.exists == "error":
                 raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
@@ -124,8 +132,12 @@ class _Mapper:
         bands = fitting_bands(info, self._checkpoint)
         source = Source(info, bands, self._checkpoint.nodata, self._checkpoint.zero_is_nodata)
         geometry = Geometry.of(path)
+        reference = self._scoring.open(name, info) if self._scoring else None
         for note in self._notes(info.dtype, geometry):
             self._say(f"note: {path}: {note}")
+        if self._scoring:
+            for note in reference.notes if reference else ("there are no labels for this raster",):
+                self._say(f"note: {reference.path if reference else path}: {note}")
         if self._config.dry_run:
             chosen = self._chooser.choose(source)
             self._say(estimate(self._predictor, self._chooser, source, chosen, self._layers))
@@ -133,14 +145,24 @@ class _Mapper:
         journal = Journal(file, tuple(layer.suffix for layer in self._layers))
         chosen, identity = self._plan(journal, source)
         parts = parts_of(source, chosen)
-        counts = self._make(journal, source, chosen, parts)
+        counts, confusion = self._make(journal, source, chosen, parts, reference)
         if stamps(info) != identity["files"]:
             journal.discard()
             raise DataError(f"{path}: was changed while it was mapped; start again when it is complete")
-        finish(journal, file, geometry, parts, self._layers, self._outlining)
+        made = (*((reference.layer,) if reference else ()), *self._layers)
+        finish(journal, file, geometry, parts, made, self._outlining)
         mapped = Mapped(file, counts, info.width * info.height, time.monotonic() - begin)
         self._say(self._summary(mapped))
+        if self._scoring and confusion is not None:
+            self._console.print(score_table(self._scoring.add(name, confusion), name))
         return mapped
+
+    def conclude(self, scoring: Scoring) -> None:
+        """Writes the scores of all maps, and shows them where there are several."""
+        if scoring.total is not None:
+            scoring.write(Path(self._config.output))
+            if scoring.maps > 1:
+                self._console.print(score_table(scoring.total, f"all {scoring.maps} maps"))
 
     def _plan(self, journal: Journal, source: Source) -> tuple[Choices, dict[str, Any]]:
         """Goes on with what is there if it is of the same map, otherwise starts anew."""
@@ -156,11 +178,17 @@ class _Mapper:
         return chosen, identity
 
     def _make(
-        self, journal: Journal, source: Source, chosen: Choices, parts: tuple[Grid, ...]
-    ) -> NDArray[np.int64]:
-        """Makes the parts that are not there, and counts the classes of all."""
+        self,
+        journal: Journal,
+        source: Source,
+        chosen: Choices,
+        parts: tuple[Grid, ...],
+        reference: Reference | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Makes the parts that are not there; counts the classes of all, and compares them with labels."""
         counts: NDArray[np.int64] = np.zeros(self._predictor.task.num_classes, np.int64)
         settings = Settings(chosen.precision, chosen.batch_size, chosen.probabilities)
+        confusion: Any = None
         ready = 0
         with self._progress(source.info.path, sum(map(len, parts))) as advance:
             try:
@@ -171,6 +199,9 @@ class _Mapper:
                         rows = self._predictor.strips(source, part, settings, advance)
                         write_part(journal, number, part, self._layers, rows)
                     counts += count_classes(journal.part(number, CLASSES), len(counts))
+                    if reference:
+                        found = reference.compare(journal, number, part)
+                        confusion = found if confusion is None else confusion + found
                     ready += 1
             except DataError as error:
                 if not ready:
@@ -179,7 +210,7 @@ class _Mapper:
                 raise DataError(
                     f"{error}; {ready} of {len(parts)} parts are done, the same command goes on after them"
                 ) from error
-        return counts
+        return counts, confusion
 
     def _notes(self, dtype: str, geometry: Geometry) -> Iterator[str]:
         if dtype != self._checkpoint.dtype:
