@@ -14,7 +14,7 @@ class InferenceConfig:
         checkpoint: a run folder (its best checkpoint) or a checkpoint file; a list or a glob of these is an
             ensemble, whose probabilities are averaged.
         weights: per checkpoint of an ensemble, above 0; null weighs all alike.
-        input: a raster, a folder, a glob, or a list of these.
+        input: a raster, a folder, a glob, a STAC item, or a list of these.
         output: the folder that the maps go to; it is made when it isn't there.
         window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1024
             that the memory holds. Windows are made smaller where as many cover the raster.

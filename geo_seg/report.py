@@ -82,11 +82,9 @@ def write(
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def score_table(found: Scores, split: str) -> Table:
-    """The scores of a split for the terminal; what the split doesn't hold is shown as a dash."""
-    table = Table(
-        title=f"{split} scenes: mean IoU {_number(found['miou'])}, accuracy {_number(found['accuracy'])}"
-    )
+def score_table(found: Scores, title: str) -> Table:
+    """Scores for the terminal; what neither labels nor predictions hold is shown as a dash."""
+    table = Table(title=f"{title}: mean IoU {_number(found['miou'])}, accuracy {_number(found['accuracy'])}")
     table.add_column("class")
     for column in ("IoU", "F1", "precision", "recall", "pixels"):
         table.add_column(column, justify="right")

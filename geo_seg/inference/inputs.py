@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from geo_seg.checkpoint import Checkpoint
+from geo_seg.data.folder import cache_folder
+from geo_seg.data.stack import open_image
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster import Band, RasterInfo, resolve_bands
+from geo_seg.raster import Band, RasterInfo, inspect, resolve_bands
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
@@ -19,13 +21,15 @@ DIFFERENCE = "_difference.tif"
 SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
 """Of files that are taken for rasters in a folder."""
 
+_ITEMS = {".json"}  # STAC items; a folder may hold other JSON files, too, so that they have to be named
+
 
 def find_rasters(given: Any, output: Path) -> dict[str, str]:
     """Finds the rasters that the configuration names.
 
     Args:
-        given: a file, a folder (its rasters, not those of folders inside), a glob, anything else that GDAL
-            opens (/vsicurl/..., s3://...), or a list of these.
+        given: a file, a folder (its rasters, not those of folders inside), a glob, a STAC item on disk,
+            anything else that GDAL opens (/vsicurl/..., s3://...), or a list of these.
         output: the folder of the maps; maps that lie there already are no input.
 
     Returns:
@@ -47,6 +51,29 @@ def find_rasters(given: Any, output: Path) -> dict[str, str]:
     return dict(zip(_names(found), found, strict=True))
 
 
+def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[Band, ...]]:
+    """The header of a raster, and the bands of it that the model takes, in its order.
+
+    Args:
+        path: what find_rasters gives; the assets of a STAC item that the model takes become one raster.
+        checkpoint: of the model.
+
+    Raises:
+        DataError: it can't be opened, or doesn't have these bands.
+    """
+    if Path(path).suffix.lower() not in _ITEMS:
+        info = inspect(path)
+        return info, fitting_bands(info, checkpoint)
+    names = _names_of_bands(checkpoint)
+    info, bands = open_image((path,), names or checkpoint.bands, cache_folder(None))
+    if len(bands) != checkpoint.in_channels:
+        raise DataError(
+            f"{path}: has {len(bands)} assets of data, the model takes {checkpoint.in_channels} bands "
+            "without names; give a list of files, or a VRT of the ones that are meant"
+        )
+    return info, bands
+
+
 def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[Band, ...]:
     """The bands of a raster that the model takes, in its order.
 
@@ -56,10 +83,10 @@ def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[Band, ...]:
     Raises:
         DataError: the raster doesn't have them.
     """
-    names = [name for name in checkpoint.facts.band_names if not name.isdecimal()]
+    names = _names_of_bands(checkpoint)
     there = {name.lower() for name in info.names}
-    if len(names) == checkpoint.in_channels and all(name.lower() in there for name in names):
-        return tuple(names)
+    if names and all(name.lower() in there for name in names):
+        return names
     bands = resolve_bands(info, checkpoint.bands)
     if len(bands) != checkpoint.in_channels:
         raise DataError(
@@ -67,6 +94,12 @@ def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[Band, ...]:
             f"({', '.join(checkpoint.facts.band_names)}); give a raster with just these, or name its bands"
         )
     return bands
+
+
+def _names_of_bands(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What all bands were called in training; () where they had no names."""
+    names = tuple(name for name in checkpoint.facts.band_names if not name.isdecimal())
+    return names if len(names) == checkpoint.in_channels else ()
 
 
 def _expand(pattern: str) -> Sequence[str]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from geo_seg.errors import DataError
 from geo_seg.inference.choices import Chooser, parts_of
 from geo_seg.inference.estimate import estimate
-from geo_seg.inference.inputs import CLASSES, find_rasters, fitting_bands
+from geo_seg.inference.inputs import CLASSES, find_rasters, open_raster
 from geo_seg.inference.journal import Choices, Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, write_part
 from geo_seg.inference.members import Ensemble, gather
@@ -25,7 +25,6 @@ from geo_seg.inference.reading import Source
 from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import count_classes
-from geo_seg.raster import inspect
 from geo_seg.report import score_table
 from geo_seg.terminal import shows_bars
 from geo_seg.tiling import Grid
@@ -128,10 +127,9 @@ class _Mapper:
             self._say(f"{file}: is there already, skipped")
             return None
         begin = time.monotonic()
-        info = inspect(path)
-        bands = fitting_bands(info, self._checkpoint)
+        info, bands = open_raster(path, self._checkpoint)
         source = Source(info, bands, self._checkpoint.nodata, self._checkpoint.zero_is_nodata)
-        geometry = Geometry.of(path)
+        geometry = Geometry.of(info.path)
         reference = self._scoring.open(name, info) if self._scoring else None
         for note in self._notes(info.dtype, geometry):
             self._say(f"note: {path}: {note}")

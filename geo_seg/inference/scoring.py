@@ -1,7 +1,6 @@
 """Maps against labels, counted while the parts of a map are still at hand."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from glob import glob
@@ -28,7 +27,8 @@ from geo_seg.metrics import Scores, scores
 from geo_seg.mosaic import Layer
 from geo_seg.raster import RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Window
-from geo_seg.writing import UNFINISHED, PartWriter, unwritten
+from geo_seg.whole import write_whole
+from geo_seg.writing import PartWriter, unwritten
 
 FILE = "metrics.json"
 """Where the scores go, beside the maps."""
@@ -109,13 +109,8 @@ class Scoring:
         """
         each = {name: scores(torch.from_numpy(counts), self._names) for name, counts in self._counts.items()}
         file = folder / FILE
-        hidden = file.with_name(f"{FILE}{UNFINISHED}")
         try:
-            with hidden.open("w", encoding="utf-8") as target:
-                json.dump({**(self.total or {}), "scenes": each}, target, indent=2)
-                target.flush()
-                os.fsync(target.fileno())
-            hidden.replace(file)
+            write_whole(file, json.dumps({**(self.total or {}), "scenes": each}, indent=2), synced=True)
         except OSError as error:
             raise unwritten(file, error) from error
 

@@ -255,7 +255,7 @@ def _conclude(
     pictures = picture_scenes(module, data, split, path / "figures")
     report.write(path, config, module.facts, found, rows, pictures)
     scene = data.scenes[split][0].image.path
-    table_of_scores = report.score_table(module.test_scores, split)
+    table_of_scores = report.score_table(module.test_scores, f"{split} scenes")
     console.print(table_of_scores)
     closing = (
         f"report      {path / 'report.html'}\n"

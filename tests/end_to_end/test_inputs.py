@@ -1,0 +1,86 @@
+"""STAC items and remote rasters give the map that the same pixels on disk give."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
+
+from geo_seg.errors import DataError
+from tests.conftest import write_raster
+from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold
+from tests.unit import file_server
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Of a server of the test's folder."""
+    command = [sys.executable, str(Path(file_server.__file__)), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.terminate()
+
+
+def write_item(folder: Path, hrefs: dict[str, str]) -> Path:
+    common = {"B04": "red", "B08": "nir", "B02": "blue"}
+    assets = {
+        key: {"href": href, "roles": ["data"], "eo:bands": [{"name": key, "common_name": common[key]}]}
+        for key, href in hrefs.items()
+    }
+    assets["thumbnail"] = {"href": "nowhere.png", "roles": ["thumbnail"]}
+    item = folder / "place.json"
+    item.write_text(json.dumps({"type": "Feature", "assets": assets}))
+    return item
+
+
+def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_remote(
+    tmp_path: Path, address: str
+) -> None:
+    image = draw((3, 90, 130))
+    for key, band in zip(("B02", "B04", "B08"), image, strict=True):
+        write_raster(tmp_path / f"{key}.tif", band, compress="deflate")
+    item = write_item(tmp_path, {"B02": "B02.tif", "B04": "./B04.tif", "B08": f"{address}/B08.tif"})
+    predict(item, tmp_path / "maps", threshold(band_names=["nir", "red"]))
+    np.testing.assert_array_equal(read(tmp_path / "maps" / "place_classes.tif")[0], image[2] > LIMIT)
+    with (
+        rasterio.open(tmp_path / "maps" / "place_classes.tif") as found,
+        rasterio.open(tmp_path / "B04.tif") as b,
+    ):
+        assert (found.crs, found.transform) == (b.crs, b.transform)
+    with pytest.raises(DataError, match="no band 'swir' among its assets"):
+        predict(item, tmp_path / "maps", threshold(band_names=["nir", "swir"]))
+    with pytest.raises(DataError, match="has 3 assets of data, the model takes 2 bands without names"):
+        predict(item, tmp_path / "maps", threshold())
+
+
+def test_a_remote_raster_is_mapped_as_one_on_disk(tmp_path: Path, address: str) -> None:
+    image = draw((2, 90, 130))
+    write_raster(tmp_path / "image.tif", image, compress="deflate")
+    for number, path in enumerate((f"{address}/image.tif", f"/vsicurl/{address}/image.tif")):
+        predict(path, tmp_path / str(number))
+        np.testing.assert_array_equal(read(tmp_path / str(number) / "image_classes.tif")[0], image[0] > LIMIT)
+    with pytest.raises(DataError, match=r"gone.tif: cannot be opened as a raster"):
+        predict(f"{address}/gone.tif", tmp_path / "gone")
+
+
+def test_a_raster_that_only_points_or_rpcs_place_is_mapped_in_its_own_frame_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 40, 50)), crs=None, transform=None)
+    with rasterio.open(source, "r+") as target:
+        corners = [(0, 0, 5, 9), (0, 50, 6, 9), (40, 0, 5, 8), (40, 50, 6, 8)]
+        target.gcps = [GroundControlPoint(*corner) for corner in corners], "EPSG:4326"
+    with rasterio.open(source, "r+") as target:
+        zeros = [0.0] * 20
+        target.rpcs = RPC(0, 1, 0, 1, zeros, zeros, 0, 1, 0, 1, zeros, zeros, 0, 1)
+    predict(source, tmp_path / "maps")
+    assert "its ground control points and RPCs are not carried over" in capsys.readouterr().out
+    with rasterio.open(tmp_path / "maps" / "image_classes.tif") as found:
+        assert (found.crs, found.gcps[0], found.rpcs) == (None, [], None)
