@@ -1,4 +1,4 @@
-"""One Cloud Optimized GeoTIFF out of the parts of a map, and the legend that GDAL and QGIS read beside it."""
+"""One Cloud Optimized GeoTIFF out of the parts of a map."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,13 @@ import rasterio
 import rasterio.shutil
 from rasterio.dtypes import typename_fwd
 
+from geo_seg.legends import Color, write_legends
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
 from geo_seg.writing import FAILURES, UNFINISHED, Geometry, settle, unwritten
 
 _CACHE = 64 << 20  # bytes of decoded blocks: parts are read, and the map is written, once from the top down
 _BLOCK = 512
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -74,38 +73,9 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
             )
         settle(hidden, file)
         if layer.classes:
-            ET.ElementTree(legend(layer.classes, layer.colors)).write(
-                file.with_name(f"{file.name}.aux.xml"), encoding="utf-8"
-            )
+            write_legends(file, layer.classes, layer.colors)
     except FAILURES as error:
         raise unwritten(file, error) from error
-
-
-def legend(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
-    """The content of `<raster>.aux.xml`, where GDAL and QGIS look for the classes of a band.
-
-    Args:
-        names: per class.
-        colors: per class, red, green and blue from 0 to 255.
-    """
-    root = ET.Element("PAMDataset")
-    band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    for name in names:
-        ET.SubElement(categories, "Category").text = name
-    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
-    # names, and the numbers of GDAL's field types (integer, string) and usages (min and max, name, red ...)
-    columns = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
-    for index, (title, kind, usage) in enumerate(columns):
-        column = ET.SubElement(table, "FieldDefn", index=str(index))
-        for key, value in (("Name", title), ("Type", kind), ("Usage", usage)):
-            ET.SubElement(column, key).text = str(value)
-    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
-        row = ET.SubElement(table, "Row", index=str(index))
-        for value in (index, name, *color):
-            ET.SubElement(row, "F").text = str(value)
-    ET.indent(root)
-    return root
 
 
 def count_classes(path: Path, classes: int) -> np.ndarray:

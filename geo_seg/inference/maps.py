@@ -13,6 +13,7 @@ from geo_seg.inference.journal import Journal
 from geo_seg.inference.polygons import Outlining, write_polygons
 from geo_seg.inference.predict import SCALE, Strip
 from geo_seg.inference.survey import Certainty
+from geo_seg.legends import legend_files
 from geo_seg.mosaic import Layer, join
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, PartWriter, unwritten
@@ -124,5 +125,5 @@ def _names(stem: str, made: tuple[Layer, ...], outlined: bool) -> Iterator[str]:
         yield f"{stem}{POLYGONS}"
     for layer in made:
         if layer.classes:
-            yield f"{stem}{layer.suffix}.aux.xml"
+            yield from (path.name for path in legend_files(Path(f"{stem}{layer.suffix}")))
         yield f"{stem}{layer.suffix}"

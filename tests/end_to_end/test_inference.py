@@ -182,6 +182,12 @@ def test_the_map_lies_exactly_on_the_raster_and_says_what_the_classes_are(
     assert [node.text for node in table.iter("Category")] == NAMES
     rows = "0 low 10 20 30 1 high 200 100 0"
     assert [node.text for node in table.iter("F")] == rows.split()
+    style = (tmp_path / "maps" / "image_classes.qml").read_text()
+    assert style.startswith("<!DOCTYPE qgis PUBLIC")
+    (renderer,) = ET.fromstring(style).findall("pipe/rasterrenderer")  # noqa: S314
+    assert (renderer.get("type"), renderer.get("band")) == ("paletted", "1")
+    entries = [(e.get("value"), e.get("label"), e.get("color")) for e in renderer.iter("paletteEntry")]
+    assert entries == [("0", "low", "#0a141e"), ("1", "high", "#c86400")]
 
 
 def test_probabilities_are_written_beside_the_classes_when_asked_for(tmp_path: Path) -> None:
@@ -396,6 +402,7 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
     assert (result.returncode, result.stderr) == (0, "")
     assert "maps/image_classes.tif: 0.03 Mpx" in result.stdout
     assert sorted(p.name for p in (tmp_path / "maps").iterdir()) == [
+        "image_classes.qml",
         "image_classes.tif",
         "image_classes.tif.aux.xml",
     ]

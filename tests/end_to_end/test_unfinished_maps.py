@@ -135,7 +135,7 @@ def test_a_corrupt_block_is_an_error_that_keeps_the_parts_before_it(image: Path,
     image.write_bytes(sound)
     predict(image, tmp_path / "maps", overlap=0)
     np.testing.assert_array_equal(read(tmp_path / "maps" / "image_classes.tif")[0], read(image)[0] > LIMIT)
-    assert names(tmp_path / "maps") == ["image_classes.tif", "image_classes.tif.aux.xml"]
+    assert names(tmp_path / "maps") == ["image_classes.qml", "image_classes.tif", "image_classes.tif.aux.xml"]
 
 
 @pytest.mark.parametrize("gone", [True, False])

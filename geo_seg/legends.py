@@ -1,0 +1,76 @@
+"""What the class ids of a raster mean, in the files beside it where GDAL and QGIS look for that."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+Color = tuple[int, int, int]
+
+_QGIS_FILE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"  # QGIS reads no style without it
+
+
+def legend_files(raster: Path) -> tuple[Path, Path]:
+    """The attribute table and the QGIS style of a raster."""
+    return raster.with_name(f"{raster.name}.aux.xml"), raster.with_suffix(".qml")
+
+
+def write_legends(raster: Path, names: Sequence[str], colors: Sequence[Color]) -> None:
+    """Writes both beside a raster.
+
+    Args:
+        raster: of class ids.
+        names: per class.
+        colors: per class, red, green and blue from 0 to 255.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    table, style = legend_files(raster)
+    ET.ElementTree(attribute_table(names, colors)).write(table, encoding="utf-8")
+    style.write_bytes(_QGIS_FILE + ET.tostring(qgis_style(names, colors), encoding="utf-8"))
+
+
+def attribute_table(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
+    """The content of `<raster>.aux.xml`, where GDAL and QGIS look for the classes of a band.
+
+    Args:
+        names: per class.
+        colors: per class, red, green and blue from 0 to 255.
+    """
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
+    for name in names:
+        ET.SubElement(categories, "Category").text = name
+    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    # names, and the numbers of GDAL's field types (integer, string) and usages (min and max, name, red ...)
+    columns = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+    for index, (title, kind, usage) in enumerate(columns):
+        column = ET.SubElement(table, "FieldDefn", index=str(index))
+        for key, value in (("Name", title), ("Type", kind), ("Usage", usage)):
+            ET.SubElement(column, key).text = str(value)
+    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
+        row = ET.SubElement(table, "Row", index=str(index))
+        for value in (index, name, *color):
+            ET.SubElement(row, "F").text = str(value)
+    ET.indent(root)
+    return root
+
+
+def qgis_style(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
+    """The content of `<raster without suffix>.qml`, which QGIS loads with the raster: its colours and names.
+
+    Args:
+        names: per class.
+        colors: per class, red, green and blue from 0 to 255.
+    """
+    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
+    pipe = ET.SubElement(root, "pipe")
+    renderer = ET.SubElement(pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1")
+    palette = ET.SubElement(renderer, "colorPalette")
+    for value, (name, (red, green, blue)) in enumerate(zip(names, colors, strict=True)):
+        entry = {"value": str(value), "color": f"#{red:02x}{green:02x}{blue:02x}", "alpha": "255"}
+        ET.SubElement(palette, "paletteEntry", entry, label=name)
+    ET.SubElement(root, "blendMode").text = "0"
+    ET.indent(root)
+    return root
