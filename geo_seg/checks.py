@@ -44,11 +44,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
         ConfigError: a key that nothing reads, a value of the wrong type, or a name that there isn't.
     """
     config: TrainConfig = _plain(cfg, TrainConfig)
-    _one_of("mode", config.mode, ("train", "leaderboard"))
-    if (config.mode == "leaderboard") != (config.sweep is not None):
-        raise ConfigError(
-            f"mode={config.mode} sweep={config.sweep}: expected mode=leaderboard with the folder of a sweep"
-        )
+    _check_mode(config)
     _check_course(config)
     data = config.dataset
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
@@ -113,6 +109,26 @@ def _check_split(split: SplitConfig) -> None:
             raise ConfigError(
                 f"dataset.split.{key}={getattr(split, key)}: is not for dataset.split.by=blocks"
             )
+
+
+def _check_mode(config: TrainConfig) -> None:
+    _one_of("mode", config.mode, ("train", "test", "leaderboard"))
+    if (config.mode == "leaderboard") != (config.sweep is not None):
+        raise ConfigError(
+            f"mode={config.mode} sweep={config.sweep}: expected mode=leaderboard with the folder of a sweep"
+        )
+    if (config.mode == "test") != (config.checkpoint is not None):
+        raise ConfigError(
+            f"mode={config.mode} checkpoint={config.checkpoint}: expected mode=test with a run folder or a "
+            "checkpoint file"
+        )
+    if config.split is not None:
+        if config.mode != "test":
+            raise ConfigError(f"split={config.split}: is for mode=test; scenes are split by dataset.split")
+        _one_of("split", config.split, ("val", "test"))
+    for key, value in (("boundary", config.evaluation.boundary), ("draws", config.evaluation.draws)):
+        if value < 0:
+            raise ConfigError(f"evaluation.{key}={value}: expected 0 or more")
 
 
 def _check_course(config: TrainConfig) -> None:

@@ -1,6 +1,7 @@
 """The schema of the configuration: what `config/*.yaml` and the command line may say. No torch in here."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -89,11 +90,29 @@ class AverageConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """What is looked at in validation and tests.
+
+    Attributes:
+        boundary: width of the band along outlines in which boundary IoU is taken: below 1 a share of the
+            evaluation window's diagonal, from 1 pixels; 0 leaves boundary IoU out.
+        draws: how often the places of a split are drawn again for the intervals of its scores; 0 leaves the
+            intervals out.
+    """
+
+    boundary: float = 0.02
+    draws: int = 1000
+
+
+@dataclass
 class TrainConfig:
     """What `python train.py` takes.
 
     Attributes:
-        mode: "train", or "leaderboard", which compares the runs of a sweep.
+        mode: "train"; "test", which takes the scores of a checkpoint; or "leaderboard", which compares the
+            runs of a sweep.
+        checkpoint: what mode=test tests: a run folder (its best checkpoint) or a checkpoint file.
+        split: what mode=test tests it on: "val" or "test"; null for both.
         sweep: the folder of that sweep; null unless mode=leaderboard.
         seed: of weights, windows and augmentation.
         debug: shows the traceback of an error.
@@ -115,12 +134,15 @@ class TrainConfig:
         scheduler: `_target_` of a learning-rate scheduler and its options, and the `interval` it steps at.
         encoder: see EncoderConfig.
         average: see AverageConfig.
+        evaluation: see EvaluationConfig.
         trainer: options of Lightning's Trainer.
         callbacks: further Lightning callbacks by any name, each with a `_target_`.
         logger: a Lightning logger beside metrics.csv, with a `_target_`.
     """
 
     mode: str = "train"
+    checkpoint: str | None = None
+    split: str | None = None
     sweep: str | None = None
     seed: int = 0
     debug: bool = False
@@ -138,24 +160,37 @@ class TrainConfig:
     scheduler: dict[str, Any] = MISSING
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] | None = None
 
 
-def run_folder(resume: str | None, rerun: str | None, fresh: str) -> str:
+def run_folder(resume: str | None, rerun: str | None, checkpoint: str | None, fresh: str) -> str:
     """Where a run goes.
 
     Args:
         resume: the folder of a run that goes on there.
         rerun: the folder of a run that is done again, beside it.
+        checkpoint: a run folder or checkpoint file that is tested; the test goes beside the run.
         fresh: where other runs go; its name begins with the time.
     """
     if resume and resume != "auto":
         return resume
+    time = fresh.rpartition("/")[2][:19]
     if rerun:
-        return f"{rerun.rstrip('/')}_again_{fresh.rpartition('/')[2][:19]}"
+        return f"{rerun.rstrip('/')}_again_{time}"
+    if checkpoint:
+        return f"{run_of(checkpoint)}_test_{time}"
     return fresh
+
+
+def run_of(checkpoint: str) -> Path:
+    """The folder that a checkpoint belongs to; the file without its suffix if it lies in none."""
+    path = Path(checkpoint)
+    if path.suffix != ".ckpt":
+        return path
+    return path.parent.parent if path.parent.name == "checkpoints" else path.with_suffix("")
 
 
 def store_schemas() -> None:

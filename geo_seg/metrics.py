@@ -39,20 +39,54 @@ class ConfusionMatrix(Metric):
             scenes: (N,) number of each sample's scene; None unless scenes are counted apart.
         """
         c = self.num_classes
-        cell = labels.long() * c + predicted.long()
-        # ignored pixels go to a bin of their own: no boolean index, so a GPU doesn't wait
-        cell = torch.where(labels == self.ignore_index, c * c, cell)
         if scenes is None:
-            self.counts += torch.bincount(cell.flatten(), minlength=c * c + 1)[: c * c].view(c, c)
-            return
-        n = len(scenes)
-        sample = torch.arange(n, device=cell.device) * (c * c + 1)
-        cell = cell.flatten(1) + sample[:, None]  # (N, pixels), bins of its own for each sample
-        found = torch.bincount(cell.flatten(), minlength=n * (c * c + 1)).view(n, c * c + 1)
-        self.counts.index_add_(0, scenes, found[:, : c * c].reshape(n, c, c))
+            predicted, labels = predicted.unsqueeze(0), labels.unsqueeze(0)
+        found = _matrices(predicted, labels, c, self.ignore_index)
+        if scenes is None:
+            self.counts += found[0]
+        else:
+            self.counts.index_add_(0, scenes, found)
 
     def compute(self) -> Tensor:
         """The matrix, (classes, classes) with labels in rows, or (scenes, classes, classes)."""
+        return self.counts
+
+
+class WindowCounts(Metric):
+    """Pixels of every window of a grid, by class: right ones, labelled ones, predicted ones.
+
+    What scores, their intervals and the choice of windows to show need of a window, and less than a matrix.
+
+    Args:
+        num_windows: of the grid.
+        num_classes: classes.
+        ignore_index: label of pixels that aren't counted.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_windows: int, num_classes: int, ignore_index: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        shape = (num_windows, 3, num_classes)
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int32), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor, numbers: Tensor) -> None:
+        """Counts a batch.
+
+        Args:
+            predicted: (N, H, W) class ids.
+            labels: (N, H, W) class ids or ignore_index.
+            numbers: (N,) of the windows in the grid.
+        """
+        found = _matrices(predicted, labels, self.num_classes, self.ignore_index)
+        parts = (found.diagonal(dim1=1, dim2=2), found.sum(2), found.sum(1))
+        self.counts.index_add_(0, numbers, torch.stack(parts, 1).int())
+
+    def compute(self) -> Tensor:
+        """(windows, 3, classes)."""
         return self.counts
 
 
@@ -116,23 +150,50 @@ def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
     table = [
         ClassScore(
             name=name,
-            iou=_ratio(r, t + p - r),
-            f1=_ratio(2 * r, t + p),
-            precision=_ratio(r, p),
-            recall=_ratio(r, t),
+            iou=ratio(r, t + p - r),
+            f1=ratio(2 * r, t + p),
+            precision=ratio(r, p),
+            recall=ratio(r, t),
             support=int(t),
         )
         for name, r, t, p in zip(names, right.tolist(), labelled.tolist(), predicted.tolist(), strict=True)
     ]
-    present = [score.iou for score in table if score.support and score.iou is not None]
     return {
-        "miou": sum(present) / len(present) if present else None,
-        "accuracy": _ratio(float(right.sum()), float(counts.sum())),
+        "miou": mean_of_present([score.iou for score in table], labelled.tolist()),
+        "accuracy": ratio(float(right.sum()), float(counts.sum())),
         "pixels": int(counts.sum()),
         "classes": [asdict(score) for score in table],
         "confusion": matrix.cpu().long().tolist(),
     }
 
 
-def _ratio(part: float, whole: float) -> float | None:
+def mean_of_present(values: Sequence[float | None], support: Sequence[float]) -> float | None:
+    """Mean over the classes that have any support; None if none has."""
+    present = [value for value, count in zip(values, support, strict=True) if count and value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """A share; None of nothing."""
     return part / whole if whole else None
+
+
+def _matrices(predicted: Tensor, labels: Tensor, classes: int, ignore_index: int) -> Tensor:
+    """Confusion matrices of samples.
+
+    Args:
+        predicted: (N, ...) class ids.
+        labels: (N, ...) class ids or ignore_index.
+        classes: how many.
+        ignore_index: label of pixels that aren't counted.
+
+    Returns:
+        (N, classes, classes), labels in rows.
+    """
+    n, size = len(labels), classes * classes
+    cell = labels.long() * classes + predicted.long()
+    # ignored pixels go to a bin of their own: no boolean index, so a GPU doesn't wait
+    cell = torch.where(labels == ignore_index, size, cell).flatten(1)
+    cell += torch.arange(n, device=cell.device)[:, None] * (size + 1)
+    found = torch.bincount(cell.flatten(), minlength=n * (size + 1)).view(n, size + 1)
+    return found[:, :size].reshape(n, classes, classes)

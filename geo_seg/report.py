@@ -61,9 +61,11 @@ def write(
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     split = found["split"]
-    shown = [Picture("Training", figures / "curves.png"), Picture("Confusion", figures / "confusion.png")]
-    _curves(rows, shown[0].file)
-    _confusion(found[split], facts.class_names, shown[1].file)
+    shown = [Picture("Confusion", figures / "confusion.png")]
+    _confusion(found[split], facts.class_names, shown[0].file)
+    if rows:
+        shown.insert(0, Picture("Training", figures / "curves.png"))
+        _curves(rows, shown[0].file)
     title = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -207,9 +209,13 @@ def _summary(found: dict[str, Any]) -> str:
     scores = found[found["split"]]
     return (
         f"Mean IoU <b>{_number(scores['miou'])}</b> and accuracy <b>{_number(scores['accuracy'])}</b> on "
-        f"{scores['pixels']:,} labelled pixels of the {found['split']} scenes; best mean IoU on the "
-        f"validation scenes {_number(found['best_val_miou'])}; {found['epochs']} epochs, "
-        f"{found['steps']} steps."
+        f"{scores['pixels']:,} labelled pixels of the {found['split']} scenes"
+        + (
+            f"; best mean IoU on the validation scenes {_number(found['best_val_miou'])}; "
+            f"{found['epochs']} epochs, {found['steps']} steps."
+            if "epochs" in found
+            else f" with {html.escape(found['checkpoint'])}."
+        )
     )
 
 

@@ -12,7 +12,7 @@ from geo_seg.data.demo import draw_demo
 from geo_seg.data.fingerprint import fingerprint
 from geo_seg.data.index import SceneIndex, index_scenes
 from geo_seg.data.offsets import of_split
-from geo_seg.data.sampling import RandomWindows, grid_windows
+from geo_seg.data.sampling import Place, RandomWindows, grid_windows
 from geo_seg.data.scenes import SPLITS, find_scenes
 from geo_seg.data.statistics import normalization
 from geo_seg.data.windows import WindowBatches, WindowReader
@@ -143,14 +143,17 @@ class SceneDataModule(pl.LightningDataModule):
         """The grid of the test scenes."""
         return self._grid("test")
 
+    def places(self, split: str) -> list[Place]:
+        """The evaluation windows of a split, scene by scene and row by row."""
+        return grid_windows(self.scenes[split], 2 * self.config.window)
+
     def _grid(self, split: str) -> WindowBatches:
-        side = 2 * self.config.window
-        places = grid_windows(self.scenes[split], side)
+        places = self.places(split)
         return WindowBatches(
             self.reader(split),
             places,
             size=len(places),
-            window=side,
+            window=2 * self.config.window,
             batch_size=max(self.config.batch_size // 4, 1),
             drop_last=False,
             threads=self.config.num_threads,

@@ -16,13 +16,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import losses
 from geo_seg.checkpoint import KEY, Facts, entry
-from geo_seg.config import EncoderConfig
+from geo_seg.config import EncoderConfig, EvaluationConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows import Batch
 from geo_seg.errors import ConfigError
-from geo_seg.metrics import Mean, Scores
+from geo_seg.metrics import Mean
 from geo_seg.models import Normalize
-from geo_seg.training.evaluating import Evaluation
+from geo_seg.training.evaluating import Counted, Evaluation
 from geo_seg.training.means import Means
 from geo_seg.training.seeding import seed_step
 
@@ -36,7 +36,8 @@ LENGTHS = ("total_steps", "T_max", "total_iters")
 class SegmentationModule(pl.LightningModule):
     """Model, loss, metrics and optimizer of a run.
 
-    Logs train/loss, val/loss, val/miou and val/accuracy per epoch, and each term of a compound loss.
+    Logs train/loss, val/loss, val/miou, val/boundary_iou, val/accuracy and val/iou_<class> per epoch, and
+    each term of a compound loss.
 
     Args:
         model: (N, bands, H, W) float to logits (N, channels, H, W).
@@ -47,6 +48,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: `_target_` and options.
         scheduler: `_target_`, options and `interval`.
         encoder: how the encoder learns.
+        evaluation: what is looked at in validation and tests.
         seed: of all draws in training; with epoch, batch and rank it decides them.
         num_scenes: of the largest split that is evaluated.
     """
@@ -61,6 +63,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         encoder: EncoderConfig,
+        evaluation: EvaluationConfig,
         seed: int,
         num_scenes: int,
     ) -> None:
@@ -71,10 +74,9 @@ class SegmentationModule(pl.LightningModule):
         self.facts = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
-        self.evaluation = Evaluation(task, facts, num_scenes)
+        self.evaluation = Evaluation(task, facts, num_scenes, evaluation.boundary)
         self.validation_loss = Mean()
-        self.test_scores: Scores = {}
-        self.test_scenes = torch.zeros(0)
+        self.counted: Counted
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
         self._encoder = encoder
@@ -156,6 +158,8 @@ class SegmentationModule(pl.LightningModule):
         self.validation_loss.reset()
         self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
         self.log("val/accuracy", found["accuracy"] or 0.0)
+        if found.get("boundary_iou") is not None:
+            self.log("val/boundary_iou", found["boundary_iou"])
         for score in found["classes"]:
             if score["iou"] is not None:
                 self.log(f"val/iou_{score['name']}", score["iou"])
@@ -165,8 +169,8 @@ class SegmentationModule(pl.LightningModule):
         self.evaluation.test(self(batch["image"], batch["valid"]), batch, self.facts)
 
     def on_test_epoch_end(self) -> None:
-        """Keeps the scores of the whole split, and the confusion matrix of each scene."""
-        self.test_scores, self.test_scenes = self.evaluation.end_test(self.facts)
+        """Keeps what was counted in the whole split."""
+        self.counted = self.evaluation.end_test(self.facts)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimizer and scheduler from their _target_."""

@@ -19,7 +19,7 @@ from geo_seg import checkpoint
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
-from geo_seg.training import run as running
+from geo_seg.training import building, concluding
 from geo_seg.training.find import find_batch_size, suggested_rate
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
@@ -33,8 +33,8 @@ COURSE = [SMALL, "trainer.precision=32", "scheduler=constant", "optimizer=sgd"]
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out pictures and report, which these tests don't look at and which take longest."""
-    monkeypatch.setattr(running, "picture_scenes", lambda *arguments: [])
-    monkeypatch.setattr(running.report, "write", lambda *arguments: None)
+    monkeypatch.setattr(concluding, "picture_scenes", lambda *arguments: [])
+    monkeypatch.setattr(concluding.report, "write", lambda *arguments: None)
 
 
 def trained(root: Path, folder: Path, *options: str) -> dict[str, torch.Tensor]:
@@ -223,11 +223,11 @@ def test_the_largest_batch_that_fits_is_found(small_root: Path, monkeypatch: pyt
     monkeypatch.setattr(Augment, "forward", forward)
     options = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
     most = 10
-    assert find_batch_size(config, data, running._module, options) == 8
+    assert find_batch_size(config, data, building.build_module, options) == 8
     assert data.config.batch_size == 8
     most = 1
     with pytest.raises(ConfigError, match="not even 2 windows"):
-        find_batch_size(config, data, running._module, options)
+        find_batch_size(config, data, building.build_module, options)
 
 
 @pytest.mark.parametrize(
@@ -257,8 +257,8 @@ def test_a_gpu_computes_in_the_fastest_precision_that_it_has(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    assert running._precision("auto") == running._precision("gpu") == precision
-    assert running._precision("cpu") in {"bf16-mixed", "32-true"}
+    assert building._precision("auto") == building._precision("gpu") == precision
+    assert building._precision("cpu") in {"bf16-mixed", "32-true"}
 
 
 def test_compile_has_the_model_translated(small_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_compile_has_the_model_translated(small_root: Path, monkeypatch: pytest.
     monkeypatch.setattr(nn.Module, "compile", noted)
     for word in ("false", "true"):
         config = configured(small_root, *COURSE, f"compile={word}")
-        module = running._module(config, SceneDataModule(config.dataset, 0))
+        module = building.build_module(config, SceneDataModule(config.dataset, 0))
     assert calls == [module.model]
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_seg.metrics import ConfusionMatrix, scores
+from geo_seg.metrics import ConfusionMatrix, WindowCounts, scores
 
 
 @settings(max_examples=25, deadline=None)
@@ -45,3 +45,22 @@ def test_a_split_without_labels_has_no_scores() -> None:
     found = scores(metric.compute(), ["a", "b"])
     assert found["miou"] is None
     assert found["accuracy"] is None
+
+
+def test_windows_add_up_to_the_scenes_that_they_are_of() -> None:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (4, 5, 6), generator=draw)
+    labels[0, :2] = 255
+    predicted = torch.randint(0, 3, labels.shape, generator=draw)
+    scenes, windows = ConfusionMatrix(3, 255, 2), WindowCounts(6, 3, 255)
+    for part, (scene, number) in enumerate(((0, 1), (0, 0), (1, 4), (1, 5))):
+        one = slice(part, part + 1)
+        scenes.update(predicted[one], labels[one], torch.tensor([scene]))
+        windows.update(predicted[one], labels[one], torch.tensor([number]))
+    found = windows.compute()
+    for scene, numbers in enumerate(([0, 1], [4, 5])):
+        matrix = scenes.compute()[scene]
+        expected = torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
+        assert torch.equal(found[numbers].sum(0).long(), expected)
+    assert not found[2:4].any()
+    assert found[1, 1].sum() == 18

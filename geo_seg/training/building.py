@@ -1,0 +1,110 @@
+"""What a run is built of: the module out of configuration and data, and the options of its Trainer."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch import nn
+
+import losses
+from geo_seg.checkpoint import Checkpoint, Facts, versions
+from geo_seg.config import TrainConfig
+from geo_seg.data.augment import Augment
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.errors import ConfigError
+from geo_seg.models import build_model, has_bfloat16
+from geo_seg.training.module import SegmentationModule
+
+
+def build_module(
+    config: TrainConfig, data: SceneDataModule, trained: Checkpoint | None = None
+) -> SegmentationModule:
+    """Builds model, loss and all that goes with them.
+
+    Args:
+        config: of the run.
+        data: whose classes and bands it is for.
+        trained: the model with what is known of it; None for a new one.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the data.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    task = losses.Task(
+        mode=config.dataset.mode,
+        num_classes=len(data.table.names),
+        ignore_index=data.table.ignore_index,
+        class_weights=data.table.weights,
+        class_counts=data.class_counts,
+    )
+    loss = _loss(config, task)
+    model = trained.model if trained else build_model(config.model, len(data.bands.mean), task.channels)
+    if config.compile:
+        model.compile()
+    return SegmentationModule(
+        model,
+        loss,
+        task,
+        trained.facts if trained else _facts(config, data),
+        Augment(config.augment, data.table.ignore_index),
+        config.optimizer,
+        config.scheduler,
+        config.encoder,
+        config.evaluation,
+        config.seed,
+        max(len(data.scenes[split]) for split in ("val", "test")),
+    )
+
+
+def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
+    options = {key: value for key, value in config.loss.items() if key != "name"}
+    try:
+        return losses.build(config.loss["name"], task, **options)
+    except ValueError as error:
+        raise ConfigError(f"loss={config.loss['name']}: {error}") from error
+
+
+def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
+    return Facts(
+        mode=config.dataset.mode,
+        class_names=list(data.table.names),
+        class_colors=[list(color) for color in data.table.colors],
+        ignore_index=data.table.ignore_index,
+        bands=config.dataset.bands,
+        band_names=data.band_names,
+        nodata=config.dataset.nodata,
+        zero_is_nodata=config.dataset.zero_is_nodata,
+        dtype=data.dtype,
+        mean=list(data.bands.mean),
+        std=list(data.bands.std),
+        window=config.dataset.window,
+        model=dict(config.model),
+        config=asdict(config),
+        versions=versions(),
+    )
+
+
+def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
+    """Options of the Trainer that suit this machine."""
+    options = {key: value for key, value in config.trainer.items() if key != "_target_"}
+    accelerator = str(options.get("accelerator"))
+    if options.get("precision") == "auto":
+        options["precision"] = _precision(accelerator)
+    if options.get("sync_batchnorm") and (accelerator == "cpu" or not torch.cuda.is_available()):
+        console.print("note: trainer.sync_batchnorm needs GPUs; each process normalises its own batches")
+        options["sync_batchnorm"] = False
+    shared = any(word in str(options.get("strategy")) for word in ("fsdp", "deepspeed"))
+    if shared and (config.average.name != "none" or config.on_nan == "rollback"):
+        raise ConfigError(
+            "trainer.strategy: average and on_nan=rollback need whole weights; take trainer=ddp"
+        )
+    return options
+
+
+def _precision(accelerator: str) -> str:
+    """The fastest precision that is safe on this machine."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if has_bfloat16("cuda") else "16-mixed"
+    return "bf16-mixed" if has_bfloat16("cpu") else "32-true"

@@ -1,0 +1,152 @@
+"""What follows training, and what a test is: scores of whole splits, tables, pictures, the report."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from geo_seg import report
+from geo_seg.config import TrainConfig
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.intervals import intervals, places_of
+from geo_seg.metrics import scores
+from geo_seg.training.callbacks import Row
+from geo_seg.training.evaluating import Counted
+from geo_seg.training.folder import SCORES
+from geo_seg.training.module import SegmentationModule
+from geo_seg.training.pictures import picture_scenes
+from geo_seg.whole import write_whole
+
+
+def splits_of(data: SceneDataModule) -> list[str]:
+    """The splits that are evaluated; the last one is that of the report."""
+    return ["val", "test"] if data.scenes["test"] else ["val"]
+
+
+def evaluate(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    data: SceneDataModule,
+    splits: Sequence[str],
+    config: TrainConfig,
+    weights: str | None = None,
+) -> dict[str, Counted]:
+    """Counts every valid pixel of some splits once; every process has to ask.
+
+    Args:
+        trainer: says where and in which precision.
+        module: the model.
+        data: the scenes.
+        splits: "val", "test".
+        config: says how intervals are made.
+        weights: a checkpoint file, read first; None for the weights that are there.
+
+    Returns:
+        Per split what was counted; the scores have intervals, see geo_seg.intervals, and scenes: the name,
+        pixels, miou, accuracy and iou (per class) of each.
+    """
+    found = {}
+    for split in splits:
+        module.evaluation.expect(data.places(split), trainer.strategy.root_device)
+        loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+        trainer.test(module, loader, ckpt_path=weights, weights_only=True, verbose=False)
+        found[split] = counted = module.counted
+        numbers = [scene for scene, _ in counted.places]
+        places = places_of(counted.windows, numbers)
+        counted.scores["intervals"] = intervals(places, config.evaluation.draws, config.seed)
+        counted.scores["scenes"] = [
+            _scene(scene.name, scores(torch.from_numpy(matrix), module.facts.class_names))
+            for scene, matrix in zip(data.scenes[split], counted.scenes, strict=False)
+        ]
+    return found
+
+
+def conclude(
+    config: TrainConfig,
+    data: SceneDataModule,
+    module: SegmentationModule,
+    results: Mapping[str, Counted],
+    facts: Mapping[str, Any],
+    rows: Sequence[Row],
+    path: Path,
+    console: Console,
+    closing: str,
+) -> None:
+    """Writes what evaluate has found: tables, pictures and report, and metrics.json in the end.
+
+    Args:
+        config: of the run.
+        data: the scenes.
+        module: the model.
+        results: per split; the last one is that of the report.
+        facts: what else metrics.json holds.
+        rows: of metrics.csv.
+        path: the folder.
+        console: where the scores are printed.
+        closing: printed in the end.
+    """
+    split = list(results)[-1]
+    found = {"split": split, **{name: counted.scores for name, counted in results.items()}, **facts}
+    found["unreadable"] = data.unreadable
+    matrices = {
+        name: [
+            {"name": scene.name, "confusion": matrix.tolist()}
+            for scene, matrix in zip(data.scenes[name], counted.scenes, strict=False)
+        ]
+        for name, counted in results.items()
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    write_whole(path / "scenes.json", json.dumps(matrices))
+    write_whole(path / "scenes.csv", _table(_scene_rows(results, module.facts.class_names)))
+    write_whole(path / "classes.csv", _table(_class_rows(results)))
+    pictures = picture_scenes(module, data, split, path / "figures")
+    report.write(path, config, module.facts, found, rows, pictures)
+    table = report.score_table(results[split].scores, f"{split} scenes")
+    console.print(table)
+    console.print(closing, soft_wrap=True, markup=False)
+    with (path / "summary.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=100).print(table, closing, soft_wrap=True, markup=False)
+    write_whole(path / SCORES, json.dumps(found, indent=2))
+
+
+def _scene(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: found[key] for key in ("pixels", "miou", "accuracy")}
+    return {"name": name, **kept, "iou": [row["iou"] for row in found["classes"]]}
+
+
+def _scene_rows(results: Mapping[str, Counted], names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "split": split,
+            "scene": scene["name"],
+            **{key: scene[key] for key in ("pixels", "miou", "accuracy")},
+            **{f"iou_{name}": value for name, value in zip(names, scene["iou"], strict=True)},
+        }
+        for split, counted in results.items()
+        for scene in counted.scores["scenes"]
+    ]
+
+
+def _class_rows(results: Mapping[str, Counted]) -> list[dict[str, Any]]:
+    rows = []
+    for split, counted in results.items():
+        found = counted.scores["intervals"]
+        for number, score in enumerate(counted.scores["classes"]):
+            low, high = (found and found["classes"][number]) or (None, None)
+            rows.append({"split": split, **score, "iou_low": low, "iou_high": high})
+    return rows
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; what is not defined is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

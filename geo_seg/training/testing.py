@@ -1,0 +1,89 @@
+"""mode=test: scores of a trained model on splits of its data set or of another one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytorch_lightning as pl
+from rich.console import Console
+
+from geo_seg import checkpoint
+from geo_seg.checkpoint import Checkpoint
+from geo_seg.config import TrainConfig
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.errors import ConfigError
+from geo_seg.rerun import as_configuration
+from geo_seg.terminal import shows_bars
+from geo_seg.training.building import build_module, trainer_options
+from geo_seg.training.callbacks import progress_bar
+from geo_seg.training.concluding import conclude, evaluate, splits_of
+
+
+def test(config: TrainConfig, path: Path, console: Console) -> float:
+    """Tests a checkpoint and writes scores, tables and report.
+
+    Args:
+        config: checkpoint, data set, trainer and evaluation count; the rest comes from the checkpoint.
+        path: the folder.
+        console: where the scores are printed.
+
+    Returns:
+        The mean IoU of the last split that was looked at.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it can't be read.
+        ConfigError: the data set is not for this model, or has no such split.
+        DataError: the data set can't be read.
+    """
+    trained = checkpoint.load(str(config.checkpoint))
+    held = as_configuration(trained.facts.config)
+    config = replace(
+        held,
+        mode=config.mode,
+        checkpoint=config.checkpoint,
+        split=config.split,
+        dataset=config.dataset,
+        trainer=config.trainer,
+        evaluation=config.evaluation,
+    )
+    data = SceneDataModule(config.dataset, config.seed)
+    _check(trained, data)
+    if config.split and not data.scenes[config.split]:
+        raise ConfigError(f"split={config.split}: the data set has no such scenes; see dataset.split")
+    splits = [config.split] if config.split else splits_of(data)
+    module = build_module(config, data, trained)
+    bars = shows_bars(console)
+    trainer = pl.Trainer(
+        **{"enable_progress_bar": bars, **trainer_options(config, console)},
+        callbacks=[progress_bar()] if bars else [],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    results = evaluate(trainer, module, data, splits, config)
+    if trainer.is_global_zero:
+        closing = (
+            f"report      {path / 'report.html'}\ntables      {path / 'classes.csv'}, {path / 'scenes.csv'}"
+        )
+        tested = {"checkpoint": str(trained.path)}
+        conclude(config, data, module, results, tested, [], path, console, closing)
+    return float(results[splits[-1]].scores["miou"] or 0.0)
+
+
+def _check(trained: Checkpoint, data: SceneDataModule) -> None:
+    """Raises if the model has not learnt what the data set asks for."""
+    facts = trained.facts
+    if list(data.table.names) != facts.class_names or data.config.mode != facts.mode:
+        raise ConfigError(
+            f"{trained.path}: a {facts.mode} model of {', '.join(facts.class_names)}; the data set is "
+            f"{data.config.mode} with {', '.join(data.table.names)}"
+        )
+    if len(data.band_names) != len(facts.mean):
+        raise ConfigError(
+            f"{trained.path}: a model of the bands {', '.join(facts.band_names)}; the data set has "
+            f"{', '.join(data.band_names)}; see dataset.bands"
+        )
+    if data.dtype != facts.dtype:
+        raise ConfigError(
+            f"{trained.path}: a model of {facts.dtype} images; those of the data set are {data.dtype}"
+        )

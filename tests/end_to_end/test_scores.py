@@ -1,0 +1,174 @@
+"""mode=test takes the scores of a checkpoint: those of its run, or others where the data are others."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from geo_seg.checks import check_training
+from geo_seg.config import TrainConfig, run_folder, store_schemas
+from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.rerun import configuration
+from geo_seg.training import concluding
+from geo_seg.training.run import run
+from tests.conftest import REPOSITORY, small_overrides
+from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
+
+THREE = "dataset.split.test=[images/s2.tif,images/s3.tif,images/s5.tif]"
+COURSE = [
+    THREE,
+    "model.encoder=tu-mobilenetv3_small_050",
+    "trainer.precision=32",
+    "trainer.limit_train_batches=6",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(concluding.report, "write", lambda *arguments: None)
+        run(configured(small_root, *COURSE), folder)
+    return folder
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out pictures and report, which take longest."""
+    monkeypatch.setattr(concluding, "picture_scenes", lambda *arguments: [])
+    monkeypatch.setattr(concluding.report, "write", lambda *arguments: None)
+
+
+def asked(*overrides: str) -> TrainConfig:
+    """The configuration of train.py with this command line."""
+    store_schemas()
+    with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
+        return check_training(configuration(compose("train", list(overrides)), overrides))
+
+
+def scored(run_or_file: Path, folder: Path, *overrides: str) -> dict[str, Any]:
+    run(asked("mode=test", f"checkpoint={run_or_file}", *overrides), folder)
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return found
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_test_gives_the_scores_that_the_run_ended_with(trained: Path, tmp_path: Path) -> None:
+    found = scored(trained, tmp_path / "t")
+    ended = json.loads((trained / "metrics.json").read_text())
+    assert found["split"] == "test"
+    for split in ("val", "test"):
+        assert found[split] == ended[split]
+    assert found["checkpoint"].endswith("best.ckpt")
+    assert (tmp_path / "t" / "report.html").is_file()
+    assert (tmp_path / "t" / "summary.txt").is_file()
+    for name in ("classes.csv", "scenes.csv", "scenes.json"):
+        assert (tmp_path / "t" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_tables_and_intervals_agree_with_the_scores(trained: Path) -> None:
+    found = json.loads((trained / "metrics.json").read_text())
+    matrices = json.loads((trained / "scenes.json").read_text())
+    classes, scenes = table(trained / "classes.csv"), table(trained / "scenes.csv")
+    assert [row["split"] for row in classes] == ["val"] * 3 + ["test"] * 3
+    assert [row["split"] + " " + row["scene"][7:9] for row in scenes] == [
+        "val s4",
+        "test s2",
+        "test s3",
+        "test s5",
+    ]
+    for split in ("val", "test"):
+        scores, own = found[split], [row for row in classes if row["split"] == split]
+        assert sum(np.array(scene["confusion"]).sum() for scene in matrices[split]) == scores["pixels"]
+        for row, score in zip(own, scores["classes"], strict=True):
+            assert float(row["iou"]) == score["iou"]
+            assert float(row["boundary_iou"]) == score["boundary_iou"]
+        assert 0 <= scores["boundary_iou"] <= 1
+    assert found["val"]["intervals"] is None  # one scene of four windows
+    said = found["test"]["intervals"]
+    assert said["miou"][0] <= found["test"]["miou"] <= said["miou"][1]
+    assert (said["unit"], said["units"], said["draws"]) == ("windows", 12, 1000)
+    for row in classes:
+        if row["split"] == "val":
+            assert row["iou_low"] == ""
+        else:
+            assert float(row["iou_low"]) <= float(row["iou"]) <= float(row["iou_high"])
+
+
+def test_options_of_the_evaluation_take_effect(trained: Path, tmp_path: Path, no_report: None) -> None:
+    plain = json.loads((trained / "metrics.json").read_text())["test"]
+    wide = scored(trained, tmp_path / "a", "split=test", "evaluation.boundary=9", "evaluation.draws=50")
+    assert "val" not in wide and wide["split"] == "test"
+    assert wide["test"]["boundary_iou"] != plain["boundary_iou"]
+    assert wide["test"]["intervals"]["draws"] == 50
+    none = scored(trained, tmp_path / "b", "split=test", "evaluation.boundary=0", "evaluation.draws=0")
+    assert "boundary_iou" not in none["test"] and none["test"]["intervals"] is None
+    assert none["test"]["miou"] == plain["miou"]
+
+
+def test_other_scenes_can_be_tested_with_single_keys_or_a_whole_data_set(
+    trained: Path, small_root: Path, tmp_path: Path, no_report: None
+) -> None:
+    one = scored(trained, tmp_path / "a", "split=test", "dataset.split.test=[images/s1.tif,images/s3.tif]")
+    assert [scene["name"] for scene in one["test"]["scenes"]] == ["images/s1.tif", "images/s3.tif"]
+    data = [o for o in small_overrides(small_root) if o.startswith("dataset")]
+    data = [o for o in data if not o.startswith("dataset.split.test")] + [
+        "dataset.split.test=[images/s1.tif,images/s3.tif]"
+    ]
+    whole = scored(trained, tmp_path / "b", "split=test", *data)
+    assert whole["test"] == one["test"]
+
+
+def test_a_checkpoint_far_from_its_run_is_tested_on_the_data_set_that_is_named(
+    trained: Path, small_root: Path, tmp_path: Path, no_report: None
+) -> None:
+    shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path / "model.ckpt")
+    data = [o for o in small_overrides(small_root) if o.startswith("dataset")]
+    data = [THREE if o.startswith("dataset.split.test") else o for o in data]
+    found = scored(tmp_path / "model.ckpt", tmp_path / "t", "trainer.precision=32", *data)
+    assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["dataset.classes=[low,high]", "dataset.unlisted=ignore"],
+            "a multiclass model of low, middle, high",
+        ),
+        (["dataset.bands=[1]"], "see dataset.bands"),
+        (["split=test", "dataset.split.test=null"], "split=test: the data set has no such scenes"),
+        (["optimizer.lr=1"], "optimizer.lr=1: nothing reads it in a test"),
+        (["loss=dice"], "loss=dice: nothing reads it in a test"),
+        (["seed=3"], "seed=3: nothing reads it in a test"),
+    ],
+)
+def test_what_does_not_go_with_the_model_is_said_in_one_line(
+    trained: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as said:
+        scored(trained, tmp_path / "t", *overrides)
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        scored(tmp_path / "none.ckpt", tmp_path / "t")
+
+
+def test_a_test_has_a_folder_beside_its_run() -> None:
+    fresh = "runs/demo/2026-01-02_03-04-05_unet_dice"
+    for given in ("runs/a/one", "runs/a/one/", "runs/a/one/checkpoints/last.ckpt"):
+        assert run_folder(None, None, given, fresh) == "runs/a/one_test_2026-01-02_03-04-05"
+    assert run_folder(None, None, "models/x.ckpt", fresh) == "models/x_test_2026-01-02_03-04-05"
+    assert run_folder(None, None, None, fresh) == fresh

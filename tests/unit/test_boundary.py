@@ -1,0 +1,80 @@
+"""Boundary IoU equals erosion pixel by pixel, and the paper's where nothing is ignored."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geo_seg.boundary import BoundaryIoU, band_width, boundary_scores
+
+
+def band(ids: np.ndarray, valid: np.ndarray, of: int, distance: int) -> np.ndarray:
+    """Pixels of a class that lose it when its mask is eroded; what isn't valid erodes nothing."""
+    found = np.zeros(ids.shape, bool)
+    for row, col in np.argwhere(valid & (ids == of)):
+        rows = slice(max(row - distance, 0), row + distance + 1)
+        cols = slice(max(col - distance, 0), col + distance + 1)
+        found[row, col] = (valid[rows, cols] & (ids[rows, cols] != of)).any()
+    return found
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 4), st.integers(1, 4), st.integers(0, 2**31), st.sampled_from([255, -1, 0]))
+def test_counts_equal_erosion_pixel_by_pixel(classes: int, distance: int, seed: int, ignore: int) -> None:
+    draw = np.random.default_rng(seed)
+
+    def blocks() -> np.ndarray:
+        return np.kron(draw.integers(0, classes, (2, 4, 3)), np.ones((1, 4, 5), int))[:, :13, :11]
+
+    labels, predicted = blocks(), blocks()
+    labels[draw.random(labels.shape) < 0.2] = ignore
+    metric = BoundaryIoU(classes, ignore, distance)
+    for part in range(2):
+        metric.update(
+            torch.from_numpy(predicted[part : part + 1]), torch.from_numpy(labels[part : part + 1]).short()
+        )
+    found, mean = boundary_scores(metric.compute())
+    expected: list[float | None] = []
+    present = []
+    for c in range(classes):
+        both = either = truth = 0
+        for label, guess in zip(labels, predicted, strict=True):
+            a, b = (band(ids, label != ignore, c, distance) for ids in (label, guess))
+            both, either, truth = both + (a & b).sum(), either + (a | b).sum(), truth + a.sum()
+        expected.append(both / either if either else None)
+        if truth:
+            present.append(both / either)
+    assert found == pytest.approx(expected)
+    assert mean == pytest.approx(sum(present) / len(present) if present else None)
+
+
+def test_a_square_that_is_moved_by_a_pixel_has_the_boundary_iou_of_the_paper() -> None:
+    # erosion by 2 of a 12 x 12 square leaves 8 x 8, so its band has 80 pixels
+    labels, predicted = torch.zeros(1, 30, 30, dtype=torch.long), torch.zeros(1, 30, 30, dtype=torch.long)
+    labels[:, 9:21, 9:21] = 1
+    predicted[:, 9:21, 10:22] = 1
+    metric = BoundaryIoU(2, 255, 2)
+    metric.update(predicted, labels)
+    both, truth, guess = metric.compute()[:, 1].tolist()
+    ours = np.zeros((2, 30, 30), bool)
+    for number, mask in enumerate((labels, predicted)):
+        inside = torch.nn.functional.max_pool2d(1.0 - mask.float(), 5, 1, 2) == 0
+        ours[number] = (mask.bool() & ~inside).numpy()
+    assert (truth, guess) == (80, 80)
+    assert both == (ours[0] & ours[1]).sum()
+
+
+def test_what_is_ignored_and_what_lies_beyond_the_window_is_no_boundary() -> None:
+    labels = torch.ones(1, 9, 9, dtype=torch.long)
+    labels[:, 4] = 255
+    metric = BoundaryIoU(2, 255, 2)
+    metric.update(torch.ones(1, 9, 9, dtype=torch.long), labels)
+    assert not metric.compute().any()
+    assert boundary_scores(metric.compute()) == ([None, None], None)
+
+
+def test_the_band_is_a_share_of_the_diagonal_or_pixels() -> None:
+    assert band_width(0.02, 300, 400) == 10
+    assert band_width(0.02, 16, 16) == 1
+    assert band_width(3, 300, 400) == 3
