@@ -6,6 +6,8 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
+# tests run on every core, but not on more than a laptop has the memory for
+WORKERS := -n auto --maxprocesses 4
 RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .PHONY: train test test-slow lint clean
@@ -16,11 +18,11 @@ train: $(VENV)/installed
 	@$(BIN)/python -c "print(open('$(RUN)/summary.txt', encoding='utf-8').read())"
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 # whole runs, and real imagery where GEO_SEG_DATA names it
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -104,7 +104,7 @@ def weighted_cross_entropy(
     *,
     weights: Literal["inverse", "median", "effective"] | Sequence[float] = "inverse",
     beta: float = 0.999999,
-    cap: float | None = None,
+    cap: float | None = 20.0,
     smooth_factor: float = 0.0,
 ) -> nn.Module:
     """Cross entropy with class weights from the class frequencies of the training split.
@@ -113,23 +113,28 @@ def weighted_cross_entropy(
         task: what is learnt, with class_counts unless weights is a list.
         weights: how `losses.class_weights` makes weights of the counts, or the weights.
         beta: of "effective", in [0, 1).
-        cap: largest ratio of two weights that were made of counts, at least 1; None for no limit.
+        cap: largest ratio of two weights, at least 1: those made of counts are cut to it, a list that goes
+            beyond is an error; None for no limit.
         smooth_factor: as in cross_entropy.
 
     Returns:
         A `CrossEntropy`; its buffer class_weights holds the weights.
 
     Raises:
-        LossError: no counts where they are needed, class weights in the task, cap with a list.
+        LossError: no counts where they are needed, class weights in the task, a list beyond cap.
     """
     if task.class_weights is not None:
         raise LossError(
             "it makes its own class weights; give yours as weights=[...], or take loss 'cross_entropy'"
         )
     if not isinstance(weights, str):
-        if cap is not None:
-            raise LossError("cap limits weights that are made of counts, not a list of weights")
         made = checked_weights(weights, task.num_classes, "weights")
+        positive = [weight for weight in made if weight > 0]
+        if cap is not None and max(positive) > cap * min(positive):
+            raise LossError(
+                f"weights differ by {max(positive) / min(positive):.3g} times, more than cap={cap}; "
+                "raise it, or set it to null"
+            )
     elif task.class_counts is None:
         raise LossError(f"weights={weights!r} needs the class counts of the training split in the task")
     else:

@@ -115,7 +115,7 @@ class SoftmaxFocal(PixelLoss):
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         surprise = pixels.cross_entropies()  # -log p_y, (N, H, W)
-        wrong = torch.expm1(-surprise).neg_()  # 1 - p_y
+        wrong = 1.0 - pixels.own_probabilities  # exact near 0, where it is of the size of the surprise
         weights = pixels.ones if self.class_weights is None else pixels.of_labels(self.class_weights)
         if self.reduction == "mean":
             weights = weights / pixels.count.clamp(min=1)

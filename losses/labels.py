@@ -1,9 +1,13 @@
 """What labels and logits have to be, and which pixels are valid."""
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
 from losses.registry import LossError
+
+_NARROW = (torch.uint8, torch.int16, torch.int32)
 
 
 def checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool) -> Tensor:
@@ -24,28 +28,43 @@ def checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool) 
     return labels.detach().reshape(count, height, width)
 
 
-def valid_pixels(labels: Tensor, ignore_index: int) -> Tensor | None:
-    """Where labels are not ignore_index; None where a cheap look says that all are."""
-    if labels.numel() and host_may_look(labels):
-        low, high = torch.aminmax(labels)
-        if not low <= ignore_index <= high:
-            return None
-    return labels != ignore_index
-
-
 def host_may_look(values: Tensor) -> bool:
     """Whether reading a value stalls nothing: not on CUDA, not while torch.compile traces."""
     return values.device.type != "cuda" and not torch.compiler.is_compiling()
 
 
-def check_range(labels: Tensor, num_classes: int) -> None:
-    """Refuses labels out of range: a LossError, on CUDA an assertion on the device."""
-    if labels.numel() == 0:
-        return
-    low, high = torch.aminmax(labels)
-    fits = (low >= 0) & (high < num_classes)
-    if not host_may_look(labels):
-        torch._assert_async(fits, f"labels must be 0 to {num_classes - 1} or ignore_index")
-    elif not fits:
-        wrong = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
-        raise LossError(f"labels must be 0 to {num_classes - 1} or ignore_index, found {wrong[:8]}")
+def checked_range(labels: Tensor, num_classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor | None]:
+    """Refuses labels out of range: a LossError, on CUDA an assertion on the device.
+
+    Args:
+        labels: (N, H, W) integers or bool.
+        num_classes: labels are below it.
+        ignore_index: label of ignored pixels, or None.
+
+    Returns:
+        The labels as int64, 0 at ignored pixels; and which pixels are valid, None where all are for sure.
+    """
+    look = labels.numel() > 0 and host_may_look(labels)
+    if not look or labels.dtype not in _NARROW:  # narrow labels are looked at as they are, which is faster
+        labels = labels.long()
+    if look:
+        least, most = (int(end) for end in torch.aminmax(labels))
+        if ignore_index is None or not least <= ignore_index <= most:
+            if least < 0 or most >= num_classes:
+                _refuse(labels, num_classes)
+            return labels.long(), None
+    valid = None if ignore_index is None else labels != ignore_index
+    labels = labels if valid is None else torch.where(valid, labels, 0)
+    if labels.numel():
+        low, high = torch.aminmax(labels)
+        fits = (low >= 0) & (high < num_classes)
+        if not look:
+            torch._assert_async(fits, f"labels must be 0 to {num_classes - 1} or ignore_index")
+        elif not fits:
+            _refuse(labels, num_classes)
+    return labels.long(), valid
+
+
+def _refuse(labels: Tensor, num_classes: int) -> NoReturn:
+    wrong = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
+    raise LossError(f"labels must be 0 to {num_classes - 1} or ignore_index, found {wrong[:8]}")

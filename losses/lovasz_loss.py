@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from losses.pixels import PixelLoss, Pixels
 from losses.ranking import order_bits
 from losses.registry import ClassWeightsError, LossError, Task, refuse_weights, register
-from losses.sums import divide, wide
+from losses.sums import divide, sum_by_label, wide
 from losses.tversky_loss import listed_classes
 
+_BINS = 1 << 20  # 2 bins + 1 is exact in float32
 BALANCED = "the Jaccard index balances the classes by itself"
 
 
@@ -40,7 +41,7 @@ class LovaszSoftmax(PixelLoss):
         bins: number of intervals; None sorts.
 
     Raises:
-        LossError: a weight, fewer than 2 bins.
+        LossError: a weight, bins out of range.
     """
 
     listed: Tensor | None
@@ -57,8 +58,8 @@ class LovaszSoftmax(PixelLoss):
         if weight is not None:
             raise ClassWeightsError(f"no place for class weights: {BALANCED}")
         self.only_present = only_present
-        if bins is not None and bins < 2:
-            raise LossError(f"bins must be at least 2, or null to sort, got {bins}")
+        if bins is not None and not 2 <= bins <= _BINS:
+            raise LossError(f"bins must be 2 to {_BINS}, or null to sort, got {bins}")
         self.per_image = per_image
         self.bins = bins
         self.register_buffer("listed", None, persistent=False)
@@ -66,27 +67,33 @@ class LovaszSoftmax(PixelLoss):
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
         p = pixels.probabilities
-        labels = pixels.labels if pixels.valid is None else (pixels.labels + 1) * pixels.valid - 1
-        numbers = torch.arange(p.shape[1], device=p.device).view(-1, 1, 1)
-        slope = torch.empty_like(p)
-        extension = wide(p.new_zeros(len(p) if self.per_image else 1, p.shape[1]))  # (G, C)
-        present = torch.zeros_like(extension, dtype=torch.bool)
-        for images, classes in self._portions(pixels):
-            group = images if self.per_image else slice(None)
-            target = labels[images].unsqueeze(1) == numbers[classes]  # (n, c, H, W)
-            rows = self._rows(target)
-            errors = self._rows(p[images, classes]).sub(rows.to(p.dtype)).abs_()
-            steps = lovasz_steps(errors, rows) if self.bins is None else binned_steps(errors, rows, self.bins)
-            extension[group, classes] = wide(errors.mul_(steps).sum(1)).view(-1, target.shape[1])
-            present[group, classes] = rows.any(1).view(-1, target.shape[1])
-            # the error falls with the probability of the class of the label
-            slope[images, classes] = self._images(steps.mul_(1.0 - 2.0 * rows), target.shape)
+        sizes = sum_by_label(pixels.ones, pixels.labels, p.shape[1])  # (N, C)
+        present = (sizes if self.per_image else sizes.sum(0, keepdim=True)) > 0  # (G, C)
         seen = pixels.ones.flatten(1).any(1) if self.per_image else pixels.ones.any().view(1)
         share = self._shares(present, seen.unsqueeze(1).expand_as(present))
-        value = (extension * share).sum().to(p.dtype)
+        labels = pixels.labels.to(torch.int32)  # half the memory to compare with every class
+        if pixels.valid is not None:
+            labels = torch.where(pixels.valid, labels, -1)
+        numbers = torch.arange(p.shape[1], dtype=torch.int32, device=p.device).view(-1, 1, 1)
+        slope = torch.empty_like(p)
+        value = wide(p.new_zeros(()))
+        for images, classes in self._portions(pixels):
+            target = self._rows(labels[images].unsqueeze(1) == numbers[classes])
+            sides = target.to(p.dtype)  # (R, P)
+            errors = (self._rows(p[images, classes]) - sides).abs_()
+            steps = (
+                lovasz_steps(errors, target) if self.bins is None else binned_steps(errors, sides, self.bins)
+            )
+            of_rows = share[images if self.per_image else slice(None), classes].reshape(-1, 1)
+            value = value + (wide(errors.mul_(steps).sum(1, keepdim=True)) * of_rows).sum()
+            # the error falls with the probability of the class of the label
+            of_rows = of_rows.to(p.dtype)
+            steps.mul_(sides.mul_(-2 * of_rows).add_(of_rows))
+            slope[images, classes] = self._images(steps, slope[images, classes].shape)
+        value = value.to(p.dtype)
         if not pixels.wants_grad:
             return value, None
-        return value, pixels.through_activation(slope.mul_(share[:, :, None, None].to(p.dtype)))
+        return value, pixels.through_activation(slope)
 
     def _portions(self, pixels: Pixels) -> Iterator[tuple[slice, slice]]:
         """Images and classes to rank at a time; a row of the ranking is never cut."""
@@ -167,11 +174,13 @@ def lovasz_steps(errors: Tensor, target: Tensor) -> Tensor:
     rows, size = errors.shape
     hit, order = _rank(errors, target)
     done = hit.cumsum(1, dtype=torch.int32)
-    left = (done[:, -1:] - done).to(errors.dtype)  # I
+    total = done[:, -1:].clone()
+    left = done.neg_().add_(total).to(errors.dtype)  # I
     union = left + torch.arange(1, size + 1, dtype=errors.dtype, device=errors.device)  # U
-    step = left.lerp(union, hit.to(errors.dtype)).div_(union)
+    hit = hit.to(errors.dtype)
+    step = left.lerp(union, hit).div_(union)
     step.div_(union.sub_(1).add_(hit).clamp_(min=1.0))
-    step[:, :1] += (done[:, -1:] == 0).to(errors.dtype)
+    step[:, :1] += (total == 0).to(errors.dtype)
     return left.view(-1).scatter_(0, order, step.view(-1)).view(rows, size)
 
 
@@ -182,12 +191,12 @@ def _rank(errors: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     the target. Of the bits of a float32 the last one has to go for it.
     """
     bits = order_bits(errors)
-    level = bits >> 1 if bits.dtype == torch.int32 else bits
-    keys = level.neg().add_((1 << 30) - 1).mul_(2).add_(target)
+    level = bits | 1 if bits.dtype == torch.int32 else bits << 1 | 1
+    keys = level.bitwise_xor_((1 << 31) - 1).bitwise_or_(target)
     if len(errors) > 1:
         keys = keys.long() + (torch.arange(len(errors), device=keys.device).view(-1, 1) << 32)
     keys, order = keys.view(-1).sort()
-    return (keys & 1).view(errors.shape), order
+    return keys.bitwise_and_(1).view(errors.shape), order
 
 
 def binned_steps(errors: Tensor, target: Tensor, bins: int) -> Tensor:
@@ -200,7 +209,7 @@ def binned_steps(errors: Tensor, target: Tensor, bins: int) -> Tensor:
 
     Args:
         errors: (R, P) in [0, 1].
-        target: (R, P) bool.
+        target: (R, P) 1 at pixels of the class, 0 at others, in the dtype of errors.
         bins: number of intervals.
 
     Returns:
@@ -208,11 +217,13 @@ def binned_steps(errors: Tensor, target: Tensor, bins: int) -> Tensor:
     """
     rows, size = errors.shape
     intervals = bins + 1  # from the largest errors down; the last is for errors of 0, ignored pixels too
-    start = torch.arange(rows, dtype=torch.int32, device=errors.device).view(-1, 1) * (2 * intervals)
-    level = (errors * -float(bins)).floor_().int().add_(bins)
-    cell = level.mul_(2).add_(target).add_(start).view(-1).long()
+    level = (errors * -float(bins)).floor_().add_(bins)
+    cell = level.mul_(2).add_(target).long()
+    if rows > 1:
+        cell += torch.arange(0, rows * 2 * intervals, 2 * intervals, device=errors.device).view(-1, 1)
+    cell = cell.view(-1)
     counts = torch.zeros(rows * intervals * 2, dtype=torch.int32, device=errors.device)
-    counts.scatter_add_(0, cell, torch.ones_like(cell, dtype=torch.int32))
+    counts.scatter_add_(0, cell, counts.new_ones(()).expand(cell.shape))
     others, hits = wide(counts.view(rows, intervals, 2)).unbind(2)  # (R, B)
     total = hits.sum(1, keepdim=True)
     after, before = total - hits.cumsum(1), total - hits.cumsum(1) + hits  # I after and before the interval

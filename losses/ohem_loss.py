@@ -67,10 +67,14 @@ class OhemCrossEntropy2d(PixelLoss):
         """Value and gradient, as in PixelLoss."""
         if self.weight is not None and len(self.weight) != pixels.num_classes:
             raise LossError(f"weight has {len(self.weight)} numbers for {pixels.num_classes} classes")
-        weights = pixels.ones if self.weight is None else pixels.of_labels(self.weight)
         p = pixels.own_probabilities
         kept = p <= self._limit(p, pixels.valid)
-        return weighted_mean(pixels, pixels.cross_entropies(), weights * kept)
+        if pixels.valid is not None:
+            kept &= pixels.valid
+        weights = kept.to(p.dtype)
+        if self.weight is not None:
+            weights.mul_(pixels.of_labels(self.weight))
+        return weighted_mean(pixels, pixels.cross_entropies(), weights)
 
     def _limit(self, p: Tensor, valid: Tensor | None) -> Tensor | float:
         rank = min(self.min_kept, p.numel())

@@ -7,15 +7,16 @@ on the same batch share its softmax.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from losses.labels import check_range, checked_labels, host_may_look, valid_pixels
+from losses.gradient import attach
+from losses.labels import checked_labels, checked_range, host_may_look
 from losses.registry import Task
 
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+_TINY = 1e-30  # a smaller probability is near to underflow, and its logarithm comes from the logits
 _CACHED = 1 << 18  # numbers to work on at a time: 1 MB in float32
 
 
@@ -51,12 +52,10 @@ class Pixels:
             self.logits = self.logits.float()
         self.binary = binary
         self.num_classes = num_classes
-        labels = labels.long().contiguous()
-        self.valid = None if ignore_index is None else valid_pixels(labels, ignore_index)
-        self.labels = labels if self.valid is None else labels & -self.valid.long()
-        check_range(self.labels, num_classes)
+        self.labels, self.valid = checked_range(labels.contiguous(), num_classes, ignore_index)
         self.shared = False
         self._probabilities: Tensor | None = None
+        self._kept = self._finite = False
         self._own: Tensor | None = None
         self._places: Tensor | None = None
 
@@ -78,24 +77,35 @@ class Pixels:
     @property
     def probabilities(self) -> Tensor:
         """(N, C, H, W): softmax, or in binary mode the sigmoid; 0 at ignored pixels. Computed once."""
+        probabilities = self._activated()
+        if not self._kept:
+            self.keep(probabilities)
+            self._kept = True
+        return probabilities
+
+    def _activated(self) -> Tensor:
+        """The probabilities; anything at ignored pixels, unless they are kept."""
         if self._probabilities is None:
             logits = self.logits
-            raw = torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1)
-            self._probabilities = self.keep(raw)
+            self._probabilities = torch.sigmoid(logits) if self.binary else torch.softmax(logits, dim=1)
+            self._kept = self.valid is None
         return self._probabilities
 
     @property
     def own_probabilities(self) -> Tensor:
         """(N, H, W): the probability of the label, 0 at ignored pixels. Multiclass only. Computed once."""
         if self._own is None:
-            self._own = self.at_labels(self.probabilities)
+            own = self.at_labels(self._activated())
+            # a logit that is no number makes all probabilities of its pixel NaN, the one in this channel too
+            self._finite = host_may_look(own) and not own.sum().isnan()
+            self._own = self.keep(own)
         return self._own
 
     @property
     def ones(self) -> Tensor:
-        """(N, H, W): 1 at valid pixels, 0 at ignored ones, in the logits' dtype."""
+        """(N, H, W), not to be written to: 1 at valid pixels, 0 at ignored ones, in the logits' dtype."""
         if self.valid is None:
-            return torch.ones_like(self.labels, dtype=self.logits.dtype)
+            return self.logits.new_ones(()).expand(self.labels.shape)
         return self.valid.to(self.logits.dtype)
 
     @property
@@ -105,8 +115,8 @@ class Pixels:
             size = self.labels.shape[1] * self.labels.shape[2]
             first = torch.arange(size, device=self.labels.device)
             image = torch.arange(len(self.labels), device=self.labels.device) * (self.num_classes * size)
-            places = (self.labels.flatten(1) * size).add_(first).add_(image.unsqueeze(1))
-            self._places = places.flatten()
+            places = torch.add(first, self.labels.flatten(1), alpha=size)
+            self._places = places.add_(image.unsqueeze(1)).flatten()
         return self._places
 
     @property
@@ -125,13 +135,20 @@ class Pixels:
         Returns:
             (N, H, W): -log p at the label, mixed with the mean of -log p; 0 at ignored pixels.
         """
-        largest = self.logits.amax(dim=1)
-        # p is exp(logit) / sum; at the largest logit it is at least 1 / C, so its log is exact
-        log_sum = self.probabilities.amax(dim=1).log_().neg_()  # log of the sum of exp(logit - largest)
-        losses = (largest - self.at_labels(self.logits)).add_(log_sum)
-        if smooth:
-            losses.lerp_((largest - self.logits.mean(dim=1)).add_(log_sum), smooth)
-        return self.keep(losses)
+        own = self.own_probabilities
+        if self.valid is not None:
+            own = torch.where(self.valid, own, 1.0)
+        losses = own.log().neg_()
+        if smooth or not host_may_look(own) or (own.numel() and own.amin() < _TINY):
+            largest = self.logits.amax(dim=1)
+            # p is exp(logit) / sum; at the largest logit it is at least 1 / C, so its log is exact
+            log_sum = self.probabilities.amax(dim=1).log_().neg_()  # of the sum of exp(logit - largest)
+            exact = (largest - self.at_labels(self.logits)).add_(log_sum)
+            losses = torch.where(own < _TINY, exact, losses)
+            if smooth:
+                losses.lerp_((largest - self.logits.mean(dim=1)).add_(log_sum), smooth)
+                losses = self.keep(losses)
+        return losses
 
     def at_labels(self, values: Tensor) -> Tensor:
         """Picks the channel of the label: (N, C, H, W), contiguous, -> (N, H, W)."""
@@ -163,13 +180,16 @@ class Pixels:
         picked = per_class.to(self.logits.dtype).index_select(0, self.labels.flatten())
         return self.keep(picked.view(self.labels.shape))
 
-    def spend_probabilities(self) -> Tensor:
-        """The probabilities as a buffer to overwrite: a copy only if other losses still need them."""
-        probabilities = self.probabilities
+    def spend_probabilities(self) -> tuple[Tensor, Tensor]:
+        """The probabilities, and room for a gradient: their own memory, unless other losses need them.
+
+        At ignored pixels they may be other than 0, but they are finite there.
+        """
+        probabilities = self._activated() if self._finite else self.probabilities
         if self.shared:
-            return probabilities.clone()
+            return probabilities, torch.empty_like(probabilities)
         self._probabilities = None
-        return probabilities
+        return probabilities, probabilities
 
     def pull_to_target(self, strength: Tensor, smooth: float = 0.0) -> Tensor:
         """Gradient of a loss that is a function of each pixel's -log p_t.
@@ -182,10 +202,11 @@ class Pixels:
         Returns:
             (N, C, H, W): strength (p - q), where q is the (smoothed) one-hot label.
         """
-        grad = self.spend_probabilities()
+        p, grad = self.spend_probabilities()
+        by_pixel = strength.unsqueeze(1) if strength.dim() else strength
+        torch.mul(p, by_pixel, out=grad)
         if smooth:
-            grad = self.keep(grad.sub_(smooth / self.num_classes))
-        grad.mul_(strength.unsqueeze(1) if strength.dim() else strength)
+            grad.sub_(by_pixel * (smooth / self.num_classes))
         return self.add_at_labels(grad, (strength * (smooth - 1.0)).expand(self.labels.shape))
 
     def through_activation(self, by_probability: Tensor) -> Tensor:
@@ -254,34 +275,3 @@ class PixelLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             value, grad = self.evaluate(self.read(logits, labels))
         return attach(logits, value, grad)
-
-
-def attach(logits: Tensor, value: Tensor, grad: Tensor | None) -> Tensor:
-    """Joins a value that was computed outside the graph, and its gradient, to the logits.
-
-    Args:
-        logits: (N, C, H, W) of any float dtype.
-        value: scalar.
-        grad: (N, C, H, W), derivative of value by the logits in float32 or float64; None leaves value as is.
-
-    Returns:
-        The value; its backward pass gives the logits a gradient in their own dtype.
-    """
-    return value if grad is None else _Attach.apply(logits, value, grad)
-
-
-class _Attach(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, value: Tensor, grad: Tensor) -> Tensor:
-        ctx.save_for_backward(grad)
-        ctx.dtype = logits.dtype
-        return value.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
-        (grad,) = ctx.saved_tensors
-        if grad.dtype == ctx.dtype and outer.device.type == "cpu" and host_may_look(outer) and outer == 1:
-            return grad, None, None  # what most backward passes start with; saves a pass over the gradient
-        # scaled before it is rounded: the gradient of a mean is too small for float16
-        return torch.mul(grad, outer).to(ctx.dtype), None, None

@@ -75,8 +75,8 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
     hit = pixels.of_labels(by_overlap).mul_(pixels.own_probabilities)  # (N, H, W)
     slope = by_predicted.to(p.dtype).view(1, -1, 1)
     mean = torch.matmul(slope.squeeze(2), p.flatten(2)).add_(hit.flatten(1).unsqueeze(1))  # (N, 1, H W)
-    grad = pixels.spend_probabilities()
-    rows = grad.flatten(2)
+    p, grad = pixels.spend_probabilities()
+    rows, out = p.flatten(2), grad.flatten(2)
     for images, part in pixels.slices():
-        rows[images, :, part] *= slope - mean[images, :, part]
+        torch.mul(rows[images, :, part], slope - mean[images, :, part], out=out[images, :, part])
     return pixels.add_at_labels(grad, hit)

@@ -26,7 +26,8 @@ def sum_by_label(values: Tensor, labels: Tensor, classes: int) -> Tensor:
         cells, count = labels, len(labels) * classes
         if len(labels) > 1:
             cells = labels + torch.arange(0, count, classes).view(-1, 1, 1)
-        return torch.bincount(cells.flatten(), values.flatten().double(), minlength=count).view(-1, classes)
+        sums = torch.zeros(count, dtype=torch.float64)
+        return sums.scatter_add_(0, cells.flatten(), values.flatten().double()).view(-1, classes)
     # additions by index are slow on a GPU when they meet in a few places, and their order is not fixed
     numbers = torch.arange(classes, device=values.device).view(-1, 1, 1)
     mine = labels.unsqueeze(1) == numbers  # (N, C, H, W)
