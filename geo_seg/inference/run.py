@@ -25,7 +25,7 @@ from geo_seg.inference.reading import Source
 from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import count_classes
-from geo_seg.report import score_table
+from geo_seg.report.tables import score_table
 from geo_seg.terminal import shows_bars
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, prepare_folder

@@ -11,16 +11,16 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from geo_seg import report
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.intervals import intervals, places_of
 from geo_seg.metrics import scores
+from geo_seg.report.tables import score_table
 from geo_seg.training.callbacks import Row
 from geo_seg.training.evaluating import Counted
 from geo_seg.training.folder import SCORES
 from geo_seg.training.module import SegmentationModule
-from geo_seg.training.pictures import picture_scenes
+from geo_seg.training.reporting import write_report
 from geo_seg.whole import write_whole
 
 
@@ -74,6 +74,7 @@ def conclude(
     results: Mapping[str, Counted],
     facts: Mapping[str, Any],
     rows: Sequence[Row],
+    seconds: Mapping[str, float],
     path: Path,
     console: Console,
     closing: str,
@@ -87,6 +88,7 @@ def conclude(
         results: per split; the last one is that of the report.
         facts: what else metrics.json holds.
         rows: of metrics.csv.
+        seconds: how long what took, for the report alone; the other files are the same every time.
         path: the folder.
         console: where the scores are printed.
         closing: printed in the end.
@@ -105,9 +107,8 @@ def conclude(
     write_whole(path / "scenes.json", json.dumps(matrices))
     write_whole(path / "scenes.csv", _table(_scene_rows(results, module.facts.class_names)))
     write_whole(path / "classes.csv", _table(_class_rows(results)))
-    pictures = picture_scenes(module, data, split, path / "figures")
-    report.write(path, config, module.facts, found, rows, pictures)
-    table = report.score_table(results[split].scores, f"{split} scenes")
+    write_report(config, data, module, results, found, rows, seconds, path)
+    table = score_table(results[split].scores, f"{split} scenes")
     console.print(table)
     console.print(closing, soft_wrap=True, markup=False)
     with (path / "summary.txt").open("w", encoding="utf-8") as file:

@@ -74,6 +74,10 @@ class Evaluation(nn.Module):
         self.windows = WindowCounts(len(places), self.task.num_classes, self.confusion.ignore_index)
         self.windows.to(device)
 
+    def decode(self, logits: Tensor, facts: Facts) -> Tensor:
+        """Class ids (N, H, W) as inference decides on them."""
+        return self.task.decode(logits.float() / facts.temperature, facts.threshold)
+
     def validate(self, logits: Tensor, batch: Batch) -> None:
         """Counts a batch of the validation grid while training."""
         self._count(self.task.decode(logits), batch)
@@ -86,7 +90,7 @@ class Evaluation(nn.Module):
 
     def test(self, logits: Tensor, batch: Batch, facts: Facts) -> None:
         """Counts a batch of the expected grid."""
-        predicted = self.task.decode(logits.float() / facts.temperature, facts.threshold)
+        predicted = self.decode(logits, facts)
         self._count(predicted, batch)
         self.reliability.update(logits, batch["labels"], facts.temperature)
         number = self._order[torch.searchsorted(self._keys, _keys(batch["place"]))]

@@ -1,23 +1,32 @@
 """Predictions beside images and labels, for the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.report import Picture, draw_picture
+from geo_seg.data.sampling import RandomWindows
+from geo_seg.data.scene import Scene
+from geo_seg.report.pictures import Shown, draw_picture, encoded, panels
+from geo_seg.report.places import place_of
 from geo_seg.tiling import Window
+from geo_seg.training.evaluating import Counted
 from geo_seg.training.module import SegmentationModule
 
 _SIDE = 768  # pixels of a picture: a forward pass that any machine can hold
-_MOST = 6  # pictures in a report
+_MOST = 6  # scenes in a report
+_EACH = 2  # windows of each kind
+_SAMPLES = 4
+_LABELLED = 0.25  # share of the most labelled window that a window to be shown has at least
 
 
 def picture_scenes(
     module: SegmentationModule, data: SceneDataModule, split: str, folder: Path
-) -> list[Picture]:
-    """Predicts the middle of some scenes or of their first parts; draws image, label, prediction, errors.
+) -> list[Shown]:
+    """Predicts the middle of some scenes; also draws image, label, prediction and errors into PNGs.
 
     Args:
         module: trained.
@@ -26,29 +35,118 @@ def picture_scenes(
         folder: where the PNGs go.
 
     Returns:
-        A picture per scene, evenly chosen among the scenes of the split.
+        A window per scene, evenly chosen among the scenes of the split.
     """
     scenes = data.scenes[split]
     reader = data.reader(split)
     chosen = np.unique(np.linspace(0, len(scenes) - 1, min(_MOST, len(scenes))).round().astype(int))
     folder.mkdir(parents=True, exist_ok=True)
-    module.eval()
-    drawn = []
+    shown = []
     for index in chosen.tolist():
-        header = scenes[index].image
-        whole = Window(0, 0, header.height, header.width)
-        area = scenes[index].parts[0] if scenes[index].parts else whole
-        height, width = min(area.height, _SIDE), min(area.width, _SIDE)
-        top, left = area.row + (area.height - height) // 2, area.col + (area.width - width) // 2
-        window = Window(top, left, height, width)
+        top, left, height, width = _largest_part(scenes[index])
+        rows, cols = min(height, _SIDE), min(width, _SIDE)
+        window = Window(top + (height - rows) // 2, left + (width - cols) // 2, rows, cols)
         image, labels, valid = reader.read((index, window))
-        with torch.inference_mode():
-            logits = module(
-                torch.from_numpy(image).unsqueeze(0).to(module.device),
-                torch.from_numpy(valid).unsqueeze(0).to(module.device),
-            )
-        predicted = module.task.decode(logits)[0].cpu().numpy()
-        file = folder / f"{split}_{index + 1}.png"
-        draw_picture(file, image, labels, predicted, valid, module.facts, scenes[index].name)
-        drawn.append(Picture(scenes[index].name, file))
-    return drawn
+        predicted = _predict(module, image, valid)
+        name = scenes[index].name
+        draw_picture(folder / f"{split}_{index + 1}.png", image, labels, predicted, valid, module.facts, name)
+        found = encoded(panels(image, labels, predicted, valid, module.facts))
+        shown.append(Shown(name, place_of(scenes[index], window), found))
+    return shown
+
+
+def picture_windows(
+    module: SegmentationModule, data: SceneDataModule, split: str, counted: Counted
+) -> list[Shown]:
+    """Predicts the best, median and worst windows of a split anew.
+
+    Args:
+        module: trained.
+        data: where the scenes are.
+        split: "val" or "test".
+        counted: what was counted in it.
+    """
+    reader = data.reader(split)
+    ious = window_ious(counted.windows)
+    shown = []
+    for kind, number in ranked(ious, counted.windows[:, 1].sum(1)):
+        index, window = counted.places[number]
+        pixels = reader.read((index, window))
+        image, labels, valid = pixels
+        predicted = _predict(module, image, valid)
+        scene = data.scenes[split][index]
+        title = f"{kind}: mean IoU {ious[number]:.3f} in {scene.name}"
+        found = encoded(panels(image, labels, predicted, valid, module.facts))
+        shown.append(Shown(title, place_of(scene, window), found))
+    return shown
+
+
+def picture_samples(module: SegmentationModule, data: SceneDataModule) -> list[Shown]:
+    """The first windows of training as they are read."""
+    config = data.config
+    scenes = data.scenes["train"]
+    windows = RandomWindows(scenes, data.index["train"], config.sampler, config.window, _SAMPLES, data.seed)
+    reader = data.reader("train")
+    shown = []
+    for index, window in windows.epoch(0):
+        image, labels, valid = reader.read((index, window))
+        found = encoded(panels(image, labels, None, valid, module.facts))
+        shown.append(Shown(scenes[index].name, place_of(scenes[index], window), found))
+    return shown
+
+
+def window_ious(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean IoU of each window over the classes that its labels have.
+
+    Args:
+        counts: (windows, 3, classes) right, labelled and predicted pixels.
+    """
+    right, labelled, predicted = counts[:, 0], counts[:, 1], counts[:, 2]
+    iou = right / np.maximum(labelled + predicted - right, 1)
+    present = labelled > 0
+    found: NDArray[np.float64] = (iou * present).sum(1) / np.maximum(present.sum(1), 1)
+    return found
+
+
+def ranked(ious: NDArray[np.float64], labelled: NDArray[np.int64]) -> list[tuple[str, int]]:
+    """The best, median and worst windows, none of them twice; those with few labels are left out.
+
+    Args:
+        ious: of each window.
+        labelled: pixels of each window.
+
+    Returns:
+        "best", "median" or "worst", and the number of the window.
+    """
+    known = np.flatnonzero((labelled > 0) & (labelled >= _LABELLED * labelled.max(initial=0)))
+    order = known[np.argsort(-ious[known], kind="stable")]
+    middle = max((len(order) - _EACH) // 2, 0)
+    places: Sequence[tuple[str, range]] = (
+        ("best", range(_EACH)),
+        ("worst", range(len(order) - _EACH, len(order))),
+        ("median", range(middle, middle + _EACH)),
+    )
+    found: dict[int, str] = {}
+    for kind, positions in places:
+        for position in positions:
+            if 0 <= position < len(order):
+                found.setdefault(position, kind)
+    return [(found[position], int(order[position])) for position in sorted(found)]
+
+
+def _predict(
+    module: SegmentationModule, image: NDArray[np.generic], valid: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    module.eval()
+    with torch.inference_mode():
+        logits = module(
+            torch.from_numpy(image).unsqueeze(0).to(module.device),
+            torch.from_numpy(valid).unsqueeze(0).to(module.device),
+        )
+        found: NDArray[np.int64] = module.evaluation.decode(logits, module.facts)[0].cpu().numpy()
+    return found
+
+
+def _largest_part(scene: Scene) -> Window:
+    whole = Window(0, 0, scene.image.height, scene.image.width)
+    return max(scene.parts or (whole,), key=lambda part: part.height * part.width)

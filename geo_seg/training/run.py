@@ -1,5 +1,6 @@
 """A training run: from the configuration to a folder with the model, its scores and a report."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,11 +67,14 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     introduce(console, config, data, module.model, module.loss, path)
     if leads:
         write_beginning(config, known, path)
+    begin = time.monotonic()
     _fit(trainer, module, data, best.last)
+    fitted = time.monotonic()
     score = best.best_model_score
     rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
     results = evaluate(trainer, module, data, splits_of(data), config, best.best_model_path)
     if leads:
+        seconds = {"training, since it was last started": fitted - begin, "scores": time.monotonic() - fitted}
         facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
         scene = data.scenes[list(results)[-1]][0].image.path
         closing = (
@@ -78,7 +82,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
             f"checkpoint  {best.best_model_path}\n"
             f"go on with  python inference.py checkpoint={path} input={scene} output={path / 'predictions'}"
         )
-        conclude(config, data, module, results, facts, rows, path, console, closing)
+        conclude(config, data, module, results, facts, rows, seconds, path, console, closing)
         write_run_file(path, known, finished=True)
     return float("nan") if score is None else score
 

@@ -1,5 +1,6 @@
 """mode=test: scores of a trained model on splits of its data set or of another one."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,13 +61,15 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    begin = time.monotonic()
     results = evaluate(trainer, module, data, splits, config)
     if trainer.is_global_zero:
         closing = (
             f"report      {path / 'report.html'}\ntables      {path / 'classes.csv'}, {path / 'scenes.csv'}"
         )
         tested = {"checkpoint": str(trained.path)}
-        conclude(config, data, module, results, tested, [], path, console, closing)
+        seconds = {"scores": time.monotonic() - begin}
+        conclude(config, data, module, results, tested, [], seconds, path, console, closing)
     return float(results[splits[-1]].scores["miou"] or 0.0)
 
 

@@ -32,7 +32,7 @@ COURSE = [
 def trained(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(concluding.report, "write", lambda *arguments: None)
+        patch.setattr(concluding, "write_report", lambda *arguments: None)
         run(configured(small_root, *COURSE), folder)
     return folder
 
@@ -40,8 +40,7 @@ def trained(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out pictures and report, which take longest."""
-    monkeypatch.setattr(concluding, "picture_scenes", lambda *arguments: [])
-    monkeypatch.setattr(concluding.report, "write", lambda *arguments: None)
+    monkeypatch.setattr(concluding, "write_report", lambda *arguments: None)
 
 
 def asked(*overrides: str) -> TrainConfig:

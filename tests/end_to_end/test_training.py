@@ -17,6 +17,7 @@ from geo_seg.config import TrainConfig, store_schemas
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY, Run, small_overrides
+from tests.unit.test_report import assert_readable
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +64,25 @@ def test_the_run_folder_holds_all_that_the_run_was(finished: Path) -> None:
     assert float(rows(finished)[1]["val/miou"]) <= found["best_val_miou"] + 1e-6
     assert yaml.safe_load((finished / "config.yaml").read_text())["dataset"]["name"] == "own"
     assert "python inference.py checkpoint=" in (finished / "summary.txt").read_text()
-    page = (finished / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert "middle" in page
+    text = (finished / "report.html").read_text()
+    page = assert_readable(text)
+    assert len(text) < 3_000_000
+    assert "middle" in text
+    alts = [str(image["alt"]) for image in page.all("img")]
+    for start in (
+        "Loss over 2 epochs",
+        "Validation scores",
+        "Confusion matrix",
+        "Reliability",
+        "Class balance",
+    ):
+        assert sum(alt.startswith(start) for alt in alts) == 1
+    assert sum(alt.startswith("Map of the places of the splits: 4 train, 1 val, 1 test") for alt in alts) == 1
+    for kind in ("best", "worst"):
+        assert any(alt.startswith(f"errors of {kind}: mean IoU") for alt in alts)
+    assert "EPSG:32633" in text  # where the windows lie
+    changed = text[text.index("What differs from the default") : text.index("The whole configuration")]
+    assert "trainer.max_epochs" in changed and "optimizer.lr" not in changed
 
 
 def test_a_checkpoint_holds_plain_types_and_everything_that_prediction_needs(finished: Path) -> None:

@@ -33,8 +33,7 @@ COURSE = [SMALL, "trainer.precision=32", "scheduler=constant", "optimizer=sgd"]
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out pictures and report, which these tests don't look at and which take longest."""
-    monkeypatch.setattr(concluding, "picture_scenes", lambda *arguments: [])
-    monkeypatch.setattr(concluding.report, "write", lambda *arguments: None)
+    monkeypatch.setattr(concluding, "write_report", lambda *arguments: None)
 
 
 def trained(root: Path, folder: Path, *options: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,133 @@
+"""The HTML of the report: one page without anything outside of it, for narrow windows and screen readers."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+
+_STYLE = """
+:root{color-scheme:light}
+body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff}
+body{max-width:1100px;margin:0 auto;padding:1rem}
+h1{font-size:1.5rem;line-height:1.25;overflow-wrap:anywhere}
+h2{font-size:1.2rem;margin:2rem 0 .5rem;border-bottom:2px solid #ddd}
+h3{font-size:1rem;margin:1.2rem 0 .3rem;overflow-wrap:anywhere}
+nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0}
+.wide{overflow-x:auto;margin:.5rem 0 1rem}
+table{border-collapse:collapse;font-size:.92rem}
+caption{text-align:left;color:#555;padding-bottom:.3rem}
+caption span{display:block;position:sticky;left:0;width:fit-content;max-width:min(92vw,60rem)}
+td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;vertical-align:top}
+th[scope=row],.text,thead th:first-child{text-align:left}
+td{white-space:nowrap}
+th[scope=row]{overflow-wrap:anywhere;min-width:8rem}
+td.text{overflow-wrap:anywhere;white-space:normal;min-width:6rem}
+.row{display:flex;flex-wrap:wrap;gap:.6rem}
+figure{margin:0 0 .6rem;max-width:100%}
+figcaption{font-size:.85rem;color:#555}
+.row figure.pane{flex:1 1 160px;max-width:250px}
+.pane img{width:100%;max-height:280px;object-fit:contain;object-position:left}
+img{max-width:100%;height:auto;display:block}
+pre{background:#f5f5f5;padding:.8rem;overflow:auto;font-size:.8rem}
+summary{cursor:pointer}
+.key{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border:1px solid #888;vertical-align:-.1em}
+.class{white-space:nowrap}
+.keys{display:flex;flex-wrap:wrap;gap:.2rem 1rem;padding:0;list-style:none}"""
+
+
+class Markup(str):
+    """Text that is HTML already; any other text is escaped."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> str:
+    """A value as HTML."""
+    return value if isinstance(value, Markup) else html.escape(str(value))
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], *, words: bool = False) -> str:
+    """A table whose first column names the rows.
+
+    Args:
+        caption: what it shows.
+        head: names of the columns.
+        rows: the cells.
+        words: whether the cells are text, not numbers.
+    """
+    kind = ' class="text"' if words else ""
+    names = "".join(f'<th scope="col"{kind}>{text(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{text(first)}</th>'
+        + "".join(f"<td{kind}>{text(cell)}</td>" for cell in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(caption)}">'
+        f"<table><caption><span>{text(caption)}</span></caption><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def picture(file: bytes, alt: str, caption: object = "", kind: str = "") -> str:
+    """A picture with what it shows in words.
+
+    Args:
+        file: the content of a PNG or JPEG file.
+        alt: what it shows, for those who don't see it.
+        caption: below it.
+        kind: "pane" for one of several side by side.
+    """
+    data = base64.b64encode(file).decode()
+    mime = "image/png" if file.startswith(b"\x89PNG") else "image/jpeg"
+    below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    name = f' class="{kind}"' if kind else ""
+    return f'<figure{name}><img alt="{html.escape(alt)}" src="data:{mime};base64,{data}">{below}</figure>'
+
+
+def row(parts: Iterable[str]) -> str:
+    """Parts side by side, or below each other where there is no room."""
+    return f'<div class="row">{"".join(parts)}</div>'
+
+
+def paragraph(content: object) -> str:
+    """A paragraph."""
+    return f"<p>{text(content)}</p>"
+
+
+def folded(title: str, content: str) -> str:
+    """Long text that is shown when asked for."""
+    return f"<details><summary>{text(title)}</summary><pre>{text(content)}</pre></details>"
+
+
+def key(color: Sequence[int], name: str) -> Markup:
+    """A class with its colour."""
+    shown = "#{:02x}{:02x}{:02x}".format(*color)
+    mark = f'<span class="key" style="background:{shown}"></span>'
+    return Markup(f'<span class="class">{mark}{html.escape(name)}</span>')
+
+
+def keys(colors: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+    """All classes with their colours."""
+    listed = "".join(f"<li>{key(color, name)}</li>" for color, name in zip(colors, names, strict=True))
+    return f'<ul class="keys" aria-label="classes and their colours">{listed}</ul>'
+
+
+def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
+    """The whole page.
+
+    Args:
+        title: of the page.
+        lead: what stands first.
+        sections: title and content of each; those without content are left out.
+    """
+    shown = [(name, content, name.lower().replace(" ", "-")) for name, content in sections if content]
+    links = "".join(f'<li><a href="#{mark}">{text(name)}</a></li>' for name, _, mark in shown)
+    body = "".join(
+        f'<section id="{mark}"><h2>{text(name)}</h2>{content}</section>' for name, content, mark in shown
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{text(title)}</title><style>{_STYLE}</style></head><body><main><h1>{text(title)}</h1>{lead}"
+        f'<nav aria-label="sections"><ul>{links}</ul></nav>{body}</main></body></html>'
+    )

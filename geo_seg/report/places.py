@@ -1,0 +1,83 @@
+"""Where scenes and windows lie, in map coordinates where the files say so."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import rasterio.warp
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geo_seg.data.scene import Scene
+from geo_seg.tiling import Window
+
+_LON_LAT = "EPSG:4326"
+Outlines = Mapping[str, Sequence[NDArray[np.float64]]]
+
+
+def outlines(scenes: Mapping[str, Sequence[Scene]]) -> tuple[Outlines, tuple[str, str]] | None:
+    """The corners of the scenes of every split, or of their parts.
+
+    Args:
+        scenes: per split.
+
+    Returns:
+        Per split corners (4, 2), x and y, and what the axes are called: in the CRS of the scenes if they have
+        one and the same, else in degrees. None if no scene has a georeference.
+    """
+    placed = [s for own in scenes.values() for s in own if s.image.transform]
+    if not placed:
+        return None
+    systems = {scene.image.crs for scene in placed}
+    if len(systems) > 1:
+        placed = [scene for scene in placed if scene.image.crs]
+    system = next(iter(systems)) if len(systems) == 1 else _LON_LAT
+    known = {id(scene) for scene in placed}
+    found = {
+        split: [_corners(s, part, system) for s in own if id(s) in known for part in _parts(s)]
+        for split, own in scenes.items()
+    }
+    if system is None:
+        return found, ("x", "y")
+    crs = CRS.from_user_input(system)
+    if crs.is_geographic:
+        return found, ("longitude", "latitude")
+    return found, (f"x ({_name(crs)})", "y")
+
+
+def place_of(scene: Scene, window: Window) -> str:
+    """Where a window lies: rows and columns of its scene, and the coordinates of its middle."""
+    row, col, height, width = window
+    said = f"rows {row} to {row + height - 1}, columns {col} to {col + width - 1}"
+    if scene.image.transform is None:
+        return said
+    a, b, c, d, e, f = scene.image.transform[:6]
+    across, down = col + width / 2, row + height / 2
+    x, y = a * across + b * down + c, d * across + e * down + f
+    if scene.image.crs is None:
+        return f"{said}; middle at {x:.1f}, {y:.1f}"
+    crs = CRS.from_user_input(scene.image.crs)
+    (lon,), (lat,) = rasterio.warp.transform(crs, _LON_LAT, [x], [y])
+    degrees = f"{abs(lat):.5f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.5f}° {'E' if lon >= 0 else 'W'}"
+    if crs.is_geographic:
+        return f"{said}; middle at {degrees}"
+    return f"{said}; middle at {x:.1f}, {y:.1f} ({_name(crs)}), {degrees}"
+
+
+def _parts(scene: Scene) -> Sequence[Window]:
+    return scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
+
+
+def _corners(scene: Scene, part: Window, system: str | None) -> NDArray[np.float64]:
+    assert scene.image.transform is not None  # noqa: S101 - only such scenes are asked for
+    a, b, c, d, e, f = scene.image.transform[:6]
+    rows = np.array([0, 0, 1, 1]) * part.height + part.row
+    cols = np.array([0, 1, 1, 0]) * part.width + part.col
+    x, y = a * cols + b * rows + c, d * cols + e * rows + f
+    if system is not None and scene.image.crs != system:
+        x, y = rasterio.warp.transform(CRS.from_user_input(scene.image.crs), system, x.tolist(), y.tolist())
+    return np.stack([x, y], axis=1)
+
+
+def _name(crs: CRS) -> str:
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else "the scenes' own CRS"

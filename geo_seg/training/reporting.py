@@ -1,0 +1,127 @@
+"""What the report of a run is made of: the run, its data, the machine."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from geo_seg.config import TrainConfig
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import SPLITS
+from geo_seg.defaults import default_configuration, differences
+from geo_seg.report.page import Content, DataSummary, write
+from geo_seg.report.places import outlines
+from geo_seg.training.callbacks import Row
+from geo_seg.training.evaluating import Counted
+from geo_seg.training.module import SegmentationModule
+from geo_seg.training.pictures import picture_samples, picture_scenes, picture_windows
+
+
+def write_report(
+    config: TrainConfig,
+    data: SceneDataModule,
+    module: SegmentationModule,
+    results: Mapping[str, Counted],
+    found: Mapping[str, Any],
+    rows: Sequence[Row],
+    seconds: Mapping[str, float],
+    path: Path,
+) -> None:
+    """Writes report.html and its figures.
+
+    Args:
+        config: of the run.
+        data: the scenes.
+        module: the model.
+        results: per split what was counted; windows of the first one are shown, scenes of the last.
+        found: the content of metrics.json.
+        rows: of metrics.csv.
+        seconds: how long what took.
+        path: the folder.
+    """
+    windows, split = next(iter(results)), found["split"]
+    plain = asdict(config)
+    name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
+    content = Content(
+        title=f"{name}, test" if config.mode == "test" else name,
+        found=found,
+        facts=module.facts,
+        rows=rows,
+        data=DataSummary(
+            facts=_facts(config, data),
+            splits={own: _split(data, own) for own in SPLITS if data.scenes[own]},
+            outlines=outlines(data.scenes),
+            samples=picture_samples(module, data),
+        ),
+        scenes=picture_scenes(module, data, split, path / "figures"),
+        windows=picture_windows(module, data, windows, results[windows]),
+        config=plain,
+        changes=differences(plain, default_configuration()),
+        machine=_machine(module),
+        timing=[(what, _duration(value)) for what, value in seconds.items()],
+    )
+    write(path, content)
+
+
+def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
+    first = data.scenes["train"][0].image
+    sizes = [(s.image.width, s.image.height) for own in data.scenes.values() for s in own]
+    least, most = min(sizes, key=_area), max(sizes, key=_area)
+    size = f"{least[0]} x {least[1]}" + (f" to {most[0]} x {most[1]}" if most != least else "")
+    found = [
+        ("folder", config.dataset.root),
+        ("bands", f"{', '.join(data.band_names)} ({data.dtype})"),
+        ("sizes of the scenes", f"{size} pixels"),
+        ("windows", f"{config.dataset.window} pixels to learn from, {2 * config.dataset.window} to score"),
+        ("normalised", config.dataset.normalize),
+        ("fingerprint", data.fingerprint),
+    ]
+    if first.transform:
+        found.insert(
+            2, ("pixel size", f"{abs(first.transform[0]):g} x {abs(first.transform[4]):g} map units")
+        )
+    if data.leak:
+        found.append(("leakage, allowed", data.leak))
+    return found
+
+
+def _split(data: SceneDataModule, split: str) -> tuple[int, float, list[int]]:
+    counts = [0] * len(data.table.names)
+    for found in data.index[split]:
+        counts = [a + int(b) for a, b in zip(counts, found.classes, strict=True)]
+    size = sum(_pixels(scene) for scene in data.scenes[split]) / 1e6
+    return len(data.scenes[split]), size, counts
+
+
+def _pixels(scene: Scene) -> int:
+    if scene.parts:
+        return sum(part.height * part.width for part in scene.parts)
+    return scene.image.height * scene.image.width
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _machine(module: SegmentationModule) -> list[tuple[str, str]]:
+    device = module.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    return [
+        *module.facts.versions.items(),
+        ("system", platform.platform()),
+        ("processors", str(os.cpu_count())),
+        ("device", f"{device.type}: {name}"),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
