@@ -266,6 +266,7 @@ def memory(folder: Path, sizes: list[int]) -> None:
 def seams(model: str, raster: str) -> None:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
     from geo_seg.checkpoint import load
+    from geo_seg.inference.deciding import Shown
     from geo_seg.inference.inputs import fitting_bands
     from geo_seg.inference.members import assemble
     from geo_seg.inference.predict import Predictor, Settings
@@ -293,7 +294,7 @@ def seams(model: str, raster: str) -> None:
             strips = (
                 s
                 for p in parts
-                for s in predictor.strips(source, p, Settings("fp32", 1, "none"), lambda _: None)
+                for s in predictor.strips(source, p, Settings("fp32", 1, Shown()), lambda _: None)
             )
             return np.concatenate([strip.classes for strip in strips])
 

@@ -8,6 +8,7 @@ from geo_seg.keys import one_of, plain
 
 _OF_INFERENCE = {
     "probabilities": ("none", "top", "all"),
+    "probability_type": ("uint8", "float16", "float32"),
     "exists": ("overwrite", "skip", "error"),
     "accelerator": ("auto", "cpu", "gpu", "mps"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
@@ -37,11 +38,16 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
             f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
         )
     _check_models(config)
-    _check_polygons(config)
+    _check_outputs(config)
     return config
 
 
-def _check_polygons(config: InferenceConfig) -> None:
+def _check_outputs(config: InferenceConfig) -> None:
+    if config.probability_type != "uint8" and config.probabilities == "none" and not config.uncertainty:
+        raise ConfigError(
+            f"probability_type={config.probability_type}: no probabilities are written; add "
+            "probabilities=top, probabilities=all or uncertainty=true, or leave it out"
+        )
     for key, value in (("min_area", config.min_area), ("simplify", config.simplify)):
         if not value >= 0:
             raise ConfigError(f"{key}={value:g}: expected 0 or more")

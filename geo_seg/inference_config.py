@@ -30,6 +30,9 @@ class InferenceConfig:
         temperature: what logits are divided by; null takes the checkpoint's.
         threshold: probability above which a pixel of a binary map is foreground; null takes the checkpoint's.
         probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
+        uncertainty: also writes how much more probable the class is than the second one (margin), and the
+            entropy of the probabilities as a share of the largest possible.
+        probability_type: of these rasters: "uint8" (times 254), "float16" or "float32".
         polygons: also writes the map as polygons, into a GeoPackage.
         min_area: of polygons, in square metres (in pixels where the raster has no CRS): smaller ones become
             a part of the neighbour with which they share the longest border.
@@ -59,6 +62,8 @@ class InferenceConfig:
     temperature: float | None = None
     threshold: float | None = None
     probabilities: str = "none"
+    uncertainty: bool = False
+    probability_type: str = "uint8"
     polygons: bool = False
     min_area: float = 0.0
     simplify: float = 0.0

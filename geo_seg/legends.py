@@ -9,9 +9,14 @@ Color = tuple[int, int, int]
 _QGIS_FILE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"  # QGIS reads no style without it
 
 
-def legend_files(raster: Path) -> tuple[Path, Path]:
-    """The attribute table and the QGIS style of a raster."""
-    return raster.with_name(f"{raster.name}.aux.xml"), raster.with_suffix(".qml")
+def table_file(raster: Path) -> Path:
+    """The attribute table of a raster."""
+    return raster.with_name(f"{raster.name}.aux.xml")
+
+
+def style_file(raster: Path) -> Path:
+    """The QGIS style of a raster."""
+    return raster.with_suffix(".qml")
 
 
 def write_legends(raster: Path, names: Sequence[str], colors: Sequence[Color]) -> None:
@@ -25,9 +30,31 @@ def write_legends(raster: Path, names: Sequence[str], colors: Sequence[Color]) -
     Raises:
         OSError: the disk refuses.
     """
-    table, style = legend_files(raster)
-    ET.ElementTree(attribute_table(names, colors)).write(table, encoding="utf-8")
-    style.write_bytes(_QGIS_FILE + ET.tostring(qgis_style(names, colors), encoding="utf-8"))
+    ET.ElementTree(attribute_table(names, colors)).write(table_file(raster), encoding="utf-8")
+    style_file(raster).write_bytes(_QGIS_FILE + ET.tostring(qgis_style(names, colors), encoding="utf-8"))
+
+
+def write_gray_style(raster: Path, brightest: float) -> None:
+    """Writes a QGIS style that shows the first band in gray, and not three bands as colours.
+
+    Args:
+        raster: of numbers from 0 on.
+        brightest: the number that is shown white.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
+    fixed = {"type": "singlebandgray", "grayBand": "1", "gradient": "BlackToWhite"}
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"), "rasterrenderer", fixed, opacity="1", alphaBand="-1"
+    )
+    contrast = ET.SubElement(renderer, "contrastEnhancement")
+    for key, value in (("minValue", "0"), ("maxValue", f"{brightest:g}")):
+        ET.SubElement(contrast, key).text = value
+    ET.SubElement(contrast, "algorithm").text = "StretchToMinimumMaximum"
+    ET.indent(root)
+    style_file(raster).write_bytes(_QGIS_FILE + ET.tostring(root, encoding="utf-8"))
 
 
 def attribute_table(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:

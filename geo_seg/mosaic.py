@@ -10,7 +10,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.dtypes import typename_fwd
 
-from geo_seg.legends import Color, write_legends
+from geo_seg.legends import Color, write_gray_style, write_legends
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
 from geo_seg.writing import FAILURES, UNFINISHED, Geometry, settle, unwritten
@@ -32,16 +32,23 @@ class Layer:
         colors: of these classes, red, green and blue from 0 to 255.
         scale: what its pixels are multiplied with to get what they mean.
         tags: of the whole file.
+        half: whether floating-point pixels take 16 bits in the file.
     """
 
     suffix: str
     dtype: str
-    nodata: int
+    nodata: float
     bands: tuple[str, ...]
     classes: tuple[str, ...]
     colors: tuple[Color, ...]
     scale: float
     tags: Mapping[str, str]
+    half: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Bytes of a pixel in each band."""
+        return 2 if self.half else np.dtype(self.dtype).itemsize
 
 
 def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> None:
@@ -70,10 +77,13 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
                 blocksize=_BLOCK,
                 bigtiff="if_safer",
                 overview_resampling="mode" if layer.classes else "average",
+                **({"nbits": 16} if layer.half else {}),
             )
         settle(hidden, file)
         if layer.classes:
             write_legends(file, layer.classes, layer.colors)
+        else:
+            write_gray_style(file, 1 / layer.scale)
     except FAILURES as error:
         raise unwritten(file, error) from error
 
@@ -119,6 +129,8 @@ def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Pa
             table = ET.SubElement(band, "ColorTable")
             for red, green, blue in layer.colors:
                 ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4="255")
+        else:  # three bands of bytes are not red, green and blue
+            ET.SubElement(band, "ColorInterp").text = "Gray" if number == 1 else "Undefined"
         for window, path in parts:
             _place(band, number, window, path)
     return root

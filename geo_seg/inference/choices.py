@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from geo_seg.errors import ConfigError
+from geo_seg.inference.deciding import Shown
 from geo_seg.inference.journal import Choices
 from geo_seg.inference.measuring import Say, measure_margin, measure_precision
 from geo_seg.inference.memory import bytes_per_pixel, free_memory, needed
@@ -69,7 +70,6 @@ class Chooser:
             blend=seams.blend,
             precision=self._precision,
             batch_size=batch,
-            probabilities=config.probabilities,
             rows=-(-_PART // (grid.rows.window - min(seams.shared, grid.rows.window // 2))),
             cols=len(grid.cols),
         )
@@ -77,7 +77,10 @@ class Chooser:
 
     def needed(self, source: Source, part: Grid, batch_size: int) -> int:
         """Bytes beyond the model that a part of a raster takes at most."""
-        return needed(source, part, self._predictor.task.num_classes, batch_size, self.per_pixel)
+        config, classes = self._config, self._predictor.task.num_classes
+        shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
+        written = shown.bytes_per_pixel(classes)
+        return needed(source, part, classes, batch_size, self.per_pixel, written)
 
     def _window(self, budget: float) -> tuple[int, int]:
         """Side of the windows, and how many the model sees at once, in a budget of bytes."""

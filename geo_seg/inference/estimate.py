@@ -3,8 +3,6 @@
 import time
 import zlib
 
-import numpy as np
-
 from geo_seg.inference.choices import Chooser, parts_of
 from geo_seg.inference.journal import Choices
 from geo_seg.inference.measuring import classify, sample
@@ -36,7 +34,7 @@ def estimate(
     windows = sum(map(len, parts))
     pixels = info.height * info.width
     memory = max(chooser.needed(source, part, chosen.batch_size) for part in parts)
-    raw = sum(len(layer.bands) * np.dtype(layer.dtype).itemsize for layer in made) * pixels
+    raw = sum(len(layer.bands) * layer.depth for layer in made) * pixels
     lines = [
         f"{info.path}: {info.width} x {info.height} pixels",
         f"  windows: {windows} of {wide} x {tall}, {windows * tall * wide / pixels:.2f} seen per pixel; "

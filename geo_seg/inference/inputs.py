@@ -15,6 +15,7 @@ from geo_seg.raster import Band, RasterInfo, inspect, resolve_bands
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
+UNCERTAINTIES = "_uncertainty.tif"
 POLYGONS = "_polygons.gpkg"
 DIFFERENCE = "_difference.tif"
 
@@ -117,7 +118,7 @@ def _expand(pattern: str) -> Sequence[str]:
 
 def _is_map(path: Path, output: Path) -> bool:
     return (
-        path.name.endswith((CLASSES, PROBABILITIES, DIFFERENCE))
+        path.name.endswith((CLASSES, PROBABILITIES, UNCERTAINTIES, DIFFERENCE))
         and path.parent.absolute() == output.absolute()
     )
 

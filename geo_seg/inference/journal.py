@@ -19,7 +19,7 @@ from geo_seg.whole import write_whole
 from geo_seg.writing import is_whole, unwritten
 
 _PLAN = "plan.json"
-_FORMAT = 1  # of the plan and of the way in which a raster is cut; another one makes parts stale
+_FORMAT = 2  # of the plan and of the way in which a raster is cut; another one makes parts stale
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class Choices:
         blend: "crop", "linear" or "hann".
         precision: what the model computes in.
         batch_size: windows that it sees at once.
-        probabilities: "none", "top" or "all".
         rows: rows of windows in a part.
         cols: columns of windows in a part.
     """
@@ -44,7 +43,6 @@ class Choices:
     blend: str
     precision: str
     batch_size: int
-    probabilities: str
     rows: int
     cols: int
 

@@ -8,12 +8,12 @@ import numpy as np
 
 import geo_seg
 from geo_seg.checkpoint import Checkpoint
-from geo_seg.inference.inputs import CLASSES, POLYGONS, PROBABILITIES
+from geo_seg.inference.deciding import SCALE, UNCERTAINTY, Shown, Strip
+from geo_seg.inference.inputs import CLASSES, POLYGONS, PROBABILITIES, UNCERTAINTIES
 from geo_seg.inference.journal import Journal
 from geo_seg.inference.polygons import Outlining, write_polygons
-from geo_seg.inference.predict import SCALE, Strip
 from geo_seg.inference.survey import Certainty
-from geo_seg.legends import legend_files
+from geo_seg.legends import style_file, table_file
 from geo_seg.mosaic import Layer, join
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, PartWriter, unwritten
@@ -29,20 +29,27 @@ def class_storage(num_classes: int) -> tuple[int, str]:
     return (255, "uint8") if num_classes <= 255 else (65535, "uint16")
 
 
-def layers(checkpoint: Checkpoint, probabilities: str) -> tuple[Layer, ...]:
+def layers(checkpoint: Checkpoint, shown: Shown) -> tuple[Layer, ...]:
     """The rasters of a map; the classes come last, and vouch for the others when they are there.
 
     Args:
         checkpoint: names and colours of the classes.
-        probabilities: "none", "top" or "all".
+        shown: what is written beside the classes.
     """
     names = checkpoint.class_names
     nodata, dtype = class_storage(len(names))
     classes = Layer(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, SOFTWARE)
-    if probabilities == "none":
-        return (classes,)
-    bands = names if probabilities == "all" else ("probability of the class",)
-    return Layer(PROBABILITIES, "uint8", _NO_PROBABILITY, bands, (), (), 1 / SCALE, SOFTWARE), classes
+    bands = {"none": (), "top": ("probability of the class",), "all": names}[shown.probabilities]
+    numbers = ((PROBABILITIES, bands), (UNCERTAINTIES, UNCERTAINTY if shown.uncertainty else ()))
+    return (*(_numbers(suffix, bands, shown.kind) for suffix, bands in numbers if bands), classes)
+
+
+def _numbers(suffix: str, bands: tuple[str, ...], kind: str) -> Layer:
+    """A raster of numbers from 0 to 1."""
+    if kind == "uint8":
+        return Layer(suffix, kind, _NO_PROBABILITY, bands, (), (), 1 / SCALE, SOFTWARE)
+    # GeoTIFF has half floats as float32 of 16 bits; as a type of their own only since GDAL 3.11
+    return Layer(suffix, "float32", float("nan"), bands, (), (), 1, SOFTWARE, kind == "float16")
 
 
 def write_part(
@@ -70,7 +77,11 @@ def write_part(
         ]
         for strip in rows:
             for target, layer in zip(targets, reversed(made), strict=True):
-                values = strip.classes[None] if layer.classes else strip.probabilities
+                values = {
+                    CLASSES: strip.classes[None],
+                    PROBABILITIES: strip.probabilities,
+                    UNCERTAINTIES: strip.uncertainty,
+                }[layer.suffix]
                 target.append(np.where(strip.valid, values, layer.nodata).astype(layer.dtype))
 
 
@@ -124,6 +135,8 @@ def _names(stem: str, made: tuple[Layer, ...], outlined: bool) -> Iterator[str]:
     if outlined:
         yield f"{stem}{POLYGONS}"
     for layer in made:
+        raster = Path(f"{stem}{layer.suffix}")
+        yield style_file(raster).name
         if layer.classes:
-            yield from (path.name for path in legend_files(Path(f"{stem}{layer.suffix}")))
-        yield f"{stem}{layer.suffix}"
+            yield table_file(raster).name
+        yield raster.name

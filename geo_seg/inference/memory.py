@@ -64,7 +64,7 @@ def _produced(model: nn.Module, image: Tensor) -> int:
     return total
 
 
-def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel: float) -> int:
+def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel: float, written: int) -> int:
     """Bytes beyond the model that a part takes at most.
 
     Args:
@@ -73,11 +73,12 @@ def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel:
         classes: number of classes.
         batch_size: windows that the model sees at once.
         per_pixel: see bytes_per_pixel.
+        written: bytes of a pixel that wait to be written, beside its class.
     """
     depth = len(source.bands) * np.dtype(source.info.dtype).itemsize + 1
     window = grid.rows.window * grid.cols.window
     width = grid.cols.length
     band = band_height(grid) * width * (4 * classes + 1)  # sums and validity
-    deciding = CHUNK * width * (4 * classes + 16) + 2 * BLOCK * width * (classes + 4)
+    deciding = CHUNK * width * (4 * classes + 16) + 2 * BLOCK * width * (written + 4)
     reading = cache_size(source.info, grid) + (AHEAD + 2) * batch_size * window * depth
     return int(1.3 * band + deciding + reading + batch_size * window * per_pixel)

@@ -45,7 +45,7 @@ class Outlining:
 def write_polygons(
     file: Path,
     raster: Path,
-    nodata: int,
+    nodata: float,
     names: tuple[str, ...],
     certainty: Certainty | None,
     how: Outlining,

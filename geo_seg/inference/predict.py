@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geo_seg.errors import ConfigError, first_line
+from geo_seg.inference.deciding import Shown, Strip, decide
 from geo_seg.inference.members import Ensemble
 from geo_seg.inference.reading import Batch, Source, batches, inner_part
 from geo_seg.inference.votes import VIEWS, choose
 from geo_seg.tiling import Grid, Window
-
-SCALE = 254
-"""Probability 1 in the 8-bit maps of probabilities; 255 is left for nodata."""
 
 CHUNK = 128
 """Rows that are decided at once."""
@@ -33,27 +31,12 @@ class Settings:
     Attributes:
         precision: name of what the model computes in, where that is safe.
         batch_size: windows that it sees at once.
-        probabilities: "none", "top" (of the chosen class) or "all".
+        shown: what is written beside the classes.
     """
 
     precision: str
     batch_size: int
-    probabilities: str
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Finished rows of a map.
-
-    Attributes:
-        classes: (rows, width) class ids as integers.
-        valid: (rows, width), False for nodata.
-        probabilities: (bands, rows, width) uint8, probability times SCALE; no bands unless asked for.
-    """
-
-    classes: NDArray[Any]
-    valid: NDArray[np.bool_]
-    probabilities: NDArray[np.uint8]
+    shown: Shown
 
 
 class RowBand:
@@ -172,7 +155,7 @@ class Predictor:
                     band.add(tile.inner, probabilities[slot], weight, valid)
                 if tile.col == len(grid.cols) - 1:
                     for sums, valid in band.release(grid.rows.finished(tile.row)):
-                        yield self._decide(sums, valid, settings.probabilities)
+                        yield self._decide(sums, valid, settings.shown)
             advance(len(batch.tiles))
 
     @torch.inference_mode()
@@ -260,12 +243,8 @@ class Predictor:
         return self.task.probabilities(logits.to(torch.float32, memory_format=torch.contiguous_format))
 
     @torch.inference_mode()
-    def _decide(self, sums: Tensor, valid: NDArray[np.bool_], probabilities: str) -> Strip:
-        ids, sure = choose(sums, self.task.binary, self._ensemble.threshold)
-        shown = {"none": sums[:0], "top": sure[None], "all": sums}[probabilities]
-        scaled = (shown * SCALE).round_().clamp_(0, SCALE).to(torch.uint8)
-        small = torch.uint8 if len(sums) <= 256 else torch.int32
-        return Strip(ids.to(small).cpu().numpy(), valid.copy(), scaled.cpu().numpy())
+    def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: Shown) -> Strip:
+        return decide(sums, valid, self.task.binary, self._ensemble.threshold, shown)
 
 
 def band_height(grid: Grid) -> int:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from geo_seg.errors import DataError
 from geo_seg.inference.choices import Chooser, parts_of
+from geo_seg.inference.deciding import Shown
 from geo_seg.inference.estimate import estimate
 from geo_seg.inference.inputs import CLASSES, find_rasters, open_raster
 from geo_seg.inference.journal import Choices, Journal, identify, stamps
@@ -40,6 +41,8 @@ _SHAPING = (  # options that the bytes of a map depend on
     "precision",
     "compile",
     "probabilities",
+    "uncertainty",
+    "probability_type",
     "tta",
     "weights",
     "temperature",
@@ -113,7 +116,8 @@ class _Mapper:
         self._ensemble = ensemble
         self._checkpoint = ensemble.first
         self._console = Console(highlight=False)
-        self._layers = layers(self._checkpoint, config.probabilities)
+        self._shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
+        self._layers = layers(self._checkpoint, self._shown)
         self._predictor = Predictor(ensemble, choose_device(config.accelerator), config.compile, config.tta)
         self._chooser = Chooser(config, self._predictor, ensemble.window, self._say)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
@@ -185,7 +189,7 @@ class _Mapper:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Makes the parts that are not there; counts the classes of all, and compares them with labels."""
         counts: NDArray[np.int64] = np.zeros(self._predictor.task.num_classes, np.int64)
-        settings = Settings(chosen.precision, chosen.batch_size, chosen.probabilities)
+        settings = Settings(chosen.precision, chosen.batch_size, self._shown)
         confusion: Any = None
         ready = 0
         with self._progress(source.info.path, sum(map(len, parts))) as advance:

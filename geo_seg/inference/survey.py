@@ -113,7 +113,7 @@ class Survey:
 
 
 def survey(
-    strips: Strips, ground: NDArray[np.float64] | None, nodata: int, min_area: float
+    strips: Strips, ground: NDArray[np.float64] | None, nodata: float, min_area: float
 ) -> tuple[Survey, NDArray[np.bool_]]:
     """Finds the regions of a class raster, and joins small ones to their neighbours.
 

@@ -207,6 +207,66 @@ def test_probabilities_are_written_beside_the_classes_when_asked_for(tmp_path: P
         assert (found.nodata, found.scales) == (255, (1 / 254, 1 / 254))
 
 
+class Known(nn.Module):
+    """Three classes of probabilities .7, .2 and .1."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = torch.tensor([0.1, 0.7, 0.2]).log().view(1, 3, 1, 1)
+        return logits.expand(len(image), 3, *image.shape[2:])
+
+
+def known() -> Checkpoint:
+    given = facts(class_names=["a", "b", "c"], class_colors=[[0, 0, i] for i in range(3)])
+    return Checkpoint(
+        Path("x"), given, losses.Task("multiclass", 3, 255), Known(), Normalize(given.mean, given.std)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "bits", "tolerance"),
+    [
+        ("uint8", "uint8", None, 0.5 / 254),
+        ("float16", "float32", "16", 5e-4),
+        ("float32", "float32", None, 1e-6),
+    ],
+)
+def test_probabilities_and_uncertainty_are_stored_in_the_type_asked_for(
+    tmp_path: Path, kind: str, stored: str, bits: str | None, tolerance: float
+) -> None:
+    image = draw((2, 70, 90))
+    image[:, 60:] = 0
+    source = write_raster(tmp_path / "image.tif", image, nodata=0)
+    predict(source, tmp_path, known(), probabilities="all", uncertainty=True, probability_type=kind)
+    entropy = -sum(p * np.log(p) for p in (0.1, 0.7, 0.2)) / np.log(3)
+    expected = {
+        "probabilities": {"a": 0.1, "b": 0.7, "c": 0.2},
+        "uncertainty": {"margin": 0.5, "entropy": entropy},
+    }
+    for name, bands in expected.items():
+        with rasterio.open(tmp_path / f"image_{name}.tif") as found:
+            assert found.descriptions == tuple(bands)
+            assert found.dtypes == (stored,) * len(bands)
+            assert found.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == bits
+            assert found.colorinterp[0] == rasterio.enums.ColorInterp.gray  # three bands are no picture
+            values = found.read(masked=True)
+            assert values.mask[:, 60:].all()
+            assert not values.mask[:, :60].any()
+            for band, scale, value in zip(values, found.scales, bands.values(), strict=True):
+                assert band.max() * scale == pytest.approx(value, abs=tolerance)
+        style = ET.fromstring((tmp_path / f"image_{name}.qml").read_text())  # noqa: S314
+        assert [r.get("type") for r in style.iter("rasterrenderer")] == ["singlebandgray"]
+        assert style.findtext(".//maxValue") == ("254" if kind == "uint8" else "1")
+
+
+def test_confidence_of_polygons_comes_from_probabilities_of_any_type(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 70, 90)))
+    for probabilities, kind in (("top", "float32"), ("all", "uint8"), ("all", "float16")):
+        options = {"probabilities": probabilities, "probability_type": kind}
+        predict(source, tmp_path, known(), polygons=True, **options)
+        meta, _, _, columns = pyogrio.raw.read(tmp_path / "image_polygons.gpkg")
+        assert columns[list(meta["fields"]).index("confidence")] == pytest.approx([0.7], abs=2e-3)
+
+
 def test_polygons_of_the_map_come_with_its_class_names_areas_and_confidence(tmp_path: Path) -> None:
     image = np.full((2, 70, 90), LIMIT, np.uint16)
     image[0, 10:30, 20:40] += 1
@@ -432,6 +492,8 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
         ("probabilities=some", "probabilities=some: there is no such choice"),
         ("min_area=-1", "min_area=-1: expected 0 or more"),
         ("simplify=1", "simplify=1: only polygons have it; add polygons=true"),
+        ("probability_type=float16", "no probabilities are written; add probabilities=top"),
+        ("probability_type=int8", "probability_type=int8: there is no such choice"),
         ("exists=maybe", "exists=maybe: there is no such choice; There is: error, overwrite, skip"),
         ("precision=fp8", "precision=fp8: there is no such choice"),
         ("checkpoint=nowhere", "nowhere: no such checkpoint"),

@@ -92,6 +92,8 @@ def test_a_map_goes_on_where_it_was_stopped_and_has_the_same_bytes(
         ({"batch_size": 2}, "options"),
         ({"precision": "bf16"}, "options"),
         ({"probabilities": "top"}, "options"),
+        ({"uncertainty": True}, "options"),
+        ({"probabilities": "top", "probability_type": "float32"}, "options"),
         ({"found": threshold(mean=[1.0, 0.0])}, "checkpoint"),
     ],
 )
