@@ -4,10 +4,12 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from numpy.typing import NDArray
 from rasterio.dtypes import typename_fwd
 
 from geo_seg.legends import Color, write_gray_style, write_legends
@@ -88,19 +90,30 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
         raise unwritten(file, error) from error
 
 
-def count_classes(path: Path, classes: int) -> np.ndarray:
-    """(classes,) pixels of each class in a part.
+def count_classes(path: Path, classes: int, ground: NDArray[np.float64] | None) -> tuple[Any, Any]:
+    """Pixels and area of each class in a part.
+
+    Args:
+        path: raster of the part.
+        classes: number of classes.
+        ground: (height,) square metres of a pixel in each row of the part, if known.
+
+    Returns:
+        (classes,) pixels, int64; and (classes,) square metres, or None.
 
     Raises:
         DataError: it can't be read.
     """
-    counts = np.zeros(classes, np.int64)
     with RasterReader(path) as reader:
         info = reader.info
+        counts = np.zeros((info.height, classes), np.int64)
         for row in range(0, info.height, _BLOCK):
-            pixels, _ = reader.read(Window(row, 0, min(_BLOCK, info.height - row), info.width))
-            counts += np.bincount(pixels.ravel(), minlength=classes)[:classes]
-    return counts
+            height = min(_BLOCK, info.height - row)
+            pixels, _ = reader.read(Window(row, 0, height, info.width))
+            cells = np.minimum(pixels[0], classes) + np.arange(height)[:, None] * (classes + 1)  # nodata last
+            found = np.bincount(cells.ravel(), minlength=height * (classes + 1)).reshape(height, -1)
+            counts[row : row + height] = found[:, :classes]
+    return counts.sum(axis=0), None if ground is None else ground @ counts
 
 
 def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> ET.Element:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from geo_seg.areas import row_areas
 from geo_seg.errors import DataError
 from geo_seg.inference.choices import Chooser, parts_of
 from geo_seg.inference.deciding import Shown
@@ -24,6 +24,7 @@ from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
 from geo_seg.inference.scoring import Reference, Scoring
+from geo_seg.inference.summary import Mapped, Summary
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import count_classes
 from geo_seg.report.tables import score_table
@@ -50,23 +51,6 @@ _SHAPING = (  # options that the bytes of a map depend on
 )
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """One finished map.
-
-    Attributes:
-        file: the class raster.
-        counts: (classes,) pixels of each class.
-        pixels: of the raster, nodata included.
-        seconds: that it took.
-    """
-
-    file: Path
-    counts: NDArray[np.int64]
-    pixels: int
-    seconds: float
-
-
 def run(config: InferenceConfig) -> list[Mapped]:
     """Maps every raster of the input; one that fails doesn't stop the others.
 
@@ -89,6 +73,7 @@ def run(config: InferenceConfig) -> list[Mapped]:
     mapper = _Mapper(config, ensemble, scoring)
     if not config.dry_run:
         prepare_folder(output)
+    summary = Summary(output, ensemble.first.class_names)
     made, failed = [], 0
     for name, path in rasters.items():
         try:
@@ -97,9 +82,16 @@ def run(config: InferenceConfig) -> list[Mapped]:
             if len(rasters) == 1:
                 raise
             failed += 1
+            summary.fail(path, str(error))
             errors.print(f"error: {error}", markup=False, soft_wrap=True)
         else:
-            made += [] if mapped is None else [mapped]
+            if mapped is None:
+                summary.keep(name)
+            else:
+                summary.add(name, mapped)
+                made.append(mapped)
+    if not config.dry_run:
+        summary.conclude(Console(highlight=False))
     if scoring is not None:
         mapper.conclude(scoring)
     if failed:
@@ -147,13 +139,14 @@ class _Mapper:
         journal = Journal(file, tuple(layer.suffix for layer in self._layers))
         chosen, identity = self._plan(journal, source)
         parts = parts_of(source, chosen)
-        counts, confusion = self._make(journal, source, chosen, parts, reference)
+        ground = row_areas(geometry)
+        counts, areas, confusion = self._make(journal, source, chosen, parts, ground, reference)
         if stamps(info) != identity["files"]:
             journal.discard()
             raise DataError(f"{path}: was changed while it was mapped; start again when it is complete")
         made = (*((reference.layer,) if reference else ()), *self._layers)
         finish(journal, file, geometry, parts, made, self._outlining)
-        mapped = Mapped(file, counts, info.width * info.height, time.monotonic() - begin)
+        mapped = Mapped(file, path, counts, areas, info.width * info.height, time.monotonic() - begin)
         self._say(self._summary(mapped))
         if self._scoring and confusion is not None:
             self._console.print(score_table(self._scoring.add(name, confusion), name))
@@ -185,10 +178,13 @@ class _Mapper:
         source: Source,
         chosen: Choices,
         parts: tuple[Grid, ...],
+        ground: NDArray[np.float64] | None,
         reference: Reference | None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, NDArray[np.int64] | None]:
         """Makes the parts that are not there; counts the classes of all, and compares them with labels."""
-        counts: NDArray[np.int64] = np.zeros(self._predictor.task.num_classes, np.int64)
+        classes = self._predictor.task.num_classes
+        counts: NDArray[np.int64] = np.zeros(classes, np.int64)
+        areas: NDArray[np.float64] | None = None if ground is None else np.zeros(classes)
         settings = Settings(chosen.precision, chosen.batch_size, self._shown)
         confusion: Any = None
         ready = 0
@@ -200,7 +196,10 @@ class _Mapper:
                     else:
                         rows = self._predictor.strips(source, part, settings, advance)
                         write_part(journal, number, part, self._layers, rows)
-                    counts += count_classes(journal.part(number, CLASSES), len(counts))
+                    rows_area = None if ground is None else ground[part.area.row :][: part.area.height]
+                    pixels, square = count_classes(journal.part(number, CLASSES), classes, rows_area)
+                    counts += pixels
+                    areas = None if areas is None else areas + square
                     if reference:
                         found = reference.compare(journal, number, part)
                         confusion = found if confusion is None else confusion + found
@@ -212,7 +211,7 @@ class _Mapper:
                 raise DataError(
                     f"{error}; {ready} of {len(parts)} parts are done, the same command goes on after them"
                 ) from error
-        return counts, confusion
+        return counts, areas, confusion
 
     def _notes(self, dtype: str, geometry: Geometry) -> Iterator[str]:
         if dtype != self._checkpoint.dtype:

@@ -465,6 +465,7 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
         "image_classes.qml",
         "image_classes.tif",
         "image_classes.tif.aux.xml",
+        "summary.json",
     ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.tif", "maps"]
     # the windows hold the whole raster: the map is what the model says of it at once

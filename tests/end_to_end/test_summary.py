@@ -1,0 +1,74 @@
+"""What a run made is told in a table and in summary.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rasterio.transform import from_origin
+
+from geo_seg.errors import DataError
+from tests.conftest import write_raster
+from tests.end_to_end.test_inference import LIMIT, predict
+
+
+def half(path: Path, nodata_rows: int = 0, **profile: Any) -> Path:
+    """40 x 50 pixels: the upper 10 rows high, then low ones, then some without data."""
+    image = np.full((2, 40, 50), LIMIT, np.uint16)
+    image[0, :10] += 1
+    image[:, 40 - nodata_rows :] = 0
+    return write_raster(path, image, nodata=0, **profile)
+
+
+def summary(folder: Path) -> Any:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_summary_holds_every_map_and_all_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half(tmp_path / "in" / "a.tif")
+    half(tmp_path / "in" / "b.tif", 20)
+    predict(tmp_path / "in", tmp_path / "maps")
+    found = summary(tmp_path / "maps")
+    assert list(found["maps"]) == ["a", "b"]
+    first, total = found["maps"]["a"], found["total"]
+    assert (first["file"], first["pixels"], first["skipped_share"]) == ("a_classes.tif", 2000, 0)
+    assert first["classes"]["high"] == {"pixels": 500, "hectares": 0.2}  # of 2 m
+    assert total["classes"]["low"] == {"pixels": 2000, "hectares": pytest.approx(0.8)}
+    assert (total["pixels"], total["skipped_share"]) == (4000, 0.25)
+    assert total["seconds"] == pytest.approx(sum(m["seconds"] for m in found["maps"].values()), abs=2e-3)
+    assert total["megapixels_per_second"] == pytest.approx(0.004 / total["seconds"], rel=0.05)
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("2 maps", "hectares", "0.80", "66.7%", "25.0%"))
+
+
+def test_hectares_are_those_on_the_ellipsoid_or_none(tmp_path: Path) -> None:
+    half(tmp_path / "in" / "degrees.tif", crs="EPSG:4326", transform=from_origin(10, 60.1, 0.01, 0.01))
+    half(tmp_path / "in" / "nowhere.tif", crs=None, transform=None)
+    predict(tmp_path / "in", tmp_path / "maps")
+    found = summary(tmp_path / "maps")
+    # 0.5 x 0.1 degrees around 60.05 north: 27.86 km x 11.14 km
+    assert found["maps"]["degrees"]["classes"]["high"]["hectares"] == pytest.approx(31_030, rel=2e-3)
+    assert found["maps"]["nowhere"]["classes"]["high"] == {"pixels": 500, "hectares": None}
+    assert found["total"]["classes"]["high"] == {"pixels": 1000, "hectares": None}
+
+
+def test_what_failed_is_in_the_summary_and_what_is_skipped_stays_in_it(tmp_path: Path) -> None:
+    half(tmp_path / "in" / "a.tif")
+    (tmp_path / "in" / "b.tif").write_text("no raster")
+    with pytest.raises(DataError, match="1 of 2"):
+        predict(tmp_path / "in", tmp_path / "maps")
+    first = summary(tmp_path / "maps")
+    assert "cannot be opened" in first["failed"][str(tmp_path / "in" / "b.tif")]
+    half(tmp_path / "in" / "b.tif")
+    predict(tmp_path / "in", tmp_path / "maps", exists="skip")
+    second = summary(tmp_path / "maps")
+    assert (list(second["maps"]), second["failed"]) == (["a", "b"], {})
+    assert second["maps"]["a"] == first["maps"]["a"]
+
+
+def test_a_dry_run_leaves_no_summary(tmp_path: Path) -> None:
+    predict(half(tmp_path / "a.tif"), tmp_path / "maps", dry_run=True)
+    assert not (tmp_path / "maps").exists()
