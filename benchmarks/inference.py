@@ -1,13 +1,12 @@
 """Maps of large rasters: share of the model, cost and memory of all else, and seams; against public peers.
 
 python benchmarks/inference.py throughput|memory|seams|polygons [--sizes 3000 6000]
-    [--model CHECKPOINT --raster FILE]
+    [--model CHECKPOINT --raster FILE] [--docs docs]
 Each measurement runs in a process of its own; peers are left out where they can't be imported.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -208,12 +207,13 @@ def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
     with torch.inference_mode():  # what libraries, model and kernels take is not counted
         found.model(torch.zeros(1, BANDS, 512, 512))
     found.model.seconds, found.model.cpu, found.model.pixels = 0.0, 0.0, 0
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # else the peak of whoever started this counts
+    base = _highest()
     with tempfile.TemporaryDirectory() as folder:
         begin, cpu = time.perf_counter(), time.process_time()
         TOOLS[tool](found, raster, f"{folder}/maps", **options)
         wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = _highest()
     took = {"wall": wall, "cpu": cpu, "memory": (peak - base) / 1000, "model": found.model.seconds}
     print(json.dumps({**took, "model_cpu": found.model.cpu, "pixels": found.model.pixels}))
 
@@ -229,8 +229,9 @@ def apart(
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def throughput(folder: Path, sizes: list[int]) -> None:
+def throughput(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
     """What the model takes of the time, and what all else costs."""
+    rows = []
     for size in sizes:
         raster = folder / f"{size}.tif"
         for kind in ("free", "unet"):
@@ -240,6 +241,8 @@ def throughput(folder: Path, sizes: list[int]) -> None:
                 found = apart(tool, kind, raster, **({"precision": "fp32"} if tool == "ours" else {}))
                 if found is not None:
                     print(f"{size}^2 {kind:5} {tool:9}: {_told(found, size**2)}", flush=True)
+                    rows.append({"size": size, "kind": kind, "tool": tool, **found})
+    return rows
 
 
 def _told(found: dict[str, float], pixels: int) -> str:
@@ -251,19 +254,57 @@ def _told(found: dict[str, float], pixels: int) -> str:
     )
 
 
-def memory(folder: Path, sizes: list[int]) -> None:
+def memory(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
     """Free model: what all else takes, against height and width, whole and in panels."""
-    for height, width in [(s, s) for s in sizes] + [(4 * sizes[0], sizes[0]), (sizes[0], 4 * sizes[0])]:
+    rows = []
+    last = max(sizes)
+    shapes = [(s, s) for s in sizes] + [(4 * sizes[0], sizes[0]), (sizes[0], 4 * sizes[0]), (10 * last, last)]
+    for height, width in shapes:
         raster = folder / f"{height}x{width}.tif"
-        draw(raster, height, width)
-        whole = apart("ours", "free", raster, precision="fp32", window=1024)
-        panels = apart("ours", "free", raster, precision="fp32", window=1024, max_memory=0.5)
-        more = f"{whole['memory']:.0f} MB; with max_memory=0.5 {panels['memory']:.0f} MB"
-        print(f"{width} wide x {height} high: {more}", flush=True)
-        raster.unlink()
+        if height == 10 * width:
+            raster = repeated(folder / f"{width}x{width}.tif", 10)
+        elif not raster.exists():
+            draw(raster, height, width)
+        row: dict[str, Any] = {"height": height, "width": width}
+        for how, more in (("whole", {}), ("panels", {"max_memory": 0.5})):
+            if height < 10 * width or how == "whole":
+                found = apart("ours", "free", raster, precision="fp32", window=1024, **more)
+                row[how] = found["memory"]
+        if height == width <= 6000 and (found := apart("monai", "free", raster)):
+            row["monai"] = found["memory"]
+        told = ", ".join(f"{key} {value:.0f} MB" for key, value in row.items() if isinstance(value, float))
+        print(f"{width} wide x {height} high: {told}", flush=True)
+        rows.append(row)
+    return rows
 
 
-def seams(model: str, raster: str) -> None:
+def repeated(raster: Path, times: int) -> Path:
+    """A virtual raster that shows one several times, below each other."""
+    with rasterio.open(raster) as source:
+        height, width, place = source.height, source.width, source.transform
+        crs = source.crs.to_wkt()
+    bands = ""
+    for band in range(1, BANDS + 1):
+        bands += f'<VRTRasterBand dataType="UInt16" band="{band}">'
+        for number in range(times):
+            bands += (
+                f'<SimpleSource><SourceFilename relativeToVRT="1">{raster.name}</SourceFilename>'
+                f"<SourceBand>{band}</SourceBand>"
+                f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
+                f'<DstRect xOff="0" yOff="{number * height}" xSize="{width}" ySize="{height}"/>'
+                "</SimpleSource>"
+            )
+        bands += "</VRTRasterBand>"
+    frame = raster.with_suffix(".vrt")
+    numbers = ", ".join(map(str, place.to_gdal()))
+    frame.write_text(
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height * times}"><SRS>{crs}</SRS>'
+        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>"
+    )
+    return frame
+
+
+def seams(model: str, raster: str) -> list[dict[str, Any]]:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
     from geo_seg.checkpoint import load
     from geo_seg.inference.deciding import Shown
@@ -298,6 +339,7 @@ def seams(model: str, raster: str) -> None:
             )
             return np.concatenate([strip.classes for strip in strips])
 
+        rows = []
         whole = classes(Grid.over(side, side, side, Seams(0, 0)))
         hows = [
             Seams(0, 0),
@@ -318,6 +360,9 @@ def seams(model: str, raster: str) -> None:
                 f"{wrong.mean():.4%} of all, {wrong[near].mean():.4%} near, {wrong[~near].mean():.4%} far"
             )
             print(f"window {window}, {how}: {shares}; {cost:.2f} pixels seen per pixel", flush=True)
+            name = f"{window}: margin {how.margin}, overlap {how.overlap}, {how.blend}"
+            rows.append({"name": name, "cost": cost, "near": wrong[near].mean(), "far": wrong[~near].mean()})
+    return rows
 
 
 def main() -> None:
@@ -327,6 +372,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 6000, 12000])
     parser.add_argument("--model", help="seams: a run folder or checkpoint")
     parser.add_argument("--raster", help="seams: a raster that it fits")
+    parser.add_argument("--docs", help="a folder: draws the figures there, but for polygons")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--outline", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -338,16 +384,21 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if given.what == "throughput":
-            for size in given.sizes:
-                draw(folder / f"{size}.tif", size, size)
-            throughput(folder, given.sizes)
         if given.what == "polygons":
             polygons(folder, given.sizes)
-        if given.what == "memory":
-            memory(folder, given.sizes)
+            return
         if given.what == "seams":
-            seams(given.model, given.raster)
+            rows = seams(given.model, given.raster)
+        elif given.what == "memory":
+            rows = memory(folder, given.sizes)
+        else:
+            for size in given.sizes:
+                draw(folder / f"{size}.tif", size, size)
+            rows = throughput(folder, given.sizes)
+    if given.docs:
+        import inference_plots
+
+        inference_plots.PLOTS[given.what](rows, Path(given.docs, f"inference_{given.what}.png"))
 
 
 if __name__ == "__main__":

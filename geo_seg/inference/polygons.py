@@ -1,5 +1,6 @@
 """A class raster as polygons in a GeoPackage, made strip by strip of rows."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from geo_seg.inference.outlines import outline
 from geo_seg.inference.regions import Ids, label
 from geo_seg.inference.survey import Certainty, Strips, Survey, regions_by_strip, survey
 from geo_seg.writing import Geometry, unwritten
+
+logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every batch
 
 _BATCH = 20_000  # polygons that are written at once
 _FAILURES = (

@@ -20,11 +20,12 @@ class View:
 
     def show(self, pixels: Tensor) -> Tensor:
         """Pixels (..., height, width) as they look in this view."""
-        return torch.rot90(pixels.flip(-1) if self.mirrored else pixels, self.turns, (-2, -1))
+        turned = pixels.flip(-1) if self.mirrored else pixels
+        return torch.rot90(turned, self.turns, (-2, -1)) if self.turns else turned  # it copies even for none
 
     def undo(self, pixels: Tensor) -> Tensor:
         """What show turned, back in its own frame."""
-        straight = torch.rot90(pixels, -self.turns, (-2, -1))
+        straight = torch.rot90(pixels, -self.turns, (-2, -1)) if self.turns else pixels
         return straight.flip(-1) if self.mirrored else straight
 
 
