@@ -18,6 +18,8 @@ PROBABILITIES = "_probabilities.tif"
 UNCERTAINTIES = "_uncertainty.tif"
 POLYGONS = "_polygons.gpkg"
 DIFFERENCE = "_difference.tif"
+BESIDE = (PROBABILITIES, UNCERTAINTIES, DIFFERENCE, POLYGONS)
+"""Ends of the names of what may lie beside a class raster."""
 
 SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
 """Of files that are taken for rasters in a folder."""

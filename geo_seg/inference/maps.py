@@ -9,7 +9,7 @@ import numpy as np
 import geo_seg
 from geo_seg.checkpoint import Checkpoint
 from geo_seg.inference.deciding import SCALE, UNCERTAINTY, Shown, Strip
-from geo_seg.inference.inputs import CLASSES, POLYGONS, PROBABILITIES, UNCERTAINTIES
+from geo_seg.inference.inputs import BESIDE, CLASSES, POLYGONS, PROBABILITIES, UNCERTAINTIES
 from geo_seg.inference.journal import Journal
 from geo_seg.inference.polygons import Outlining, write_polygons
 from geo_seg.inference.survey import Certainty
@@ -118,6 +118,20 @@ def finish(
     except OSError as error:
         raise unwritten(file, error) from error
     journal.discard()
+
+
+def left_over(file: Path, made: tuple[Layer, ...], outlining: Outlining | None) -> list[Path]:
+    """Files beside a class raster that say what an earlier map of the same raster said.
+
+    Args:
+        file: the class raster, new.
+        made: the rasters that were made with it.
+        outlining: whether polygons were, too.
+    """
+    new = {layer.suffix for layer in made} | ({POLYGONS} if outlining else set())
+    stem = file.name.removesuffix(CLASSES)
+    beside = (file.with_name(f"{stem}{suffix}") for suffix in BESIDE if suffix not in new)
+    return [path for path in beside if path.exists()]
 
 
 def _outline(folder: Path, stem: str, made: tuple[Layer, ...], outlining: Outlining) -> None:

@@ -18,7 +18,7 @@ from geo_seg.inference.deciding import Shown
 from geo_seg.inference.estimate import estimate
 from geo_seg.inference.inputs import CLASSES, find_rasters, open_raster
 from geo_seg.inference.journal import Choices, Journal, identify, stamps
-from geo_seg.inference.maps import finish, layers, write_part
+from geo_seg.inference.maps import finish, layers, left_over, write_part
 from geo_seg.inference.members import Ensemble, gather
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.predict import Predictor, Settings, choose_device
@@ -146,6 +146,8 @@ class _Mapper:
             raise DataError(f"{path}: was changed while it was mapped; start again when it is complete")
         made = (*((reference.layer,) if reference else ()), *self._layers)
         finish(journal, file, geometry, parts, made, self._outlining)
+        for old in left_over(file, made, self._outlining):
+            self._say(f"note: {old}: is of an earlier map; this run was asked for none")
         mapped = Mapped(file, path, counts, areas, info.width * info.height, time.monotonic() - begin)
         self._say(self._summary(mapped))
         if self._scoring and confusion is not None:

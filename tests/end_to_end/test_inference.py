@@ -378,6 +378,18 @@ def test_a_map_that_is_there_is_overwritten_skipped_or_an_error(tmp_path: Path) 
     assert read(tmp_path / "image_classes.tif").shape == (1, 40, 40)
 
 
+def test_files_of_an_earlier_map_are_named_when_the_new_one_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_raster(tmp_path / "image.tif", draw((2, 40, 40)))
+    predict(source, tmp_path, polygons=True, probabilities="top")
+    assert "earlier map" not in capsys.readouterr().out
+    predict(source, tmp_path, probabilities="top")
+    said = capsys.readouterr().out
+    assert "image_polygons.gpkg: is of an earlier map" in said
+    assert "image_probabilities.tif: is of" not in said
+
+
 # --- what doesn't fit --------------------------------------------------------------------------------------
 
 
