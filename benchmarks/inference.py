@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,7 @@ def grid_loop(found: Any, raster: str, output: str, **_: Any) -> None:
         target.write(classes[None])
 
 
+MODULES = {"ours": ["geo_seg.inference.run"], "monai": ["monai.inferers"], "grid loop": []}
 MODES = ("throughput", "memory", "seams", "polygons")
 TOOLS = {"ours": ours, "monai": monai, "grid loop": grid_loop}
 
@@ -204,6 +206,8 @@ def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
     """Runs one tool once, in this process, and prints what it took as JSON."""
     torch.set_num_threads(1)
     found = checkpoint(kind)
+    for module in MODULES[tool]:
+        import_module(module)
     with torch.inference_mode():  # what libraries, model and kernels take is not counted
         found.model(torch.zeros(1, BANDS, 512, 512))
     found.model.seconds, found.model.cpu, found.model.pixels = 0.0, 0.0, 0
