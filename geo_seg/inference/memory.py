@@ -36,16 +36,17 @@ def free_memory(device: torch.device) -> int:
 def bytes_per_pixel(predictor: Predictor) -> float:
     """What the layers of the largest model produce for a pixel of the input, in bytes of float32, added up.
 
-    No more than that is ever alive at once; most of it is released on the way. Where several votes are
-    averaged, their sum lies beside it.
+    No more than that is ever alive at once; most of it is released on the way. Beside it lie the image
+    (cast, normalised, in the model's layout) and its probabilities (logits, softmax, weighted), and where
+    several votes are averaged, their sum.
 
     Args:
         predictor: with the models.
     """
     shape = (1, predictor.bands, _PROBE, _PROBE)
     most = max(_produced(model, torch.zeros(shape, device=predictor.device)) for model in predictor.models)
-    votes = 4 * predictor.task.num_classes if predictor.votes > 1 else 0
-    return predictor.bands * 4 + votes + most / _PROBE**2
+    beside = 3 * predictor.bands + (3 + (predictor.votes > 1)) * predictor.task.num_classes
+    return 4 * beside + most / _PROBE**2
 
 
 def _produced(model: nn.Module, image: Tensor) -> int:
