@@ -1,10 +1,14 @@
 """Every wrong key or value of `python inference.py`, found before torch is imported."""
 
+import os
+from importlib.util import find_spec
+
 from omegaconf import DictConfig
 
 from geo_seg.errors import ConfigError
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.keys import one_of, plain
+from geo_seg.ranks import is_one_of_many
 
 _OF_INFERENCE = {
     "probabilities": ("none", "top", "all"),
@@ -13,6 +17,8 @@ _OF_INFERENCE = {
     "accelerator": ("auto", "cpu", "gpu", "mps"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "blend": ("hann", "linear", "crop"),
+    "backend": ("torch", "openvino"),
+    "engine": ("local", "torchrun", "ray"),
     "tta": ("none", "flips", "d4"),
 }
 
@@ -39,6 +45,8 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
         )
     _check_models(config)
     _check_outputs(config)
+    _check_engine(config)
+    _check_backend(config)
     return config
 
 
@@ -63,10 +71,43 @@ def _check_models(config: InferenceConfig) -> None:
         )
     if config.weights is not None and not all(0 < weight < float("inf") for weight in config.weights):
         raise ConfigError(f"weights={config.weights}: expected numbers above 0, one for each checkpoint")
+    if config.resolution is not None and not 0 < config.resolution < float("inf"):
+        raise ConfigError(f"resolution={config.resolution:g}: expected map units above 0, or null")
     if config.temperature is not None and not 0 < config.temperature < float("inf"):
         raise ConfigError(f"temperature={config.temperature:g}: expected a number above 0, or null")
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise ConfigError(f"threshold={config.threshold:g}: expected a probability between 0 and 1, or null")
+
+
+def _check_engine(config: InferenceConfig) -> None:
+    _auto_or("workers", config.workers, 1, "1 or more")
+    if config.workers != "auto" and config.engine != "ray":
+        raise ConfigError(f"workers={config.workers}: is for engine=ray, not for engine={config.engine}")
+    if config.engine == "torchrun" and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            "engine=torchrun: this process is none of torchrun's; start it with "
+            "torchrun --nproc-per-node=2 inference.py ..."
+        )
+    if config.engine != "torchrun" and is_one_of_many():
+        raise ConfigError(
+            f"engine={config.engine}: several processes were started together, and each would make all maps; "
+            "engine=torchrun shares them"
+        )
+    if config.engine == "ray" and find_spec("ray") is None:
+        raise ConfigError("engine=ray: ray is not installed; pip install 'geo-seg[ray]', or another engine")
+
+
+def _check_backend(config: InferenceConfig) -> None:
+    if config.backend == "torch":
+        return
+    if config.compile:
+        raise ConfigError("backend=openvino compile=true: torch compiles nothing there; leave one out")
+    if config.precision == "fp16":
+        raise ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
+    if find_spec("openvino") is None:
+        raise ConfigError(
+            "backend=openvino: openvino is not installed; pip install 'geo-seg[openvino]', or another backend"
+        )
 
 
 def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:

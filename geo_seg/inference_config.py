@@ -27,6 +27,8 @@ class InferenceConfig:
             panels of columns for it. null doesn't limit it: it follows the width times the window.
         tta: test-time augmentation, the mean over views of each window: "none", "flips" (4 views) or "d4"
             (8, with quarter turns); predicting takes as many times as long.
+        resolution: side of the pixels that the model sees, in map units; windows are resampled to it, and
+            logits back onto the raster's grid. null sees the raster's own pixels.
         temperature: what logits are divided by; null takes the checkpoint's.
         threshold: probability above which a pixel of a binary map is foreground; null takes the checkpoint's.
         probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
@@ -41,9 +43,13 @@ class InferenceConfig:
             glob or a list of these; those of several rasters are told by their names. null for none.
         exists: what happens to a map that is there already: "overwrite", "skip" or "error".
         dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
+        engine: who makes the parts of the maps: "local" (this process), "torchrun" (the processes that
+            torchrun has started) or "ray" (workers on this machine, or on the cluster of RAY_ADDRESS).
+        workers: of engine=ray; "auto" takes one for each GPU, or each core without one.
         accelerator: "auto", "cpu", "gpu" or "mps".
         precision: what the model computes in: "fp32", "bf16" or "fp16"; "auto" measures on a few windows
             which is fastest, of those that agree with fp32 about 99.9 % of the classes.
+        backend: what runs the models: "torch", or "openvino" (an extra, on a CPU), which is faster there.
         compile: makes the model faster with torch.compile first, which takes a minute or more.
         debug: shows the traceback of an error.
     """
@@ -59,6 +65,7 @@ class InferenceConfig:
     batch_size: int | str = "auto"
     max_memory: float | None = None
     tta: str = "none"
+    resolution: float | None = None
     temperature: float | None = None
     threshold: float | None = None
     probabilities: str = "none"
@@ -70,7 +77,10 @@ class InferenceConfig:
     labels: Any = None
     exists: str = "overwrite"
     dry_run: bool = False
+    engine: str = "local"
+    workers: int | str = "auto"
     accelerator: str = "auto"
     precision: str = "auto"
+    backend: str = "torch"
     compile: bool = False
     debug: bool = False

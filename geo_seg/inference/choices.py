@@ -12,10 +12,12 @@ from geo_seg.inference.measuring import Say, measure_margin, measure_precision
 from geo_seg.inference.memory import bytes_per_pixel, free_memory, needed
 from geo_seg.inference.predict import Predictor
 from geo_seg.inference.reading import Source
+from geo_seg.inference.scale import Scale
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.tiling import STRIDE, Grid, Seams
 
 _WINDOWS = (1024, 768, 512, 384, 256)  # from the largest; beyond it little is gained and much is waited for
+_ROWS = 2048  # of the raster in a window at most, where that can be chosen
 _PART = 2048  # rows of a part at least: what a crash may cost
 
 
@@ -27,9 +29,13 @@ class Chooser:
         predictor: the model.
         training: side of the training windows in pixels.
         say: prints what was measured.
+        sharers: processes that share the machine's memory.
     """
 
-    def __init__(self, config: InferenceConfig, predictor: Predictor, training: int, say: Say) -> None:
+    def __init__(
+        self, config: InferenceConfig, predictor: Predictor, training: int, say: Say, sharers: int
+    ) -> None:
+        self._sharers = sharers
         self._config = config
         self._predictor = predictor
         self._training = training
@@ -50,8 +56,10 @@ class Chooser:
             DataError: the raster can't be read.
         """
         config = self._config
-        limit = config.max_memory * 1e9 if config.max_memory else free_memory(self._predictor.device)
-        window, batch = self._window(limit / 2)
+        device = self._predictor.device
+        free = free_memory(device) / (self._sharers if device.type == "cpu" else 1)
+        limit = config.max_memory * 1e9 if config.max_memory else free
+        window, batch = self._window(limit / 2, source.scale)
         if self._precision is None:
             self._precision = measure_precision(self._predictor, source, self._say)
         if self._margin is None:
@@ -62,7 +70,9 @@ class Chooser:
                 f"margin={seams.margin} overlap={seams.overlap}: neighbours would share {seams.shared} px (2 "
                 f"margins and the overlap); expected at most half of window={window}"
             )
-        grid = Grid.over(source.info.height, source.info.width, window, seams)
+        grid = source.scale.grid(source.info, window, seams)
+        # a part is counted in rows of the raster, seams are in pixels of the model
+        shared = round(seams.shared * source.scale.rows / source.scale.unit)
         made = Choices(
             window=window,
             margin=seams.margin,
@@ -70,7 +80,7 @@ class Chooser:
             blend=seams.blend,
             precision=self._precision,
             batch_size=batch,
-            rows=-(-_PART // (grid.rows.window - min(seams.shared, grid.rows.window // 2))),
+            rows=-(-_PART // (grid.rows.window - min(shared, grid.rows.window // 2))),
             cols=len(grid.cols),
         )
         return replace(made, cols=self._panel(limit, source, grid, made)) if config.max_memory else made
@@ -82,13 +92,15 @@ class Chooser:
         written = shown.bytes_per_pixel(classes)
         return needed(source, part, classes, batch_size, self.per_pixel, written)
 
-    def _window(self, budget: float) -> tuple[int, int]:
+    def _window(self, budget: float, scale: Scale) -> tuple[int, int]:
         """Side of the windows, and how many the model sees at once, in a budget of bytes."""
         given, batch = self._config.window, self._config.batch_size
         pixels = budget / self.per_pixel
         if given == "auto":
             room = pixels / (1 if batch == "auto" else int(batch))
-            fitting = next((side for side in _WINDOWS if side**2 <= room), _WINDOWS[-1])
+            # of a finer raster, the band of rows that is blended grows with the square of the scale
+            fits = (side for side in _WINDOWS if side**2 <= room and side * scale.coarse <= _ROWS)
+            fitting = next(fits, _WINDOWS[-1])
             given = max(fitting, -(-self._training // STRIDE) * STRIDE)
         if batch == "auto":
             # on a CPU, larger batches only leave the caches
@@ -113,5 +125,5 @@ class Chooser:
 def parts_of(source: Source, chosen: Choices) -> tuple[Grid, ...]:
     """The parts of a raster, each of which can be made alone: panel by panel, from the top down."""
     seams = Seams(chosen.margin, chosen.overlap, chosen.blend)
-    grid = Grid.over(source.info.height, source.info.width, chosen.window, seams)
+    grid = source.scale.grid(source.info, chosen.window, seams)
     return grid.cut(chosen.rows, chosen.cols)

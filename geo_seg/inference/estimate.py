@@ -43,16 +43,16 @@ def estimate(
         f"  memory: at most {memory / 1e9:.2f} GB beyond the model",
     ]
     begin = time.monotonic()
-    samples = list(sample(source, max(tall, wide)))
+    samples = list(sample(source, max(source.scale.seen(tall, wide))))
     reading = time.monotonic() - begin
     if not samples:
         return "\n".join([*lines, "  time and size: none of the sampled windows holds a valid pixel"])
     found, seconds = classify(predictor, samples, chosen.precision)
     seen = sum(valid.size for _, valid in samples)
     # reading goes on beside the model where there is a second core; counted in, it is an upper bound
-    total = (seconds + reading) / seen * windows * tall * wide
+    total = (seconds + reading) / seen * windows * tall * wide * source.scale.share
     squeezed = sum(len(zlib.compress(classes.astype(made[-1].dtype).tobytes())) for classes in found)
-    size = squeezed / seen * pixels * _OVERVIEWS / 1e6
+    size = squeezed / seen * pixels * min(source.scale.share, 1) * _OVERVIEWS / 1e6
     lines += [
         f"  time: about {total:.0f} s in {chosen.precision}, if all windows hold data",
         f"  size: {raw / 1e6:.1f} MB before compression; the classes about {size:.1f} MB on the disk",

@@ -84,29 +84,29 @@ def measure_margin(predictor: Predictor, source: Source, precision: str, say: Sa
 
 
 def sample(source: Source, side: int, count: int = 3) -> Iterator[Sample]:
-    """Some windows with valid pixels, spread over a raster.
+    """Some windows with valid pixels as the model sees them, spread over a raster.
 
     Args:
         source: the raster.
-        side: of the windows in pixels; less where the raster has less.
+        side: of the windows in pixels of the model; less where the raster has less.
         count: of windows at most.
 
     Yields:
         image: (bands, height, width).
         valid: (height, width).
     """
-    info = source.info
-    height, width = (min(side, -(-length // STRIDE) * STRIDE) for length in (info.height, info.width))
+    info, scale = source.info, source.scale
+    axes = ((info.height, scale.rows), (info.width, scale.cols))
+    height, width = (min(max(side // scale.unit, 1), -(-length // step)) * step for length, step in axes)
     steps = 3 * count  # some places may hold nothing
     with RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader:
-        for step in np.random.default_rng(0).permutation(steps):
-            row, col = (
-                max(length - s, 0) * (step + 0.5) / steps
-                for length, s in ((info.height, height), (info.width, width))
-            )
+        for place in np.random.default_rng(0).permutation(steps):
             # a diagonal through the raster; the model's output stride holds here, too
-            place = (int(row) // STRIDE * STRIDE, int(col) // STRIDE * STRIDE)
-            image, valid = read_reflected(reader, Window(*place, height, width))
+            row, col = (
+                int(max(length - size, 0) * (place + 0.5) / steps) // step * step
+                for (length, step), size in zip(axes, (height, width), strict=True)
+            )
+            image, valid = scale.apply(*read_reflected(reader, Window(row, col, height, width)))
             if valid.any():
                 yield image, valid
                 count -= 1

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geo_seg.inference.predict import CHUNK, Predictor, band_height
+from geo_seg.inference.band import CHUNK, band_height
+from geo_seg.inference.predict import Predictor
 from geo_seg.inference.reading import AHEAD, Source, cache_size
 from geo_seg.tiling import Grid
 from geo_seg.writing import BLOCK
@@ -82,4 +83,7 @@ def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel:
     band = band_height(grid) * width * (4 * classes + 1)  # sums and validity
     deciding = CHUNK * width * (4 * classes + 16) + 2 * BLOCK * width * (written + 4)
     reading = cache_size(source.info, grid) + (AHEAD + 2) * batch_size * window * depth
-    return int(1.3 * band + deciding + reading + batch_size * window * per_pixel)
+    if not source.scale.as_is:  # pixels and logits in float32 on both sides
+        reading += AHEAD * batch_size * int(window * source.scale.share) * 4 * len(source.bands)
+        deciding += window * (4 * len(source.bands) + batch_size * 8 * classes)
+    return int(1.3 * band + deciding + reading + batch_size * window * source.scale.share * per_pixel)

@@ -1,5 +1,6 @@
 """From a raster to rows of classes: windows through the model, blended in a rolling band of rows."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geo_seg.errors import ConfigError, first_line
+from geo_seg.inference.band import RowBand
 from geo_seg.inference.deciding import Shown, Strip, decide
 from geo_seg.inference.members import Ensemble
 from geo_seg.inference.reading import Batch, Source, batches, inner_part
+from geo_seg.inference.scale import Scale
+from geo_seg.inference.translating import Translated
 from geo_seg.inference.votes import VIEWS, choose
-from geo_seg.tiling import Grid, Window
-
-CHUNK = 128
-"""Rows that are decided at once."""
-
+from geo_seg.tiling import Grid
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What a model may compute in; softmax and blending are always done in float32."""
@@ -39,57 +39,6 @@ class Settings:
     shown: Shown
 
 
-class RowBand:
-    """Sums of weighted probabilities for the rows that windows still add to, over the width of a part.
-
-    Args:
-        grid: the windows that will be added, in order.
-        classes: number of classes.
-        device: where the sums lie.
-    """
-
-    def __init__(self, grid: Grid, classes: int, device: torch.device) -> None:
-        self.top = grid.rows.begin  # row of the raster that row 0 of the band stands for
-        self.left = grid.cols.begin
-        self.sums = torch.zeros(classes, band_height(grid), grid.cols.length, device=device)
-        self.valid = np.zeros(self.sums.shape[1:], bool)
-
-    def add(self, inner: Window, probabilities: Tensor, weights: Tensor, valid: NDArray[np.bool_]) -> None:
-        """Adds the inner pixels of one window.
-
-        Args:
-            inner: where they are.
-            probabilities: (classes, height, width).
-            weights: (height, width).
-            valid: (height, width).
-        """
-        rows = slice(inner.row - self.top, inner.row - self.top + inner.height)
-        cols = slice(inner.col - self.left, inner.col - self.left + inner.width)
-        self.sums[:, rows, cols].addcmul_(probabilities, weights)
-        self.valid[rows, cols] = valid
-
-    def release(self, end: int) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
-        """Gives the rows before a row of the raster away, some at a time, and makes room for as many.
-
-        Args:
-            end: the first row that stays.
-
-        Yields:
-            sums: (classes, rows, width), to be used before the next are asked for.
-            valid: (rows, width).
-        """
-        count = end - self.top
-        for begin in range(0, count, CHUNK):
-            rows = slice(begin, min(begin + CHUNK, count))
-            yield self.sums[:, rows], self.valid[rows]
-        kept = self.sums.shape[1] - count
-        self.sums[:, :kept] = self.sums[:, count:].clone()
-        self.sums[:, kept:] = 0
-        self.valid[:kept] = self.valid[count:].copy()
-        self.valid[kept:] = False
-        self.top = end
-
-
 class Predictor:
     """A model, or several, that map rasters.
 
@@ -98,10 +47,19 @@ class Predictor:
         device: where they run.
         compiled: whether torch.compile makes them faster first.
         tta: in which views they see each window, one of VIEWS.
+        backend: what runs the models, "torch" or "openvino".
+
+    Raises:
+        ConfigError: the backend can't run them there.
     """
 
     def __init__(
-        self, ensemble: Ensemble, device: torch.device, compiled: bool = False, tta: str = "none"
+        self,
+        ensemble: Ensemble,
+        device: torch.device,
+        compiled: bool = False,
+        tta: str = "none",
+        backend: str = "torch",
     ) -> None:
         self.task = ensemble.first.task
         self.device = device
@@ -113,6 +71,10 @@ class Predictor:
         ]
         self._compiled = compiled
         self._run = [torch.compile(model) if compiled else model for model in self.models]
+        if backend == "openvino":
+            if device.type != "cpu":
+                raise ConfigError(f"backend=openvino: runs on the CPU, not on {device.type}; accelerator=cpu")
+            self._run = [Translated(model, self.bands) for model in self.models]
         self._normalize = [checkpoint.normalize.to(device) for checkpoint in ensemble.checkpoints]
         self._ensemble = ensemble
         self._views = VIEWS[tta]
@@ -147,7 +109,7 @@ class Predictor:
             for axis in (grid.rows, grid.cols)
         ]
         for batch in batches(source, grid, settings.batch_size):
-            probabilities = self._predict(batch, settings.precision)
+            probabilities = self._predict(batch, settings.precision, source.scale)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
                     weight = weights[0][tile.row][:, None] * weights[1][tile.col]  # (height, width)
@@ -222,20 +184,21 @@ class Predictor:
                 yield share, logits if temperature == 1 else logits.float() / temperature
 
     @torch.inference_mode()
-    def _predict(self, batch: Batch, precision: str) -> list[Tensor]:
+    def _predict(self, batch: Batch, precision: str, scale: Scale) -> list[Tensor]:
         """Probabilities of the inner pixels of each window that the model sees: (classes, height, width)."""
         if not len(batch.image):
             return []
         seen = [tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None]
         totals: list[Tensor] = []
-        for share, logits in self._votes(batch.image, batch.valid, precision):
+        for share, found in self._votes(batch.image, batch.seen, precision):
+            logits = scale.undo(found, *batch.valid.shape[1:])
             for i, tile in enumerate(seen):
                 inner: Any = inner_part(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
-                found = self._probabilities(inner)[0]
+                likely = self._probabilities(inner)[0]
                 if len(totals) <= i:
-                    totals.append(found if share == 1 else found * share)
+                    totals.append(likely if share == 1 else likely * share)
                 else:
-                    totals[i].add_(found, alpha=share)
+                    totals[i].add_(likely, alpha=share)
         return totals
 
     def _probabilities(self, logits: Tensor) -> Tensor:
@@ -245,12 +208,6 @@ class Predictor:
     @torch.inference_mode()
     def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: Shown) -> Strip:
         return decide(sums, valid, self.task.binary, self._ensemble.threshold, shown)
-
-
-def band_height(grid: Grid) -> int:
-    """Rows that a RowBand keeps: those that a window has a weight for."""
-    inner = [grid.rows.inner(row) for row in range(len(grid.rows))]
-    return max(end - begin for begin, end in inner)
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -269,4 +226,6 @@ def choose_device(accelerator: str) -> torch.device:
     if not has[accelerator]:
         there = ", ".join(name for name, present in has.items() if present)
         raise ConfigError(f"accelerator={accelerator}: torch finds none on this machine; there is: {there}")
-    return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
+    if accelerator == "gpu":  # the ranks of torchrun take turns
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device(accelerator)

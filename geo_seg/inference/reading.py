@@ -3,17 +3,19 @@
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from geo_seg.inference.scale import Scale
 from geo_seg.raster import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
 
 _T = TypeVar("_T")
+_Held = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # image, seen and valid of a window
 _LEAST_CACHE = 64 << 20  # bytes
 _ENOUGH_CACHE = 256 << 20  # bytes; tiles that neighbours in the next row share are decoded again beyond it
 AHEAD = 2
@@ -28,13 +30,15 @@ class Batch:
         tiles: the windows.
         slots: per window its position in image and valid; None where it has no valid pixel and no model
             needs to see it.
-        image: (N, bands, height, width) in the raster's dtype, reflected where windows reach past it.
-        valid: (N, height, width), False for nodata.
+        image: (N, bands, height, width) as the model sees it, reflected where windows reach past the raster.
+        seen: (N, height, width), False for nodata in the image.
+        valid: (N, rows, columns) of the raster, False for nodata.
     """
 
     tiles: tuple[Tile, ...]
     slots: tuple[int | None, ...]
     image: NDArray[Any]
+    seen: NDArray[np.bool_]
     valid: NDArray[np.bool_]
 
 
@@ -47,12 +51,14 @@ class Source:
         bands: numbers or names in the model's order.
         nodata: overrides what the raster declares, or None.
         zero_is_nodata: whether pixels whose bands are all 0 are nodata, too.
+        scale: at which the model sees it.
     """
 
     info: RasterInfo
     bands: tuple[Band, ...]
     nodata: float | None
     zero_is_nodata: bool
+    scale: Scale = field(default_factory=Scale)
 
 
 def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
@@ -77,21 +83,26 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
     ):
         tiles: list[Tile] = []
         slots: list[int | None] = []
-        seen: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
-        shape = (0, len(reader.bands), grid.rows.window, grid.cols.window)
+        held: list[_Held] = []
         for tile in grid:
             image, valid = read_reflected(reader, tile.window)
             tiles.append(tile)
             if inner_part(tile, valid).any():
-                slots.append(len(seen))
-                seen.append((image, valid))
+                slots.append(len(held))
+                held.append((*source.scale.apply(image, valid), valid))
             else:
                 slots.append(None)
-            if len(seen) == size or tile.col == len(grid.cols) - 1:
-                images = np.stack([i for i, _ in seen]) if seen else np.empty(shape, image.dtype)
-                masks = np.stack([v for _, v in seen]) if seen else np.empty((0, *shape[2:]), bool)
-                yield Batch(tuple(tiles), tuple(slots), images, masks)
-                tiles, slots, seen = [], [], []
+            if len(held) == size or tile.col == len(grid.cols) - 1:
+                yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.as_is))
+                tiles, slots, held = [], [], []
+
+
+def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+    if not held:
+        nothing = np.empty((0, 0, 0), bool)
+        return nothing[None][:0], nothing, nothing
+    valid = np.stack([v for _, _, v in held])
+    return np.stack([i for i, _, _ in held]), valid if as_is else np.stack([s for _, s, _ in held]), valid
 
 
 def read_reflected(reader: RasterReader, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -180,6 +180,11 @@ def test_a_wrong_word_is_answered_with_what_there_is(override: str, words: tuple
         ("tta=flip", ("tta=flip", "did you mean 'flips'")),
         ("checkpoint=[]", ("checkpoint=[]", "a list of these")),
         ("weights=[1,-1]", ("weights=[1.0, -1.0]", "above 0")),
+        ("backend=openvin", ("backend=openvin", "did you mean 'openvino'")),
+        ("engine=rey", ("engine=rey", "did you mean 'ray'")),
+        ("engine=torchrun", ("engine=torchrun", "start it with torchrun")),
+        ("workers=2", ("workers=2", "is for engine=ray")),
+        ("resolution=-1", ("resolution=-1", "map units above 0")),
         ("temperature=0", ("temperature=0", "above 0")),
         ("threshold=2", ("threshold=2", "between 0 and 1")),
     ],
@@ -191,6 +196,22 @@ def test_inference_answers_too(override: str, words: tuple[str, ...]) -> None:
     assert "\n" not in answer
     for word in words:
         assert word in answer
+
+
+def test_maps_that_several_processes_would_make_each_for_itself_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = "checkpoint=x", "input=x", "output=x"
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "engine=local: several processes were started together" in answer_to(*given, name="inference")
+    assert answer_to(*given, "engine=torchrun", name="inference") == ""
+
+
+@pytest.mark.parametrize("override", ["compile=true", "precision=fp16"])
+def test_openvino_is_told_what_it_does_not_do(override: str) -> None:
+    given = "checkpoint=x", "input=x", "output=x", "backend=openvino"
+    assert f"backend=openvino {override}" in answer_to(*given, override, name="inference")
 
 
 @pytest.mark.parametrize("override", ["loss=focl", "+loss.gama=2", "optimizer.lr=abc", "dataset.windw=1"])

@@ -450,18 +450,21 @@ def test_an_overlap_that_the_window_cannot_hold_is_refused(tmp_path: Path) -> No
 # --- the command line, with a real model -------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a model that nobody trained."""
+def write_checkpoint(folder: Path) -> Path:
+    """Makes a run folder with a model that nobody trained."""
     known = facts(mean=[900.0, 900.0], std=[500.0, 500.0])
     torch.manual_seed(0)
     model = build_model(known.model, 2, 2)
-    folder = tmp_path_factory.mktemp("run")
     (folder / "checkpoints").mkdir()
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
     content = {"state_dict": weights, checkpoint.KEY: checkpoint.entry(known)}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("run"))
 
 
 def command(run: Run, trained: Path, source: Path, *options: str) -> Any:

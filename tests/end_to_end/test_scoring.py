@@ -1,6 +1,7 @@
 """labels= compares maps with labels while they are made: scores, and a raster of what is wrong."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import rasterio
 import shapely
 
 from geo_seg.errors import CheckpointError, DataError
+from geo_seg.inference.scoring import Scoring
+from geo_seg.raster import inspect
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold
 from tests.end_to_end.test_unfinished_maps import StopError, stop_after
@@ -117,6 +120,13 @@ def test_polygons_and_labels_on_another_grid_are_put_on_the_grid_of_the_raster(
     for folder in ("polygons", "coarse"):
         found = json.loads((tmp_path / folder / "metrics.json").read_text())
         assert found["confusion"] == table(classes, halves)
+
+
+def test_what_is_compared_goes_to_other_processes(place: Any, tmp_path: Path) -> None:
+    source, _, _ = place
+    scoring = Scoring(str(tmp_path / "masks"), {"image": str(source)}, learnt())
+    reference = scoring.open("image", inspect(source))
+    assert vars(pickle.loads(pickle.dumps(reference))) == vars(reference)  # noqa: S301 - our own
 
 
 def test_labels_that_do_not_fit_are_said_before_any_work(place: Any, tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""One raster from its header to a finished map: planned, made in parts by whoever, and put together."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_seg.areas import row_areas
+from geo_seg.errors import DataError
+from geo_seg.inference.choices import Chooser, parts_of
+from geo_seg.inference.deciding import Shown
+from geo_seg.inference.estimate import estimate
+from geo_seg.inference.inputs import CLASSES, open_raster
+from geo_seg.inference.journal import Choices, Journal, identify, stamps
+from geo_seg.inference.maps import finish, layers, left_over, write_part
+from geo_seg.inference.measuring import Say
+from geo_seg.inference.members import Ensemble
+from geo_seg.inference.polygons import Outlining
+from geo_seg.inference.predict import Predictor, Settings, choose_device
+from geo_seg.inference.reading import Source
+from geo_seg.inference.scale import scale_to
+from geo_seg.inference.scoring import Reference, Scoring
+from geo_seg.inference.summary import Mapped
+from geo_seg.inference_config import InferenceConfig
+from geo_seg.mosaic import Layer, count_classes
+from geo_seg.tiling import Grid
+from geo_seg.writing import Geometry
+
+_SHAPING = (  # options that the bytes of a map depend on
+    "window",
+    "margin",
+    "overlap",
+    "blend",
+    "batch_size",
+    "max_memory",
+    "precision",
+    "compile",
+    "backend",
+    "probabilities",
+    "uncertainty",
+    "probability_type",
+    "tta",
+    "weights",
+    "temperature",
+    "threshold",
+    "resolution",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that it takes to make any part of a map; it may go to another process.
+
+    Attributes:
+        name: of the map.
+        path: of the raster, as it was given.
+        file: the class raster, some time.
+        source: the raster.
+        chosen: for it.
+        identity: what the map is made of.
+        parts: each can be made alone.
+        shown: what is written beside the classes.
+        layers: the rasters of the map.
+        reference: what it is compared with, or None.
+        begun: seconds since the epoch.
+    """
+
+    name: str
+    path: str
+    file: Path
+    source: Source
+    chosen: Choices
+    identity: dict[str, Any]
+    parts: tuple[Grid, ...]
+    shown: Shown
+    layers: tuple[Layer, ...]
+    reference: Reference | None
+    begun: float
+
+    @property
+    def journal(self) -> Journal:
+        """Where the parts are."""
+        return Journal(self.file, tuple(layer.suffix for layer in self.layers))
+
+
+def make_part(predictor: Predictor, job: Job, number: int, advance: Callable[[int], object]) -> None:
+    """Makes a part of a map, unless it is there already.
+
+    Args:
+        predictor: the models.
+        job: the map.
+        number: of the part.
+        advance: told the number of windows that are done.
+
+    Raises:
+        DataError: the raster can't be read, or the part not be written.
+    """
+    part, chosen = job.parts[number], job.chosen
+    if job.journal.done(number):
+        advance(len(part))
+        return
+    settings = Settings(chosen.precision, chosen.batch_size, job.shown)
+    write_part(job.journal, number, part, job.layers, predictor.strips(job.source, part, settings, advance))
+
+
+class Mapper:
+    """What all rasters of a run share.
+
+    Args:
+        config: what to do.
+        ensemble: the models.
+        scoring: labels to compare with, or None.
+        say: prints what the user should know.
+        sharers: processes on this machine that share its memory.
+    """
+
+    def __init__(
+        self, config: InferenceConfig, ensemble: Ensemble, scoring: Scoring | None, say: Say, sharers: int = 1
+    ) -> None:
+        self._config = config
+        self._scoring = scoring
+        self._ensemble = ensemble
+        self._checkpoint = ensemble.first
+        self._say = say
+        self._shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
+        self._layers = layers(self._checkpoint, self._shown)
+        self.predictor = Predictor(
+            ensemble, choose_device(config.accelerator), config.compile, config.tta, config.backend
+        )
+        self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
+        self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
+
+    def begin(self, name: str, path: str) -> Job | None:
+        """Plans a map; None if it is there and exists=skip, or in a dry run.
+
+        Raises:
+            ConfigError: options don't fit the raster or the memory.
+            DataError: the raster or its labels can't be read or don't fit, or the map exists already.
+        """
+        file = Path(self._config.output) / f"{name}{CLASSES}"
+        if file.exists() and self._config.exists != "overwrite":
+            if self._config.exists == "error":
+                raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
+            self._say(f"{file}: is there already, skipped")
+            return None
+        begun = time.time()
+        known = self._checkpoint
+        info, bands = open_raster(path, known)
+        scale = scale_to(info, self._config.resolution)
+        source = Source(info, bands, known.nodata, known.zero_is_nodata, scale)
+        for note in self._notes(info.dtype, Geometry.of(info.path)):
+            self._say(f"note: {path}: {note}")
+        reference = self._reference(name, path, source)
+        if self._config.dry_run:
+            chosen = self._chooser.choose(source)
+            self._say(estimate(self.predictor, self._chooser, source, chosen, self._layers))
+            return None
+        chosen, identity = self._plan(file, source)
+        parts = parts_of(source, chosen)
+        return Job(
+            name, path, file, source, chosen, identity, parts, self._shown, self._layers, reference, begun
+        )
+
+    def finish(self, job: Job) -> tuple[Mapped, NDArray[np.int64] | None]:
+        """Puts the parts of a map together, and compares them with labels; any process may do it.
+
+        Returns:
+            The map; and (classes, classes) pixels by label and class, or None without labels.
+
+        Raises:
+            DataError: the map can't be written, or the raster was changed in the meantime.
+        """
+        info, journal = job.source.info, job.journal
+        if stamps(info) != job.identity["files"]:
+            journal.discard()
+            raise DataError(f"{info.path}: was changed while it was mapped; start again when it is complete")
+        counts, areas = self._count(job)
+        made, confusion = job.layers, None
+        if job.reference:
+            compared = [job.reference.compare(journal, i, part) for i, part in enumerate(job.parts)]
+            made, confusion = (job.reference.layer, *made), np.sum(compared, axis=0)
+        finish(journal, job.file, Geometry.of(info.path), job.parts, made, self._outlining)
+        for old in left_over(job.file, made, self._outlining):
+            self._say(f"note: {old}: is of an earlier map; this run was asked for none")
+        pixels, seconds = info.width * info.height, time.time() - job.begun
+        return Mapped(job.file, job.path, counts, areas, pixels, seconds), confusion
+
+    def given_up(self, job: Job, error: DataError) -> DataError:
+        """The error of a map that can't be finished; its parts stay, if there are any."""
+        ready = sum(job.journal.done(number) for number in range(len(job.parts)))
+        if not ready:
+            job.journal.discard()
+            return error
+        return DataError(
+            f"{error}; {ready} of {len(job.parts)} parts are done, the same command goes on after them"
+        )
+
+    def _count(self, job: Job) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        """Pixels of each class; and their square metres, or None without a CRS."""
+        classes, ground = self.predictor.task.num_classes, row_areas(Geometry.of(job.source.info.path))
+        counts: NDArray[np.int64] = np.zeros(classes, np.int64)
+        areas: NDArray[np.float64] | None = None if ground is None else np.zeros(classes)
+        for number, part in enumerate(job.parts):
+            rows = None if ground is None else ground[part.area.row :][: part.area.height]
+            pixels, square = count_classes(job.journal.part(number, CLASSES), classes, rows)
+            counts += pixels
+            areas = None if areas is None else areas + square
+        return counts, areas
+
+    def _plan(self, file: Path, source: Source) -> tuple[Choices, dict[str, Any]]:
+        """Goes on with what is there if it is of the same map, otherwise starts anew."""
+        journal = Journal(file, tuple(layer.suffix for layer in self._layers))
+        options = {key: getattr(self._config, key) for key in _SHAPING}
+        options["device"] = self.predictor.device.type
+        identity = identify(self._ensemble, source.info, options)
+        chosen, differing = journal.resume(identity)
+        if chosen is None:
+            if differing:
+                self._say(f"note: {journal.folder}: an unfinished map of another {differing}; starts anew")
+            chosen = self._chooser.choose(source)
+            journal.begin(identity, chosen)
+        return chosen, identity
+
+    def _reference(self, name: str, path: str, source: Source) -> Reference | None:
+        if self._scoring is None:
+            return None
+        found = self._scoring.open(name, source.info)
+        for note in found.notes if found else ("there are no labels for this raster",):
+            self._say(f"note: {found.path if found else path}: {note}")
+        return found
+
+    def _notes(self, dtype: str, geometry: Geometry) -> Iterator[str]:
+        if dtype != self._checkpoint.dtype:
+            yield (
+                f"holds {dtype}, the model learnt from {self._checkpoint.dtype}; the map is only right if "
+                "the values mean the same"
+            )
+        if geometry.ignored:
+            yield f"its {geometry.ignored} are not carried over to the map"
