@@ -60,7 +60,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     for key in ("window", "batch_size", "num_threads"):
         if getattr(data, key) < 1:
             raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected 1 or more")
-    _check_loss(config.loss, data.mode)
+    _check_loss(config.loss, None if config.mode == "check" else data.mode)  # to look at data any will do
     _check_model(config.model)
     for section in ("optimizer", "scheduler", "trainer"):
         _check_target(section, section, getattr(config, section))
@@ -112,7 +112,7 @@ def _check_split(split: SplitConfig) -> None:
 
 
 def _check_mode(config: TrainConfig) -> None:
-    _one_of("mode", config.mode, ("train", "test", "leaderboard"))
+    _one_of("mode", config.mode, ("train", "check", "test", "leaderboard"))
     if (config.mode == "leaderboard") != (config.sweep is not None):
         raise ConfigError(
             f"mode={config.mode} sweep={config.sweep}: expected mode=leaderboard with the folder of a sweep"
@@ -147,12 +147,12 @@ def _check_course(config: TrainConfig) -> None:
             raise ConfigError(f"{key}={value}: expected 0 or more")
 
 
-def _check_loss(loss: Mapping[str, Any], mode: str) -> None:
+def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
     losses = registered(_LOSSES)
     name = _name("loss", loss, losses)
     _check_options("loss", loss, losses[name][0], set(), {"name"})
     modes = losses[name][1]
-    if mode not in modes:
+    if mode is not None and mode not in modes:
         fitting = ", ".join(sorted(other for other in losses if mode in losses[other][1]))
         raise UnfitChoiceError(
             f"loss={name} is for {modes[0]} data, the data set is {mode}; there is: {fitting}"

@@ -1,7 +1,8 @@
 """Errors that are answers: what was found, what was expected, what to do; one line each."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class GeoSegError(Exception):
@@ -30,6 +31,15 @@ class SweepError(GeoSegError):
 
 class CheckpointError(GeoSegError):
     """A checkpoint is missing, broken, or not one of geo_seg's."""
+
+
+Wrong = Callable[[GeoSegError], Any]
+"""What becomes of something wrong with one of many files: raised, or collected, and the file left out."""
+
+
+def stop(error: GeoSegError) -> None:
+    """Raises the error: the usual Wrong."""
+    raise error
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

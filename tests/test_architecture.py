@@ -37,6 +37,7 @@ FLOORS = {
     "geo_seg.checkpoint": 2,
     "geo_seg.report": 2,
     "geo_seg.data": 2,
+    "geo_seg.doctor": 2,
     "geo_seg.training": 3,
     "geo_seg.sweeps": 3,
     "geo_seg.inference": 3,

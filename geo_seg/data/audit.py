@@ -81,7 +81,7 @@ def describe_leaks(
         f"{leak.held} ({leak.split}) {words[leak.same]} {leak.train}" for leak in leaks[:_LISTED]
     )
     more = f"; and {len(leaks) - _LISTED} more" if len(leaks) > _LISTED else ""
-    held = len({scene.name for split in ("val", "test") for scene in scenes[split]})
+    held = len({scene.name for split in ("val", "test") for scene in scenes.get(split, ())})
     near = f" (buffer {config.split.buffer:g} {config.split.unit})" if config.split.buffer else ""
     return f"the split leaks in {len(leaks)} of {held} scenes of val and test{near}: {listed}{more}"
 

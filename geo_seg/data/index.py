@@ -26,7 +26,7 @@ from geo_seg.data.reading import (
 from geo_seg.data.scene import Scene
 from geo_seg.data.statistics import BandCounter, BandMoments
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import DataError
+from geo_seg.errors import DataError, GeoSegError, Wrong, stop
 from geo_seg.raster import files_of
 from geo_seg.tiling import Window
 from geo_seg.whole import part_of
@@ -74,13 +74,34 @@ def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConf
         DataError: a mask holds values outside the class table, a file can't be read, or there is no room
             for the decoded copies.
     """
+    return [found for found in look_at_scenes(scenes, table, config, stop) if found]
+
+
+def look_at_scenes(
+    scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, wrong: Wrong
+) -> list[SceneIndex | None]:
+    """The index of every scene as index_scenes gives it, whatever is wrong with some.
+
+    Args:
+        scenes: as of index_scenes.
+        table: as of index_scenes.
+        config: as of index_scenes.
+        wrong: is told of what index_scenes raises, in the order of the scenes.
+
+    Returns:
+        None for a scene that can't be read.
+    """
     cache = SceneCache(table, config)
     copies = [cache.copy(scene) for scene in scenes]
     once = dict(zip(copies, scenes, strict=True))  # a scene of two splits is read, and its copy written, once
     decode = _decodes(list(once.values()), table, config, cache)
     with ThreadPoolExecutor(config.num_threads) as pool:
-        made = pool.map(lambda scene: _index(scene, table, config, cache, decode), once.values())
-        found = dict(zip(once, made, strict=True))
+        made = pool.map(lambda scene: _looked_at(scene, table, config, cache, decode), once.values())
+        found = {}
+        for copy, (index, errors) in zip(once, made, strict=True):
+            for error in errors:
+                wrong(error)
+            found[copy] = index
     return [found[copy] for copy in copies]
 
 
@@ -93,8 +114,18 @@ def _decodes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, 
     return new < shutil.disk_usage(cache.folder).free / 2
 
 
-def _index(
+def _looked_at(
     scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool
+) -> tuple[SceneIndex | None, list[GeoSegError]]:
+    errors: list[GeoSegError] = []
+    try:
+        return _index(scene, table, config, cache, decode, errors.append), errors
+    except DataError as error:
+        return None, [*errors, error]
+
+
+def _index(
+    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool, wrong: Wrong
 ) -> SceneIndex:
     stamp = _stamp(scene)
     found = cache.load(scene, stamp) if stamp else None
@@ -104,12 +135,17 @@ def _index(
         found = _make(scene, table, config, cache, wanted)
         if stamp:
             cache.store(scene, stamp, found)
-    check_mask(table, scene.mask.path, dict(found["values"].tolist()), scene.mask.nodata[0])
+    try:
+        check_mask(table, scene.mask.path, dict(found["values"].tolist()), scene.mask.nodata[0])
+    except DataError as error:
+        wrong(error)
     if len(found["unreadable"]) and config.on_read_error == "raise":
         row, col, height, width = found["unreadable"][0]
-        raise DataError(
-            f"{scene.name}: rows {row}-{row + height - 1}, columns {col}-{col + width - 1} of image or mask "
-            "cannot be read; mend the file, or set dataset.on_read_error=ignore"
+        wrong(
+            DataError(
+                f"{scene.name}: rows {row}-{row + height - 1}, columns {col}-{col + width - 1} of image or "
+                "mask cannot be read; mend the file, or set dataset.on_read_error=ignore"
+            )
         )
     return SceneIndex(
         BandMoments.of(found),

@@ -16,7 +16,7 @@ from geo_seg.data.scene import Scene
 from geo_seg.data.sources import Source, find_sources, is_vector
 from geo_seg.data.stack import open_image
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.errors import ConfigError, DataError, nearest
+from geo_seg.errors import ConfigError, DataError, Wrong, nearest, stop
 
 SPLITS = ("train", "val", "test")
 
@@ -36,20 +36,41 @@ def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
             isn't there, scenes whose numbers of bands or types differ, or an empty split.
         ConfigError: the split can't be made.
     """
-    root = Path(config.root)
-    sources = find_sources(config)
+    return split(open_scenes(config), config.split, Path(config.root), seed)
+
+
+def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
+    """Finds images and labels, and checks that they fit.
+
+    Args:
+        config: the data set.
+        wrong: is told what is wrong with a scene, which is then left out.
+
+    Raises:
+        DataError: no images, or no folder.
+        ConfigError: an option has nothing to do.
+    """
+    sources = find_sources(config, wrong)
     labels = Labels(config, class_table(config))
     idle = unused(config)
     if idle and not any(is_vector(source.mask) for source in sources):
         raise ConfigError(f"dataset.label.{idle}: is for polygons, and no mask is a vector file")
+
+    def opened(source: Source) -> Scene | DataError:
+        try:
+            return _scene(source, config, labels)
+        except DataError as error:
+            return error
+
+    scenes = []
     with ThreadPoolExecutor(config.num_threads) as pool:
-        scenes = list(pool.map(lambda source: _scene(source, config, labels), sources))
-    _check_alike(scenes)
-    splits = split(scenes, config.split, root, seed)
-    for name in ("train", "val"):
-        if not splits[name]:
-            raise DataError(f"no scene is left for {name}: {len(scenes)} in all; see dataset.split")
-    return splits
+        for found in pool.map(opened, sources):
+            if isinstance(found, DataError):
+                wrong(found)
+            else:
+                scenes.append(found)
+    _check_alike(scenes, wrong)
+    return scenes
 
 
 def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -> dict[str, list[Scene]]:
@@ -57,8 +78,17 @@ def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -
 
     Raises:
         ConfigError: the choice doesn't fit how the split is made.
-        DataError: a list or table can't be read or doesn't fit the scenes, or a scene is in two splits.
+        DataError: a list or table can't be read or doesn't fit the scenes, a scene is in two splits, or train
+            or val is empty.
     """
+    found = _split(scenes, config, root, seed)
+    for name in ("train", "val"):
+        if not found[name]:
+            raise DataError(f"no scene is left for {name}: {len(scenes)} in all; see dataset.split")
+    return found
+
+
+def _split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -> dict[str, list[Scene]]:
     named = [scene for scene in scenes if scene.split]
     if config.by == "manifest":
         return _by_manifest(scenes)
@@ -91,20 +121,24 @@ def _scene(source: Source, config: DatasetConfig, labels: Labels) -> Scene:
     return Scene(source.name, header, mask, bands, source.split, tuple(notes))
 
 
-def _check_alike(scenes: Sequence[Scene]) -> None:
-    """Raises where scenes can't be learnt from together."""
-    first = scenes[0]
+def _check_alike(scenes: Sequence[Scene], wrong: Wrong) -> None:
+    """Tells of scenes that can't be learnt from together with the first one."""
     for scene in scenes:
+        first = scenes[0]
         if len(scene.bands) != len(first.bands):
             few, many = sorted((first, scene), key=lambda one: len(one.bands))
-            raise DataError(
-                f"{few.name} has {len(few.bands)} bands, {many.name} has {len(many.bands)}; choose some with "
-                "dataset.bands=[1,2,3]"
+            wrong(
+                DataError(
+                    f"{few.name} has {len(few.bands)} bands, {many.name} has {len(many.bands)}; choose some "
+                    "with dataset.bands=[1,2,3]"
+                )
             )
         if scene.image.dtype != first.image.dtype:
-            raise DataError(
-                f"{first.name} holds {first.image.dtype}, {scene.name} holds {scene.image.dtype}; "
-                "convert one so that the same value means the same in all images"
+            wrong(
+                DataError(
+                    f"{first.name} holds {first.image.dtype}, {scene.name} holds {scene.image.dtype}; "
+                    "convert one so that the same value means the same in all images"
+                )
             )
 
 

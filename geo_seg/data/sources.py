@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geo_seg.data.manifest import Row, read_manifest
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import DataError
+from geo_seg.errors import DataError, Wrong, stop
 
 _VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
 
@@ -31,8 +31,12 @@ class Source:
     split: str | None = None
 
 
-def find_sources(config: DatasetConfig) -> list[Source]:
+def find_sources(config: DatasetConfig, wrong: Wrong = stop) -> list[Source]:
     """The scenes of a data set, in the order of their names or of the manifest.
+
+    Args:
+        config: the data set.
+        wrong: is told of images that lack a mask, a band or an area of interest.
 
     Raises:
         DataError: there are none, an image lacks its mask or a band, or a row of the manifest can't be read.
@@ -45,7 +49,7 @@ def find_sources(config: DatasetConfig) -> list[Source]:
     if config.manifest is not None:
         rows = read_manifest(root, config.manifest, config.allow_outside)
         return _named([_source(root, row) for row in rows])
-    return _named(_by_globs(root, config))
+    return _named(_by_globs(root, config, wrong))
 
 
 def is_vector(path: str) -> bool:
@@ -73,46 +77,50 @@ def _named(sources: list[Source]) -> list[Source]:
     return named
 
 
-def _by_globs(root: Path, config: DatasetConfig) -> list[Source]:
+def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
     globs = config.images if isinstance(config.images, list) else [config.images]
     bands = [_matches(root, glob) for glob in globs]
     if not bands[0]:
         raise DataError(f"no images match {root / globs[0]}; see dataset.root and dataset.images")
     for glob, found in zip(globs, bands, strict=True):
-        _complete(root, bands[0], found, glob, f"no file {glob}")
-    masks = _partners(root, bands[0], str(config.masks), "no mask")
-    areas = _partners(root, bands[0], config.aoi, "no area of interest") if config.aoi else {}
+        _complete(root, bands[0], found, glob, f"no file {glob}", wrong)
+    masks = _partners(root, bands[0], str(config.masks), "no mask", wrong)
+    areas = _partners(root, bands[0], config.aoi, "no area of interest", wrong) if config.aoi else bands[0]
+    whole = set(bands[0]).intersection(masks, areas, *bands)
     return [
         Source(
             path.relative_to(root).as_posix(),
             tuple(str(found[key]) for found in bands),
             str(masks[key]),
-            str(areas[key]) if areas else None,
+            str(areas[key]) if config.aoi else None,
         )
         for key, path in sorted(bands[0].items())
+        if key in whole
     ]
 
 
 _Found = dict[tuple[str, ...], Path]
 
 
-def _partners(root: Path, images: _Found, pattern: str, lacking: str) -> _Found:
+def _partners(root: Path, images: _Found, pattern: str, lacking: str, wrong: Wrong) -> _Found:
     """The file of each image; a pattern without wildcards is one file for all of them."""
     if not re.search(r"[*?\[]", pattern):
         if not (root / pattern).is_file():
             raise DataError(f"{root / pattern}: no such file; see dataset.masks and dataset.aoi")
         return dict.fromkeys(images, root / pattern)
     found = _matches(root, pattern)
-    _complete(root, images, found, pattern, lacking)
+    _complete(root, images, found, pattern, lacking, wrong)
     return found
 
 
-def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: str) -> None:
+def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: str, wrong: Wrong) -> None:
     bare = [path for key, path in images.items() if key not in found]
     if bare:
-        raise DataError(
-            f"{bare[0]}: {lacking} for this image ({len(bare)} of {len(images)} images have none); it would "
-            f"match {root / pattern} with the same text for the wildcards"
+        wrong(
+            DataError(
+                f"{bare[0]}: {lacking} for this image ({len(bare)} of {len(images)} images have none); it "
+                f"would match {root / pattern} with the same text for the wildcards"
+            )
         )
 
 

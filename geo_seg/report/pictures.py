@@ -56,12 +56,12 @@ def panels(
     counted = labels != facts.ignore_index
     found = [
         ("image", true_color(image, valid, facts.band_names)),
-        ("label", colorize(labels, facts, counted)),
+        ("label", colorize(labels, facts.class_colors, counted)),
     ]
     if predicted is not None:
         errors = np.where((labels != predicted)[..., None], _WRONG, _RIGHT).astype(np.uint8)
         errors[~counted] = 255
-        found += [("prediction", colorize(predicted, facts, valid)), ("errors", errors)]
+        found += [("prediction", colorize(predicted, facts.class_colors, valid)), ("errors", errors)]
     return found
 
 
@@ -113,7 +113,7 @@ def draw_picture(
         axes.set_title(name)
         axes.axis("off")
     keys = [
-        Patch(color=_hex(color), label=name)
+        Patch(color=hexadecimal(color), label=name)
         for name, color in zip(facts.class_names, facts.class_colors, strict=True)
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 8), frameon=False)
@@ -146,11 +146,14 @@ def true_color(image: NDArray[Any], valid: NDArray[np.bool_], names: Sequence[st
     return np.ascontiguousarray(shown)
 
 
-def colorize(classes: NDArray[np.integer[Any]], facts: Facts, shown: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def colorize(
+    classes: NDArray[np.integer[Any]], colors: Sequence[Sequence[int]], shown: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
     """Class ids in their colours, (H, W, 3); white where not shown."""
-    colors = np.array([*facts.class_colors, (255, 255, 255)], np.uint8)
-    return colors[np.where(shown, classes, len(facts.class_colors))]
+    listed = np.array([*colors, (255, 255, 255)], np.uint8)
+    return listed[np.where(shown, classes, len(colors))]
 
 
-def _hex(color: Sequence[int]) -> str:
+def hexadecimal(color: Sequence[int]) -> str:
+    """A colour as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*color)

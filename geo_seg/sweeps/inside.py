@@ -18,7 +18,7 @@ from geo_seg.sweeps.outcomes import Outcome, finished_run, forget_outcome, valid
 
 
 def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | None:
-    """What there is to do in place of training: a leaderboard, or taking up what is trained already.
+    """What there is to do in place of training: a check, a leaderboard, or what is trained already.
 
     Args:
         config: of the job.
@@ -30,6 +30,10 @@ def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | Non
     Raises:
         ConfigError: as earlier_run.
     """
+    if config.mode == "check":
+        from geo_seg.doctor.run import check
+
+        return partial(check, config, HydraConfig.get().runtime.output_dir)
     if config.mode == "leaderboard":
         return partial(show, str(config.sweep))
     earlier = earlier_run(config)

@@ -1,0 +1,1 @@
+"""The data doctor: what there is in a data set, and what to mend before training."""

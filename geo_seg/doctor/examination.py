@@ -1,0 +1,103 @@
+"""A data set looked at as training would, with all that is wrong collected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_seg.data.audit import Leak, find_leaks
+from geo_seg.data.classes import ClassTable, class_table
+from geo_seg.data.demo import draw_demo
+from geo_seg.data.index import SceneIndex, look_at_scenes
+from geo_seg.data.offsets import of_split
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import SPLITS, open_scenes, split
+from geo_seg.dataset_config import DatasetConfig
+from geo_seg.errors import GeoSegError
+
+UNSPLIT = "all"
+"""Name of the one split of a data set that can't be split."""
+
+
+@dataclass
+class Examination:
+    """What was found.
+
+    Attributes:
+        config: of the data set.
+        table: its classes.
+        scenes: per split; the scenes that could be read.
+        index: of each scene, with what the split has of it.
+        problems: with which training would fail or go wrong.
+        warnings: what may be meant so.
+        leaks: see find_leaks.
+    """
+
+    config: DatasetConfig
+    table: ClassTable
+    scenes: dict[str, list[Scene]]
+    index: dict[str, list[SceneIndex]]
+    problems: list[str]
+    warnings: list[str] = field(default_factory=list)
+    leaks: Sequence[Leak] = ()
+
+    @property
+    def pairs(self) -> list[tuple[Scene, SceneIndex]]:
+        """Every scene once, with its index."""
+        found: dict[str, tuple[Scene, SceneIndex]] = {}
+        for name, scenes in self.scenes.items():
+            for scene, index in zip(scenes, self.index[name], strict=True):
+                found.setdefault(scene.name, (scene, index))
+        return list(found.values())
+
+    @property
+    def training(self) -> str:
+        """The split that is learnt from."""
+        return "train" if "train" in self.scenes else UNSPLIT
+
+    def counts(self, name: str) -> NDArray[np.int64]:
+        """(classes,) labelled pixels of a split."""
+        zero = np.zeros(len(self.table.names), np.int64)
+        return sum((found.classes for found in self.index[name]), zero)
+
+
+def examine(config: DatasetConfig, seed: int) -> Examination:
+    """Looks at all scenes.
+
+    Args:
+        config: the data set.
+        seed: of the split.
+
+    Raises:
+        ConfigError: the configuration contradicts itself.
+        DataError: there is nothing to look at.
+    """
+    table = class_table(config)
+    if config.generate == "demo":
+        draw_demo(Path(config.root))
+    errors: list[GeoSegError] = []
+    scenes = open_scenes(config, errors.append)
+    looked = look_at_scenes(scenes, table, config, errors.append)
+    index = {scene.name: found for scene, found in zip(scenes, looked, strict=True) if found}
+    scenes = [scene for scene in scenes if scene.name in index]
+    if not scenes:
+        raise errors[0]
+    parts, leaks = {UNSPLIT: scenes}, []
+    try:
+        parts = split(scenes, config.split, Path(config.root), seed)
+        leaks = find_leaks(
+            parts, {name: [index[s.name] for s in part] for name, part in parts.items()}, config
+        )
+    except GeoSegError as error:
+        errors.append(error)
+    ordered = {name: parts[name] for name in (*SPLITS, UNSPLIT) if parts.get(name)}
+    return Examination(
+        config,
+        table,
+        ordered,
+        {name: [of_split(s, index[s.name], config.window) for s in part] for name, part in ordered.items()},
+        [str(error) for error in errors],
+        leaks=leaks,
+    )

@@ -1,0 +1,157 @@
+"""The findings on the terminal and on a page of their own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rasterio.crs import CRS
+from rich.console import Console
+from rich.table import Table
+
+from geo_seg.doctor.examination import Examination
+from geo_seg.doctor.findings import suggestions
+from geo_seg.report import markup
+from geo_seg.whole import write_whole
+from losses.frequency import class_weights
+
+
+class Grid(NamedTuple):
+    """A table.
+
+    Attributes:
+        title: what it is of.
+        caption: what it shows.
+        head: of the columns.
+        rows: texts.
+    """
+
+    title: str
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def tables(found: Examination) -> list[Grid]:
+    """Splits, classes and bands."""
+    return [_splits(found), _classes(found), _bands(found)]
+
+
+def show(found: Examination, console: Console) -> None:
+    """Prints tables, problems, warnings and suggestions."""
+    for grid in tables(found):
+        table = Table(title=grid.title, title_justify="left")
+        for number, name in enumerate(grid.head):
+            table.add_column(name, justify="right" if number else "left")
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print(table)
+    for title, lines in _lists(found):
+        console.print(f"{title}:", style="bold", markup=False)
+        for number, line in enumerate(lines, 1):
+            console.print(f"{number}. {line}", markup=False, soft_wrap=True)
+
+
+def write_page(found: Examination, file: Path, sheet: Path) -> None:
+    """Writes a page that needs no other file."""
+    sections = []
+    for heading, lines in _lists(found):
+        items = "".join(f"<li>{markup.text(line)}</li>" for line in lines)
+        sections.append((heading, f"<ol>{items}</ol>"))
+    sections += [(grid.title, markup.table(grid.caption, grid.head, grid.rows)) for grid in tables(found)]
+    sections.append(
+        ("Images and labels", markup.picture(sheet.read_bytes(), "image and label of some scenes"))
+    )
+    write_whole(file, markup.page(f"{found.config.name}: data check", "", sections))
+
+
+def _lists(found: Examination) -> list[tuple[str, Sequence[str]]]:
+    problems = found.problems or ["nothing: this data set can be trained on"]
+    listed = [
+        ("To mend", problems),
+        ("To look at", found.warnings),
+        ("To put into the YAML", suggestions(found)),
+    ]
+    return [(title, lines) for title, lines in listed if lines]
+
+
+def _splits(found: Examination) -> Grid:
+    rows = []
+    for name, scenes in found.scenes.items():
+        pixels = sum(_area(found, name))
+        valid = sum(index.bands.pixels for index in found.index[name])
+        whole = sum(scene.image.height * scene.image.width for scene in scenes)
+        sizes = sorted({(scene.image.height, scene.image.width) for scene in scenes})
+        systems = sorted({_system(scene.image.crs) for scene in scenes})
+        rows.append(
+            [
+                name,
+                str(len(scenes)),
+                f"{pixels:,}",
+                f"{1 - valid / whole:.1%}",
+                f"{int(found.counts(name).sum()) / pixels:.1%}" if pixels else "-",
+                "x".join(map(str, sizes[0])) + (f" to {'x'.join(map(str, sizes[-1]))}" if sizes[1:] else ""),
+                ", ".join(sorted({scene.image.dtype for scene in scenes})),
+                ", ".join(systems[:3]) + (f" and {len(systems) - 3} more" if systems[3:] else ""),
+            ]
+        )
+    return Grid(
+        "Splits",
+        "Scenes of each split, and how many of their pixels are nodata or have a label.",
+        ("split", "scenes", "pixels", "nodata", "labelled", "rows x columns", "type", "CRS"),
+        rows,
+    )
+
+
+def _area(found: Examination, name: str) -> list[int]:
+    """Pixels of each scene that belong to a split."""
+    return [
+        sum(part.height * part.width for part in scene.parts) or scene.image.height * scene.image.width
+        for scene in found.scenes[name]
+    ]
+
+
+def _classes(found: Examination) -> Grid:
+    counts = {name: found.counts(name) for name in found.scenes}
+    train = counts[found.training]
+    weights = class_weights(train.tolist()) if train.any() else [0.0] * len(train)
+    rows = []
+    for number, name in enumerate(found.table.names):
+        holding = sum(bool(index.cells[..., number].any()) for _, index in found.pairs)
+        shares = [f"{n[number] / n.sum():.2%}" if n.any() else "-" for n in counts.values()]
+        rows.append([name, *shares, f"{holding} of {len(found.pairs)}", f"{weights[number]:.3g}"])
+    return Grid(
+        "Classes",
+        "Share of the labelled pixels in each split.",
+        ("class", *counts, "scenes that have it", "weight by frequency"),
+        rows,
+    )
+
+
+def _bands(found: Examination) -> Grid:
+    seen = [index.bands for _, index in found.pairs if index.bands.pixels]
+    scene = found.pairs[0][0]
+    names = dict(zip(scene.image.bands, scene.image.names, strict=True))
+    rows = []
+    for number, band in enumerate(scene.bands):
+        same = [part for part in seen if len(part.mean) > number]
+        total = sum(part.pixels for part in same)
+        if not total:
+            continue
+        mean = sum(part.pixels * part.mean[number] for part in same) / total
+        low, high = min(part.low[number] for part in same), max(part.high[number] for part in same)
+        usual = [sum(part.pixels * part.quantiles[number, at] for part in same) / total for at in (4, -5)]
+        rows.append([names[band] or str(band), *(f"{v:.5g}" for v in (low, usual[0], mean, usual[1], high))])
+    return Grid(
+        "Bands",
+        "Values of the valid pixels.",
+        ("band", "least", "low (2 %)", "mean", "high (98 %)", "largest"),
+        rows,
+    )
+
+
+def _system(crs: str | None) -> str:
+    if crs is None:
+        return "none"
+    found = CRS.from_wkt(crs)
+    code = found.to_epsg()
+    return f"EPSG:{code}" if code else found.to_string()[:30]

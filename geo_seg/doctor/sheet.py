@@ -1,0 +1,124 @@
+"""The contact sheet: images and labels side by side, and what their edges say about each other."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from geo_seg.data.index import CELL, SceneIndex
+from geo_seg.data.reading import Pixels
+from geo_seg.data.scene import Scene
+from geo_seg.data.windows import WindowReader
+from geo_seg.doctor.examination import Examination
+from geo_seg.doctor.shift import edge_correlation, shift_of
+from geo_seg.errors import DataError
+from geo_seg.report.pictures import colorize, hexadecimal, true_color
+from geo_seg.tiling import Window
+
+_SIDE = 512  # pixels of a picture
+_MOST = 12  # scenes on the sheet
+_ACROSS = 3  # pairs in a row
+
+
+class Sample(NamedTuple):
+    """A part of a scene.
+
+    Attributes:
+        split: of the scene.
+        scene: which.
+        pixels: of the part.
+    """
+
+    split: str
+    scene: Scene
+    pixels: Pixels
+
+
+def draw_samples(found: Examination) -> list[Sample]:
+    """Parts of scenes around their labels, of every split; what can't be read becomes a problem."""
+    samples: list[Sample] = []
+    shares = {name: max(round(_MOST * len(s) / len(found.pairs)), 1) for name, s in found.scenes.items()}
+    for split, scenes in found.scenes.items():
+        reader = WindowReader(scenes, found.index[split], found.table, found.config)
+        count = min(shares[split], len(scenes))
+        for number in np.unique(np.linspace(0, len(scenes) - 1, count).round().astype(int)).tolist():
+            if any(scenes[number] == sample.scene for sample in samples):
+                continue  # val and test may be the same
+            window = _window(scenes[number], found.index[split][number])
+            try:
+                samples.append(Sample(split, scenes[number], reader.read((number, window))))
+            except DataError as error:
+                found.problems.append(str(error))
+    return samples
+
+
+def judge_shift(found: Examination, samples: list[Sample]) -> None:
+    """Warns of labels that lie beside what they label, in single scenes and in all of them together."""
+    ignored = found.table.ignore_index
+    maps = [edge_correlation(s.pixels.image, s.pixels.labels, s.pixels.labels != ignored) for s in samples]
+    overall = shift_of(np.sum(maps, axis=0)) if maps else None
+    if overall is not None:
+        found.warnings.append(
+            f"labels lie {_words(overall)} of the edges in the images, over all scenes looked at"
+        )
+    for sample, correlation in zip(samples, maps, strict=True):
+        shift = shift_of(correlation)
+        if shift is not None and not _alike(shift, overall):
+            found.warnings.append(
+                f"{sample.scene.name}: its labels lie {_words(shift)} of the edges in the image"
+            )
+
+
+def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
+    """Draws image and label of every sample, and the colours of the classes."""
+    rows = -(-len(samples) // _ACROSS)
+    figure = Figure(figsize=(16, 3.1 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, 2 * _ACROSS, squeeze=False)
+    for axes in grid.ravel():
+        axes.axis("off")
+    for number, (split, scene, pixels) in enumerate(samples):
+        left, right = grid[number // _ACROSS, 2 * (number % _ACROSS) :][:2]
+        names = dict(zip(scene.image.bands, scene.image.names, strict=True))
+        left.imshow(true_color(pixels.image, pixels.valid, [names[band] for band in scene.bands]))
+        counted = pixels.labels != found.table.ignore_index
+        right.imshow(colorize(pixels.labels, found.table.colors, counted), interpolation="nearest")
+        left.set_title(f"{split}: {_short(scene.name)}", fontsize=8, loc="left")
+    keys = [
+        Patch(facecolor=hexadecimal(color), edgecolor="#888888", label=name)
+        for name, color in zip(found.table.names, found.table.colors, strict=True)
+    ]
+    keys.append(Patch(facecolor="white", edgecolor="#888888", label="ignored"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 8), frameon=False)
+    figure.savefig(file, dpi=90)
+
+
+def _window(scene: Scene, index: SceneIndex) -> Window:
+    """The part around the middle one of the cells with labels."""
+    rows, cols = np.nonzero(np.any(index.cells, axis=2))
+    height, width = min(scene.image.height, _SIDE), min(scene.image.width, _SIDE)
+    middle = [scene.image.height // 2, scene.image.width // 2]
+    if len(rows):
+        order = len(rows) // 2
+        middle = [int(rows[order]) * CELL, int(cols[order]) * CELL]
+    top = min(max(middle[0] - height // 2, 0), scene.image.height - height)
+    left = min(max(middle[1] - width // 2, 0), scene.image.width - width)
+    return Window(top, left, height, width)
+
+
+def _alike(shift: tuple[int, int], other: tuple[int, int] | None) -> bool:
+    return other is not None and max(abs(a - b) for a, b in zip(shift, other, strict=True)) <= 1
+
+
+def _words(shift: tuple[int, int]) -> str:
+    parts = [
+        f"{abs(pixels)} px {word[pixels < 0]}"
+        for pixels, word in zip(shift, (("below", "above"), ("right", "left")), strict=True)
+        if pixels
+    ]
+    return " and ".join(parts)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"...{name[-37:]}"

@@ -1,0 +1,272 @@
+"""The data doctor finds all that is wrong at once, and nothing where nothing is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from rasterio.transform import from_origin
+
+from geo_seg.checks import check_training
+from geo_seg.config import TrainConfig, store_schemas
+from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.doctor.examination import Examination, examine
+from geo_seg.doctor.findings import good_window, judge, suggestions
+from geo_seg.doctor.page import tables
+from geo_seg.doctor.run import check
+from geo_seg.doctor.sheet import draw_samples, judge_shift
+from geo_seg.doctor.shift import edge_correlation, shift_of
+from geo_seg.errors import DataError
+from tests.conftest import REPOSITORY, Run, draw_scene, small_overrides, write_raster
+
+
+def looked_at(config: DatasetConfig) -> Examination:
+    found = examine(config, 0)
+    judge(found)
+    return found
+
+
+def scene(root: Path, number: int, image: np.ndarray, mask: np.ndarray, **profile: object) -> None:
+    place = {"transform": from_origin(500000 + 1000 * number, 5000000, 2, 2)}
+    write_raster(root / "images" / f"s{number}.tif", image, **{"nodata": 0, **place, **profile})
+    write_raster(root / "masks" / f"s{number}.tif", mask, **place)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DatasetConfig:
+    for number in range(6):
+        scene(tmp_path, number, *draw_scene(number))
+    return DatasetConfig(
+        name="six",
+        root=str(tmp_path),
+        images="images/*.tif",
+        masks="masks/*.tif",
+        classes=["low", "middle", "high"],
+        split=SplitConfig(by="pattern", val="images/s4.tif", test="images/s5.tif"),
+        window=32,
+    )
+
+
+def test_a_sound_data_set_has_nothing_to_mend(config: DatasetConfig) -> None:
+    found = looked_at(config)
+    assert (found.problems, found.warnings) == ([], [])
+    splits, classes, bands = tables(found)
+    assert [row[:2] for row in splits.rows] == [["train", "4"], ["val", "1"], ["test", "1"]]
+    assert splits.rows[1][2:6] == ["7,680", "8.8%", "91.2%", "96x80"]
+    counts = np.bincount(draw_scene(4)[1][:, 7:].ravel(), minlength=3) / (96 * 73)
+    assert [row[2] for row in classes.rows] == [f"{share:.2%}" for share in counts]
+    assert len(bands.rows) == 2
+
+
+def test_all_that_is_wrong_is_told_at_once(config: DatasetConfig) -> None:
+    root = Path(config.root)
+    (root / "masks" / "s0.tif").unlink()  # an image without a label
+    mask = draw_scene(1)[1]
+    mask[0, 10:15] = 77  # values of no class
+    scene(root, 1, draw_scene(1)[0], mask)
+    write_raster(root / "masks" / "s2.tif", mask, transform=from_origin(0, 0, 2, 2))  # another grid
+    (root / "images" / "s3.tif").write_bytes(b"nothing")  # not a raster
+    place = {"transform": from_origin(500000 + 1000, 5000000, 2, 2)}  # the ground of s1
+    write_raster(root / "images" / "s5.tif", draw_scene(5)[0], nodata=0, **place)
+    write_raster(root / "masks" / "s5.tif", draw_scene(5)[1], **place)
+    text = "\n".join(looked_at(config).problems)
+    for words in (
+        "s0.tif: no mask for this image (1 of 6",
+        "masks/s1.tif: mask values in no class: 77 (5 px)",
+        "masks/s2.tif: the mask has",
+        "images/s3.tif: cannot be opened as a raster",
+        "images/s5.tif (test) lies where windows are trained on, in images/s1.tif",
+    ):
+        assert words in text
+
+
+def test_a_split_that_cannot_be_made_still_gets_its_scenes_looked_at(config: DatasetConfig) -> None:
+    found = looked_at(replace(config, split=SplitConfig(by="pattern", val="images/x*.tif")))
+    assert any("no image matches ['images/x*.tif']" in line for line in found.problems)
+    assert list(found.scenes) == ["all"]
+
+
+def test_nothing_to_look_at_is_an_error(config: DatasetConfig) -> None:
+    for file in (Path(config.root) / "masks").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="no mask for this image"):
+        examine(config, 0)
+
+
+def test_most_scenes_without_a_class_are_a_problem(config: DatasetConfig) -> None:
+    for number in range(4):
+        scene(Path(config.root), number, draw_scene(number)[0], np.full((96, 80), 255, np.uint8))
+    text = "\n".join(looked_at(config).problems)
+    assert "images/s0.tif and 3 more: 4 of 6 scenes have no pixel of any class" in text
+    assert "no pixel of train has a class" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: image // 20, "uint16 with no value above 255"),
+        (lambda image: (image > 1000).astype(np.uint8), "these look like masks"),
+        (lambda image: image.astype(np.float32) - 20000 * (image == image[:, 9:10, 9:10]), None),
+    ],
+)
+def test_values_that_do_not_fit_their_type_are_a_problem(
+    config: DatasetConfig, change: object, words: str | None
+) -> None:
+    for number in range(6):
+        image, mask = draw_scene(number)
+        scene(Path(config.root), number, change(image), mask)  # type: ignore[operator]
+    text = "\n".join(looked_at(config).problems)
+    assert words in text if words else not text
+
+
+def test_one_scene_of_another_scale_and_an_undeclared_nodata_are_problems(config: DatasetConfig) -> None:
+    image, mask = draw_scene(2)
+    scene(Path(config.root), 2, (image // 30).astype(np.uint16), mask)
+    found = looked_at(config)
+    assert ["images/s2.tif: bright values are more than 20 times" in line for line in found.problems] == [
+        True
+    ]
+    for number in range(6):
+        image, mask = draw_scene(number)
+        scene(
+            Path(config.root), number, np.where(image == 0, -9999, image.astype(np.int16)), mask, nodata=None
+        )
+    [line] = looked_at(config).problems
+    assert "dataset.nodata=-9999" in line
+    assert looked_at(replace(config, nodata=-9999)).problems == []
+
+
+def test_what_may_be_meant_so_is_a_warning(config: DatasetConfig) -> None:
+    root = Path(config.root)
+    image, mask = draw_scene(4)
+    mask[mask == 2] = 1
+    scene(root, 4, image, mask)  # no class high in val
+    image, mask = draw_scene(0)
+    image[:, :70] = 0
+    scene(root, 0, image, mask)  # mostly nodata
+    image, mask = draw_scene(1)
+    scene(root, 1, image, mask, nodata=None)  # its black border counts
+    text = "\n".join(looked_at(replace(config, window=128)).warnings)
+    for words in (
+        "no pixel of val has class high",
+        "images/s0.tif: more than half of the image is nodata",
+        "images/s1.tif: all bands are 0 in 5 % of the pixels",
+        "smaller than dataset.window=128",
+    ):
+        assert words in text
+
+
+def test_a_leak_that_is_allowed_is_a_warning(config: DatasetConfig) -> None:
+    image, mask = draw_scene(9)
+    for kind, pixels in (("images", image), ("masks", mask)):
+        write_raster(
+            Path(config.root) / kind / "s4.tif", pixels, transform=from_origin(500000, 5000000, 2, 2)
+        )
+    assert any("the split leaks in 1 of 2 scenes" in line for line in looked_at(config).problems)
+    found = looked_at(replace(config, allow_leakage=True))
+    assert any("the split leaks" in line for line in found.warnings)
+    assert not any("leaks" in line for line in found.problems)
+
+
+def blobs(seed: int, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Buildings on a noisy ground."""
+    draw = np.random.default_rng(seed)
+    mask = np.zeros((size, size), np.uint8)
+    for row, col, height, width in draw.integers(8, 240, (25, 4)) // (1, 1, 8, 8):
+        mask[row : row + height + 4, col : col + width + 4] = 1
+    return (300 + 900.0 * mask + draw.normal(0, 90, (3, size, size))).astype(np.uint16), mask
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, 0), (3, -2), (-7, 5), (0, 12)])
+def test_a_shift_of_the_labels_is_found_in_pixels(shift: tuple[int, int]) -> None:
+    image, mask = blobs(0)
+    moved = np.roll(mask, shift, (0, 1))
+    counted = np.ones(mask.shape, bool)
+    counted[:, :20] = False
+    expected = shift if max(map(abs, shift)) > 1 else None
+    assert shift_of(edge_correlation(image, moved, counted)) == expected
+
+
+def test_labels_without_any_edge_say_nothing() -> None:
+    image, mask = blobs(1)
+    assert shift_of(edge_correlation(image, np.zeros_like(mask), np.ones(mask.shape, bool))) is None
+    noise = np.random.default_rng(0).integers(0, 2, mask.shape)
+    assert shift_of(edge_correlation(image, noise, np.ones(mask.shape, bool))) is None
+
+
+def test_shifted_labels_of_all_scenes_and_of_one_are_told_apart(config: DatasetConfig) -> None:
+    for number in range(6):
+        image, mask = blobs(number)
+        scene(Path(config.root), number, image, np.roll(mask, (4, 0), (0, 1)) if number == 3 else mask)
+    found = examine(config, 0)
+    judge_shift(found, draw_samples(found))
+    assert found.warnings == ["images/s3.tif: its labels lie 4 px below of the edges in the image"]
+    for number in range(6):
+        image, mask = blobs(number)
+        scene(Path(config.root), number, image, np.roll(mask, (-3, 2), (0, 1)))
+    found = examine(config, 0)
+    judge_shift(found, draw_samples(found))
+    assert found.warnings == [
+        "labels lie 3 px above and 2 px right of the edges in the images, over all scenes looked at"
+    ]
+
+
+def test_window_and_weights_are_suggested_from_what_the_scenes_hold(config: DatasetConfig) -> None:
+    mask = np.zeros((600, 600), np.uint8)
+    mask[::200, ::200] = 1
+    mask[5, :3] = 2
+    for number in range(6):
+        scene(Path(config.root), number, np.full((2, 600, 600), 300 + number, np.uint16), mask)
+    found = examine(replace(config, unlisted="ignore"), 0)
+    assert good_window(found) == 512
+    weights = suggestions(found)[1]
+    n = [600 * 600 - 9 - 3, 9, 3]
+    assert "inverse frequency are low 0.333, middle 1.33e+04, high 4e+04" in weights
+    assert f"has {n[0] / n[2]:.0f} times the pixels of the rarest" in weights
+
+
+@pytest.fixture
+def clean_hydra(hydra_restore_singletons: object) -> None:
+    """Leaves no state of Hydra's behind."""
+
+
+def configured(root: Path, *overrides: str) -> TrainConfig:
+    store_schemas()
+    with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
+        return check_training(compose("train", ["mode=check", *small_overrides(root), *overrides]))
+
+
+def test_a_check_leaves_a_page_and_a_sheet_and_says_where(
+    clean_hydra: None, small_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(configured(small_root), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "nothing: this data set can be trained on" in said
+    assert str(tmp_path / "run" / "check.html") in said
+    page = (tmp_path / "run" / "check.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert (tmp_path / "run" / "contact_sheet.png").stat().st_size > 5000
+
+
+def test_a_check_ends_with_1_where_there_is_something_to_mend(
+    clean_hydra: None, small_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        check(configured(small_root, "dataset.classes=[low,middle]"), tmp_path / "other")
+    assert end.value.code == 1
+    assert "mask values in no class: 2" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_the_command_line_checks_and_exits_with_1_where_there_is_something_to_mend(
+    run: Run, small_root: Path, tmp_path: Path
+) -> None:
+    whole = run("train.py", "mode=check", *small_overrides(small_root), "hydra.run.dir=a")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    broken = run(
+        "train.py", "mode=check", *small_overrides(small_root), "dataset.classes=[a,b]", "hydra.run.dir=b"
+    )
+    assert (broken.returncode, broken.stderr) == (1, "")
+    assert "To mend:" in broken.stdout
