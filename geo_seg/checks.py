@@ -33,6 +33,7 @@ _OF_DATA = {
     "sampler": ("uniform", "valid", "balanced"),
     "cache": ("auto", "none", "memmap"),
     "on_read_error": ("raise", "ignore"),
+    "unlabelled": ("error", "skip"),
 }
 _OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
 

@@ -109,8 +109,8 @@ class TrainConfig:
     """What `python train.py` takes.
 
     Attributes:
-        mode: "train"; "check", which looks at the data set; "test", which takes the scores of a checkpoint; or
-            "leaderboard", which compares the runs of a sweep.
+        mode: "train"; "check", which looks at the data set; "test", which takes the scores of a checkpoint;
+            or "leaderboard", which compares the runs of a sweep.
         checkpoint: what mode=test tests: a run folder (its best checkpoint) or a checkpoint file.
         split: what mode=test tests it on: "val" or "test"; null for both.
         sweep: the folder of that sweep; null unless mode=leaderboard.

@@ -76,6 +76,7 @@ class DatasetConfig:
         aoi: glob of vector files, as masks; labels outside of their polygons are ignored.
         manifest: a CSV or GeoJSON file below root that names images, masks and aoi instead.
         allow_outside: lets a manifest name files that are not below root, and remote ones.
+        unlabelled: "error" or "skip": what becomes of images without a mask or area of interest.
         label: see LabelConfig.
         mode: "multiclass" or "binary" (two classes, background first).
         classes: names, or mappings of name, color ("#rrggbb"), values (of the mask: numbers, texts of a
@@ -116,6 +117,7 @@ class DatasetConfig:
     aoi: str | None = None
     manifest: str | None = None
     allow_outside: bool = False
+    unlabelled: str = "error"
     label: LabelConfig = field(default_factory=LabelConfig)
     mode: str = "multiclass"
     classes: list[Any] = MISSING

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geo_seg.data.manifest import Row, read_manifest
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import DataError, Wrong, stop
+from geo_seg.errors import DataError, GeoSegError, Wrong, stop
 
 _VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
 
@@ -84,9 +84,13 @@ def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
         raise DataError(f"no images match {root / globs[0]}; see dataset.root and dataset.images")
     for glob, found in zip(globs, bands, strict=True):
         _complete(root, bands[0], found, glob, f"no file {glob}", wrong)
+    skips = config.unlabelled == "skip"
+    wrong = _skip if skips else wrong
     masks = _partners(root, bands[0], str(config.masks), "no mask", wrong)
     areas = _partners(root, bands[0], config.aoi, "no area of interest", wrong) if config.aoi else bands[0]
     whole = set(bands[0]).intersection(masks, areas, *bands)
+    if skips and not whole:
+        raise DataError(f"no image has a mask: none matches {root / str(config.masks)}; see dataset.masks")
     return [
         Source(
             path.relative_to(root).as_posix(),
@@ -97,6 +101,10 @@ def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
         for key, path in sorted(bands[0].items())
         if key in whole
     ]
+
+
+def _skip(error: GeoSegError) -> None:
+    """Leaves a scene out without a word."""
 
 
 _Found = dict[tuple[str, ...], Path]

@@ -91,6 +91,17 @@ def test_files_that_do_not_fit_are_named(
         find_scenes(replace(small, **change), 0)  # type: ignore[arg-type]
 
 
+def test_images_without_a_mask_are_left_out_when_told_to(tmp_path: Path) -> None:
+    config = own(tmp_path, draw_scene(0)[1])
+    write_raster(tmp_path / "img" / "c_sat.tif", draw_scene(0)[0])
+    with pytest.raises(DataError, match="no mask for this image \\(1 of 3"):
+        find_scenes(config, 0)
+    found = names(replace(config, unlabelled="skip"))
+    assert sorted(found["train"] + found["val"]) == ["img/a_sat.tif", "img/b_sat.tif"]
+    with pytest.raises(DataError, match="no image has a mask"):
+        find_scenes(replace(config, unlabelled="skip", masks="msk/*.png"), 0)
+
+
 def test_a_split_that_leaves_nothing_is_refused(small: DatasetConfig) -> None:
     small.split = SplitConfig(val=0.0)
     with pytest.raises(DataError, match="no scene is left for val"):
