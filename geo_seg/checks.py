@@ -23,6 +23,7 @@ _FROM_PYTHON = {  # parameters that our code fills in
     "logger": {"save_dir"},
     "callbacks": set(),
     "augment": set(),
+    "samples": set(),
 }
 _OF_TRAINING = {
     "on_nan": ("stop", "skip", "rollback"),
@@ -56,11 +57,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _one_of("dataset.label.align", data.label.align, ("error", "reproject"))
     _one_of("dataset.label.order", data.label.order, ("file", "class"))
     _check_files(data)
-    if data.generate is not None:
-        _one_of("dataset.generate", data.generate, ("demo",))
-    for key in ("window", "batch_size", "num_threads"):
-        if getattr(data, key) < 1:
-            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected 1 or more")
+    _check_loading(data)
     _check_loss(config.loss, None if config.mode == "check" else data.mode)  # to look at data any will do
     _check_model(config.model)
     for section in ("optimizer", "scheduler", "trainer"):
@@ -88,6 +85,23 @@ def _check_files(data: DatasetConfig) -> None:
     globs = data.images if isinstance(data.images, list) else [data.images]
     if not globs or not all(isinstance(glob, str) for glob in globs):
         raise ConfigError(f"dataset.images={data.images!r}: expected a glob or a list of globs")
+
+
+def _check_loading(data: DatasetConfig) -> None:
+    if data.generate is not None:
+        _one_of("dataset.generate", data.generate, ("demo",))
+    for key in ("window", "batch_size", "num_threads"):
+        if getattr(data, key) < 1:
+            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected 1 or more")
+    if data.num_workers < 0:
+        raise ConfigError(f"dataset.num_workers={data.num_workers}: expected 0 or more")
+    if data.samples is not None:
+        _check_target("samples", "dataset.samples", data.samples)
+    elif data.num_workers:
+        raise ConfigError(
+            f"dataset.num_workers={data.num_workers}: is for dataset.samples; scenes are read by "
+            "dataset.num_threads"
+        )
 
 
 def _check_split(split: SplitConfig) -> None:

@@ -99,6 +99,9 @@ class DatasetConfig:
         sampler: where training windows lie: "uniform" (anywhere), "valid" (around labelled pixels) or
             "balanced" (around pixels of a class, all classes alike). None of them is without labels.
         windows_per_epoch: null takes as many as cover the valid training pixels once.
+        samples: training samples from elsewhere: `_target_` of a torch Dataset and its options, see
+            docs/loading.md. Statistics, validation and test remain those of the scenes.
+        num_workers: processes that read samples; 0 reads them in the process that trains.
         batch_size: windows per step.
         num_threads: threads that read windows.
         cache: "memmap" keeps a decoded copy of every scene in cache_dir, which is read many times faster;
@@ -134,6 +137,8 @@ class DatasetConfig:
     window: int = 256
     sampler: str = "valid"
     windows_per_epoch: int | None = None
+    samples: dict[str, Any] | None = None
+    num_workers: int = 0
     batch_size: int = 8
     num_threads: int = 2
     cache: str = "auto"

@@ -24,6 +24,9 @@ Band = int | str
 os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "4")  # of remote rasters: a busy server is asked again
 os.environ.setdefault("GDAL_HTTP_RETRY_DELAY", "1")  # seconds, growing
 
+# megabytes of decoded blocks that a process keeps, whatever its memory: windows are hardly ever read twice
+os.environ.setdefault("GDAL_CACHEMAX", "512")
+
 # rasters without georeference (PNG, JPG, plain TIFF) are welcome, and their maps are written the same way
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # it logs what it raises, too

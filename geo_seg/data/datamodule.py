@@ -1,6 +1,7 @@
 """The data set as Lightning sees it: scenes, statistics, and the batches of every split."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from geo_seg.data.demo import draw_demo
 from geo_seg.data.fingerprint import fingerprint
 from geo_seg.data.index import SceneIndex, index_scenes
 from geo_seg.data.offsets import of_split
+from geo_seg.data.samples import OWN, SampleBatches
 from geo_seg.data.sampling import Place, RandomWindows, grid_windows
 from geo_seg.data.scenes import SPLITS, find_scenes
 from geo_seg.data.statistics import normalization
@@ -110,10 +112,24 @@ class SceneDataModule(pl.LightningDataModule):
             )
         return line
 
-    def train_dataloader(self) -> WindowBatches:
-        """Random windows of the training scenes."""
+    def train_dataloader(self) -> WindowBatches | SampleBatches:
+        """Random windows of the training scenes, or the user's own samples."""
         config = self.config
         batch, world = config.batch_size, self._world_size
+        if config.samples is not None:
+            return SampleBatches(
+                config.samples,
+                self.table,
+                len(self.bands.mean),
+                size=config.windows_per_epoch,
+                batch_size=batch,
+                num_workers=config.num_workers,
+                seed=self.seed,
+                epoch=self._epoch,
+                start=self._done,
+                rank=self._rank,
+                world_size=world,
+            )
         size = config.windows_per_epoch or max(round(sum(self.class_counts) / config.window**2), 1)
         size = max(size, batch * world)
         windows = RandomWindows(
@@ -127,10 +143,8 @@ class SceneDataModule(pl.LightningDataModule):
             batch_size=batch,
             drop_last=True,
             threads=config.num_threads,
-            epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
-            start=lambda: (
-                self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
-            ),
+            epoch=self._epoch,
+            start=self._done,
             rank=self._rank,
             world_size=world,
         )
@@ -161,6 +175,26 @@ class SceneDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
+
+    def whereabouts(self, place: Sequence[int], side: int) -> str:
+        """Where a training sample comes from, in words.
+
+        Args:
+            place: of it in a batch.
+            side: of the window.
+        """
+        number, row, col = place
+        if number == OWN:
+            return f"sample {row}"
+        name = self.scenes["train"][number].name
+        return f"{name} rows {row}-{row + side - 1} columns {col}-{col + side - 1}"
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def _done(self) -> int:
+        """Batches of the epoch that a resumed run has done before."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     @property
     def _rank(self) -> int:

@@ -25,7 +25,7 @@ class LossGuard(pl.Callback):
 
     Args:
         action: "stop", "skip" or "rollback".
-        scenes: names of the training scenes.
+        whereabouts: says where a sample comes from, by its place in a batch and its side.
         folder: where the batches go.
         last: the checkpoint to go back to.
         say: shows a line to the user.
@@ -34,13 +34,13 @@ class LossGuard(pl.Callback):
     def __init__(
         self,
         action: str,
-        scenes: Sequence[str],
+        whereabouts: Callable[[Sequence[int], int], str],
         folder: Path,
         last: Path,
         say: Callable[[str], None],
     ) -> None:
         self.action = action
-        self._scenes = scenes
+        self._whereabouts = whereabouts
         self._folder = folder
         self._last = last
         self._say = say
@@ -127,10 +127,7 @@ class LossGuard(pl.Callback):
         """Writes the batch down; gives the words for it."""
         epoch, number, batch = step
         side = batch["labels"].shape[-1]
-        places = [
-            f"{self._scenes[scene]} rows {row}-{row + side - 1} columns {col}-{col + side - 1}"
-            for scene, row, col in batch["place"].tolist()
-        ]
+        places = [self._whereabouts(place, side) for place in batch["place"].tolist()]
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"epoch{epoch}_batch{number}.pt"
         torch.save({key: value.cpu() for key, value in batch.items()}, file)

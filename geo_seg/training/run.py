@@ -107,8 +107,7 @@ def _trainer(
         console.print(line, markup=False, soft_wrap=True)
 
     folder = path / "checkpoints"
-    names = [scene.name for scene in data.scenes["train"]]
-    guard = LossGuard(config.on_nan, names, path / "not_finite", folder / "last.ckpt", say)
+    guard = LossGuard(config.on_nan, data.whereabouts, path / "not_finite", folder / "last.ckpt", say)
     best = Checkpoints(folder, "val/miou" if validates else None, config.save_minutes, guard.look, say)
     same = SameConfig(config_hash(config))
     callbacks = [same, table, guard, best, *callbacks_of(config.callbacks, validates)]

@@ -158,6 +158,12 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("dataset.allow_leakage=some", ("dataset.allow_leakage", "bool")),
         ("dataset.label.align=reprojct", ("dataset.label.align=reprojct", "'reproject'")),
         ("dataset.label.order=classes", ("dataset.label.order=classes", "'class'")),
+        ("dataset.num_workers=2", ("dataset.num_workers=2", "dataset.samples", "num_threads")),
+        ("dataset.samples={a:1}", ("dataset.samples", "_target_")),
+        (
+            "dataset.samples={_target_:torch.utils.data.TensorDataset,x:1} dataset.num_workers=-1",
+            ("dataset.num_workers=-1", "0 or more"),
+        ),
         ("dataset.num_threads=0", ("dataset.num_threads=0", "1 or more")),
         ("scheduler.interval=steps", ("scheduler.interval", "'step'")),
         ("callbacks.early_stopping.patienc=3", ("patienc", "'patience'")),
