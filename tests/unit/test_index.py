@@ -9,12 +9,13 @@ import pytest
 import rasterio
 import torch
 from rasterio.shutil import copy as copy_raster
+from rasterio.transform import from_origin
 
 from geo_seg.data import index as indexing
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.index import CELL
 from geo_seg.data.sampling import RandomWindows
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, write_raster
@@ -360,3 +361,34 @@ def test_a_disk_without_room_is_said_before_anything_is_read(
     with pytest.raises(DataError, match=r"no room for a decoded copy .*No space left.*dataset\.cache"):
         SceneDataModule(own(tmp_path, cache="memmap"), 0)
     assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_what_is_kept_between_runs_lies_in_cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for number, name in enumerate("ab"):
+        image, mask = draw_scene(number)
+        place = {"transform": from_origin(500000 + 1000 * number, 5000000, 2, 2)}
+        for band in (0, 1):  # two files, of which a VRT makes one image
+            write_raster(tmp_path / f"images_{band}" / f"{name}.tif", image[band], nodata=0, **place)
+        wider = np.pad(mask, 4)  # on another grid, so that it is reprojected
+        grid = {"transform": from_origin(500000 + 1000 * number - 8, 5000008, 2, 2)}
+        write_raster(tmp_path / "masks" / f"{name}.tif", wider, **grid)
+    config = DatasetConfig(
+        name="kept",
+        root=str(tmp_path),
+        images=["images_0/*.tif", "images_1/*.tif"],
+        masks="masks/*.tif",
+        label=LabelConfig(align="reproject"),
+        classes=["low", "middle", "high"],
+        split=SplitConfig(by="pattern", val="*/b.tif"),
+        window=32,
+        cache="memmap",
+        cache_dir=str(tmp_path / "kept"),
+    )
+    SceneDataModule(config, 0)
+    kept = [path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")]
+    kinds = sorted((Path(name).parent.name, Path(name).suffix) for name in kept)
+    assert kinds == sorted([("", ".index"), ("", ".raw"), ("images", ".vrt"), ("labels", ".tif")] * 2)
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "home").exists()
