@@ -137,7 +137,7 @@ class DatasetConfig:
     window: int = 256
     sampler: str = "valid"
     windows_per_epoch: int | None = None
-    samples: dict[str, Any] | None = None
+    samples: Any = None
     num_workers: int = 0
     batch_size: int = 8
     num_threads: int = 2

@@ -150,4 +150,4 @@ def test_a_place_says_where_a_sample_comes_from(small: DatasetConfig) -> None:
 def test_gdal_keeps_no_more_decoded_blocks_than_its_bound() -> None:
     assert os.environ["GDAL_CACHEMAX"] == "512"  # set before GDAL first asks for it
     with rasterio.Env():
-        assert get_gdal_config("GDAL_CACHEMAX") == 512
+        assert get_gdal_config("GDAL_CACHEMAX") == 512 << 20
