@@ -17,6 +17,7 @@ from geo_seg.report.tables import class_table, interval, number, percent, scene_
 from geo_seg.whole import write_whole
 
 _MOST = 50  # scenes in the table; scenes.csv has all of them
+_EPOCHS = 10  # of which the speed is shown
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Content:
         changes: key, default and value of what differs from the default configuration.
         machine: lines of name and value.
         timing: lines of what and how long.
+        speed: per epoch what was measured, by name; the same names in each.
     """
 
     title: str
@@ -65,6 +67,7 @@ class Content:
     changes: Sequence[tuple[str, object, object]]
     machine: Sequence[tuple[str, str]]
     timing: Sequence[tuple[str, str]]
+    speed: Sequence[Mapping[str, str]]
 
 
 def write(folder: Path, content: Content) -> None:
@@ -96,7 +99,10 @@ def write(folder: Path, content: Content) -> None:
         ("Predictions", _shown(f"The middle of {split} scenes.", content.scenes, facts)),
         ("Data", _data(content.data, facts, drawn["Data"])),
         ("Configuration", _configuration(content)),
-        ("Timing", markup.table("How long it took", ["what", "time"], content.timing)),
+        (
+            "Timing",
+            markup.table("How long it took", ["what", "time"], content.timing) + _speed(content.speed),
+        ),
         ("Environment", markup.table("Programs and machine", ["what", "which"], content.machine, words=True)),
     ]
     write_whole(folder / "report.html", markup.page(content.title, _lead(found), sections))
@@ -193,6 +199,14 @@ def _configuration(content: Content) -> str:
     table = markup.table("What differs from the default configuration", head, rows, words=True)
     whole = yaml.safe_dump(dict(content.config), sort_keys=False, allow_unicode=True)
     return table + markup.folded("The whole configuration", whole)
+
+
+def _speed(rows: Sequence[Mapping[str, str]]) -> str:
+    if not rows:
+        return ""
+    caption = "What the machine did in the last epochs" if len(rows) > _EPOCHS else "What the machine did"
+    names = [name.replace("_", " ") for name in rows[0]]
+    return markup.table(caption, names, [list(row.values()) for row in rows[-_EPOCHS:]])
 
 
 def _value(value: object) -> str:

@@ -33,9 +33,17 @@ def outlines(scenes: Mapping[str, Sequence[Scene]]) -> tuple[Outlines, tuple[str
     system = next(iter(systems)) if len(systems) == 1 else _LON_LAT
     known = {id(scene) for scene in placed}
     found = {
-        split: [_corners(s, part, system) for s in own if id(s) in known for part in _parts(s)]
+        split: [
+            corners
+            for scene in own
+            if id(scene) in known
+            for part in _parts(scene)
+            if (corners := _corners(scene, part, system)) is not None
+        ]
         for split, own in scenes.items()
     }
+    if not any(found.values()):
+        return None
     if system is None:
         return found, ("x", "y")
     crs = CRS.from_user_input(system)
@@ -56,7 +64,10 @@ def place_of(scene: Scene, window: Window) -> str:
     if scene.image.crs is None:
         return f"{said}; middle at {x:.1f}, {y:.1f}"
     crs = CRS.from_user_input(scene.image.crs)
-    (lon,), (lat,) = rasterio.warp.transform(crs, _LON_LAT, [x], [y])
+    point = _transformed(crs, _LON_LAT, [x], [y])
+    if point is None:
+        return f"{said}; middle at {x:.1f}, {y:.1f} ({_name(crs)})"
+    lon, lat = point[0].tolist()
     degrees = f"{abs(lat):.5f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.5f}° {'E' if lon >= 0 else 'W'}"
     if crs.is_geographic:
         return f"{said}; middle at {degrees}"
@@ -67,15 +78,24 @@ def _parts(scene: Scene) -> Sequence[Window]:
     return scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
 
 
-def _corners(scene: Scene, part: Window, system: str | None) -> NDArray[np.float64]:
+def _corners(scene: Scene, part: Window, system: str | None) -> NDArray[np.float64] | None:
     assert scene.image.transform is not None  # noqa: S101 - only such scenes are asked for
     a, b, c, d, e, f = scene.image.transform[:6]
     rows = np.array([0, 0, 1, 1]) * part.height + part.row
     cols = np.array([0, 1, 1, 0]) * part.width + part.col
     x, y = a * cols + b * rows + c, d * cols + e * rows + f
     if system is not None and scene.image.crs != system:
-        x, y = rasterio.warp.transform(CRS.from_user_input(scene.image.crs), system, x.tolist(), y.tolist())
+        return _transformed(CRS.from_user_input(scene.image.crs), system, x.tolist(), y.tolist())
     return np.stack([x, y], axis=1)
+
+
+def _transformed(crs: CRS, system: str, x: list[float], y: list[float]) -> NDArray[np.float64] | None:
+    """Points (n, 2) in another CRS; None where they have no place in it, as those of a local grid."""
+    try:
+        found = np.array(rasterio.warp.transform(crs, system, x, y)[:2], float).T
+    except Exception:  # of a private module of rasterio; a report must not end a run
+        return None
+    return found if np.isfinite(found).all() else None
 
 
 def _name(crs: CRS) -> str:

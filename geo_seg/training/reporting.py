@@ -1,5 +1,6 @@
 """What the report of a run is made of: the run, its data, the machine."""
 
+import csv
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,7 @@ def write_report(
         changes=differences(plain, default_configuration()),
         machine=_machine(module),
         timing=[(what, _duration(value)) for what, value in seconds.items()],
+        speed=read_speed(path / "system.csv"),
     )
     write(path, content)
 
@@ -116,6 +118,18 @@ def _machine(module: SegmentationModule) -> list[tuple[str, str]]:
         ("system", platform.platform()),
         ("processors", str(os.cpu_count())),
         ("device", f"{device.type}: {name}"),
+    ]
+
+
+def read_speed(file: Path) -> list[dict[str, str]]:
+    """The lines of system.csv, numbers as they are read; none in a test, which trains nothing."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return [
+        {name: f"{float(value) + (name == 'epoch'):.4g}" if value else "–" for name, value in row.items()}
+        for row in rows
     ]
 
 

@@ -1,10 +1,11 @@
 """mode=test: scores of a trained model on splits of its data set or of another one."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
+import yaml
 from rich.console import Console
 
 from geo_seg import checkpoint
@@ -12,11 +13,12 @@ from geo_seg.checkpoint import Checkpoint
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
-from geo_seg.rerun import as_configuration
+from geo_seg.rerun import CONFIG, as_configuration
 from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_module, trainer_options
 from geo_seg.training.callbacks import progress_bar
 from geo_seg.training.concluding import conclude, evaluate, splits_of
+from geo_seg.whole import write_whole
 
 
 def test(config: TrainConfig, path: Path, console: Console) -> float:
@@ -68,6 +70,8 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
             f"report      {path / 'report.html'}\ntables      {path / 'classes.csv'}, {path / 'scenes.csv'}"
         )
         tested = {"checkpoint": str(trained.path)}
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
         seconds = {"scores": time.monotonic() - begin}
         conclude(config, data, module, results, tested, [], seconds, path, console, closing)
     return float(results[splits[-1]].scores["miou"] or 0.0)

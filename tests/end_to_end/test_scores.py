@@ -125,6 +125,9 @@ def test_other_scenes_can_be_tested_with_single_keys_or_a_whole_data_set(
     ]
     whole = scored(trained, tmp_path / "b", "split=test", *data)
     assert whole["test"] == one["test"]
+    again = asked(f"rerun={tmp_path / 'a'}")  # the folder says what was tested
+    run(again, tmp_path / "c")
+    assert json.loads((tmp_path / "c" / "metrics.json").read_text()) == one
 
 
 def test_a_checkpoint_far_from_its_run_is_tested_on_the_data_set_that_is_named(

@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,9 +20,11 @@ from geo_seg.report.pictures import encoded, panels
 from geo_seg.report.places import outlines, place_of
 from geo_seg.tiling import Window
 from geo_seg.training.pictures import ranked, window_ious
+from geo_seg.training.reporting import read_speed
 from tests.conftest import REPOSITORY
 
 UTM = "EPSG:32633"
+LOCAL = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 
 
 def scene(
@@ -63,6 +66,7 @@ def test_a_window_is_placed_in_its_scene_on_the_map_and_on_the_globe() -> None:
     assert place_of(scene("a", None, None), Window(0, 0, 2, 2)) == "rows 0 to 1, columns 0 to 1"
     degrees = place_of(scene("a", "EPSG:4326", (0.5, 0, 10, 0, -0.5, -20)), Window(0, 0, 2, 2))
     assert degrees.endswith("middle at 20.50000° S, 10.50000° E")
+    assert place_of(scene("a", LOCAL), Window(0, 0, 2, 2)).endswith("4999998.0 (the scenes' own CRS)")
 
 
 def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
@@ -79,6 +83,10 @@ def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
     assert mixed[0]["val"][0].mean(0) == pytest.approx([21, 45.15], abs=0.01)
     assert mixed[0]["test"] == []
     assert outlines({"train": [scene("a", None, None)]}) is None
+    local = outlines({"train": [scene("a", LOCAL)]})
+    assert local is not None and local[1][0] == "x (the scenes' own CRS)"
+    unlike = outlines({"train": [scene("a", LOCAL)], "val": [scene("b")]})
+    assert unlike is not None and (len(unlike[0]["train"]), len(unlike[0]["val"])) == (0, 1)
 
 
 def test_the_windows_shown_are_the_best_the_middle_and_the_worst() -> None:
@@ -164,3 +172,13 @@ def test_panels_show_where_a_prediction_is_wrong_and_nothing_where_there_is_no_l
     assert found["label"].tolist() == [[[1, 2, 3], [9, 8, 7]], [[255] * 3, [9, 8, 7]]]
     assert found["errors"].tolist() == [[[235] * 3, [214, 39, 40]], [[255] * 3, [235] * 3]]
     assert list(panels(np.ones((1, 2, 2)), labels, None, np.ones((2, 2), bool), facts)) != list(found)  # type: ignore[arg-type]
+
+
+def test_the_speed_of_a_run_is_told_epoch_by_epoch(tmp_path: Path) -> None:
+    file = tmp_path / "system.csv"
+    assert read_speed(file) == []
+    file.write_text("epoch,samples_per_second\n0,12.34567\n1,\n")
+    assert read_speed(file) == [
+        {"epoch": "1", "samples_per_second": "12.35"},
+        {"epoch": "2", "samples_per_second": "–"},
+    ]
