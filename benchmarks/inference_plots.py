@@ -54,7 +54,9 @@ def memory(rows: Rows, file: Path) -> None:
     axes.set(
         xscale="log", yscale="log", xlabel="pixels of the raster in millions", ylabel="MB beyond the model"
     )
-    axes.margins(x=0.15, y=0.15)
+    axes.margins(x=0.25, y=0.15)
+    axes.yaxis.set_minor_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:.0f}")
     axes.legend(frameon=False, fontsize=8)
     _save(figure, file)
 
@@ -64,14 +66,14 @@ def seams(rows: Rows, file: Path) -> None:
     figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
     names = [f"{row['name']}  ({row['cost']:.2f} px seen per px)" for row in rows]
     places = range(len(rows))
-    for shift, key in ((-0.2, "near"), (0.2, "far")):
+    for shift, key, label in ((-0.2, "near", "near the seams"), (0.2, "far", "far from them")):
         widths = [100 * row[key] for row in rows]
         color = "#1b6ca8" if key == "far" else "#d97925"
-        bars = axes.barh([p + shift for p in places], widths, 0.38, label=f"{key} the seams", color=color)
+        bars = axes.barh([p + shift for p in places], widths, 0.38, label=label, color=color)
         axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=2)
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("pixels of another class than in one window over all, %")
+    axes.set_xlabel("% of pixels, of another class than in one window")
     axes.margins(x=0.12)
     axes.legend(frameon=False, fontsize=8)
     _save(figure, file)
