@@ -56,6 +56,7 @@ class BandCounter:
         self._low = np.full(bands, np.inf)
         self._high = np.full(bands, -np.inf)
         self._histogram = np.zeros((bands, 1 << 16), np.int64)
+        self._used = (1 << 16, 0)
         self._step = math.ceil(pixels / _SAMPLE) | 1  # odd: not a divisor of the usual widths
         self._kind = np.dtype(np.float32)
 
@@ -76,14 +77,18 @@ class BandCounter:
             self._low[band] = min(self._low[band], values.min())
             self._high[band] = max(self._high[band], values.max())
             sample = _bins(values[:: self._step])
-            self._histogram[band] += np.bincount(sample, minlength=1 << 16)
+            first = int(sample.min())  # images fill a small part of all bins
+            counts = np.bincount(sample - first)
+            self._histogram[band, first : first + len(counts)] += counts
+            self._used = min(self._used[0], first), max(self._used[1], first + len(counts))
 
     def found(self) -> dict[str, NDArray[Any]]:
         """What BandMoments.of takes."""
         merged = [_merge(parts) for parts in self._parts]
-        ranks = self._histogram.cumsum(axis=1)
+        first, end = self._used if merged[0][0] else (0, 1)
+        ranks = self._histogram[:, first:end].cumsum(axis=1)
         wanted = (np.arange(_STEPS) + 0.5) / _STEPS
-        bins = [np.searchsorted(row, wanted * row[-1]) for row in ranks]
+        bins = [np.searchsorted(row, wanted * row[-1]) + first for row in ranks]
         return {
             "pixels": np.array(merged[0][0]),
             "mean": np.array([mean for _, mean, _ in merged]),
