@@ -17,13 +17,13 @@ def main(cfg: DictConfig) -> float | None:
     """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
     with answers():
         config = check_training(configuration(cfg, HydraConfig.get().overrides.task))
-        from geo_seg.sweeps.inside import instead_of_training
+        from geo_seg.sweeps.inside import instead_of_training, taken_up
 
         if (other := instead_of_training(config)) is not None:
             return other()
         from geo_seg.training.run import run
 
-        return run(config, HydraConfig.get().runtime.output_dir)
+        return run(taken_up(config), HydraConfig.get().runtime.output_dir)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every wrong key, name or value of the configuration, found before torch is imported."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ _OF_DATA = {
     "on_read_error": ("raise", "ignore"),
     "unlabelled": ("error", "skip"),
 }
+_LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 _OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
 
 
@@ -63,13 +65,20 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     for section in ("optimizer", "scheduler", "trainer"):
         _check_target(section, section, getattr(config, section))
     _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
+    _check_lists(config)
+    return config
+
+
+def _check_lists(config: TrainConfig) -> None:
     for number, transform in enumerate(config.augment.transforms):
         _check_target("augment", f"augment.transforms[{number}]", transform)
     for name, callback in config.callbacks.items():
         _check_target("callbacks", f"callbacks.{name}", callback)
-    if config.logger:
-        _check_target("logger", "logger", config.logger)
-    return config
+    for name, logger in config.logger.items():
+        _check_target("logger", f"logger.{name}", logger)
+        package = _LOGGERS.get(logger["_target_"].rpartition(".")[2], "")
+        if package and find_spec(package) is None:
+            raise ConfigError(f'logger={name}: not installed; pip install "geo-seg[{package}]"')
 
 
 def _check_files(data: DatasetConfig) -> None:

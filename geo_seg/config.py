@@ -137,7 +137,7 @@ class TrainConfig:
         evaluation: see EvaluationConfig.
         trainer: options of Lightning's Trainer.
         callbacks: further Lightning callbacks by any name, each with a `_target_`.
-        logger: a Lightning logger beside metrics.csv, with a `_target_`.
+        logger: Lightning loggers beside metrics.csv by any name, each with a `_target_`.
     """
 
     mode: str = "train"
@@ -163,7 +163,7 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] | None = None
+    logger: dict[str, Any] = field(default_factory=dict)
 
 
 def run_folder(resume: str | None, rerun: str | None, checkpoint: str | None, fresh: str) -> str:

@@ -23,6 +23,7 @@ FLOORS = {
     "geo_seg.identity": 1,
     "geo_seg.whole": 1,
     "geo_seg.intervals": 1,
+    "geo_seg.lock": 1,
     "geo_seg.tiling": 1,
     "geo_seg.raster": 1,
     "geo_seg.writing": 1,
@@ -100,7 +101,7 @@ def test_losses_know_only_torch_and_smp(path: object) -> None:
             "keys",
             "checks",
         ),
-        *("inference_checks", "rerun", "ranks", "identity", "whole"),
+        *("inference_checks", "rerun", "ranks", "identity", "whole", "lock"),
     ],
 )
 def test_what_answers_typos_never_imports_torch(name: str) -> None:

@@ -1,6 +1,7 @@
 """Batches of windows, read by a pool of threads into memory that is used again."""
 
 import threading
+import time
 import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +121,9 @@ class WindowBatches:
         start: tells how many of its batches a resumed run has done before.
         rank: of this process.
         world_size: number of processes; each reads its own share of an epoch.
+
+    Attributes:
+        waited: seconds that whoever takes batches has waited for them so far.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class WindowBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        self.waited = 0.0
         self._reader = reader
         self._windows = windows
         self._window = window
@@ -163,12 +168,18 @@ class WindowBatches:
             for numbers in self._batches[self._start() :]:
                 waiting.append(self._pool.submit(self._fill, epoch, places, numbers))
                 if len(waiting) > self._threads:
-                    yield waiting.popleft().result()
+                    yield self._wait(waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield self._wait(waiting.popleft())
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _wait(self, future: Future[Batch]) -> Batch:
+        begun = time.perf_counter()
+        batch = future.result()
+        self.waited += time.perf_counter() - begun
+        return batch
 
     def _fill(self, epoch: int, places: Sequence[Place], numbers: range) -> Batch:
         try:

@@ -121,13 +121,14 @@ def record(job: JobReturn) -> Outcome:
     known = read_outcome(folder)
     overrides = tuple(filter_overrides(job.overrides or []))
     if job.status is not JobStatus.COMPLETED:
-        outcome = Outcome("failed", overrides, error=explain(_value(job)), seconds=known.seconds)
+        error = explain(_value(job))
+        outcome = Outcome("failed", overrides, error=error, seconds=known.seconds, run=known.run)
     elif known.status in {"reused", "pruned", "skipped"}:
         return known
     elif _value(job) is None and known.status != "done":
         outcome = Outcome("skipped", overrides)
     else:
-        outcome = Outcome("done", overrides, value=_value(job), seconds=known.seconds)
+        outcome = Outcome("done", overrides, value=_value(job), seconds=known.seconds, run=known.run)
     write_outcome(folder, outcome)
     return outcome
 

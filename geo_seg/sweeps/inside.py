@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from omegaconf import OmegaConf
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError
 from geo_seg.ranks import rank
+from geo_seg.sweeps.earlier import broken_run, finished_run
 from geo_seg.sweeps.leaderboard import show
-from geo_seg.sweeps.outcomes import Outcome, finished_run, forget_outcome, validation_score, write_outcome
+from geo_seg.sweeps.outcomes import Outcome, forget_outcome, validation_score, write_outcome
 
 
 def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | None:
@@ -70,6 +72,24 @@ def earlier_run(config: TrainConfig) -> Path | None:
         place = os.path.relpath(run, folder.parent)
         write_outcome(folder, Outcome("reused", said, value=validation_score(run), run=place))
     return run
+
+
+def taken_up(config: TrainConfig) -> TrainConfig:
+    """The configuration of a job; in a sweep it goes on with an interrupted run that is the same.
+
+    Jobs of the process launcher aren't in a sweep: they are told what to go on with. Those of several
+    processes begin anew.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN or device_count(config.trainer) != 1:
+        return config
+    folder = Path(hydra.runtime.output_dir)
+    broken = broken_run(config, folder)
+    if broken is None:
+        return config
+    said = tuple(map(str, OmegaConf.to_container(hydra.overrides.task) or ()))
+    write_outcome(folder, Outcome("running", said, run=os.path.relpath(broken, folder.parent)))
+    return replace(config, resume=str(broken))
 
 
 def device_count(trainer: Mapping[str, Any]) -> int:

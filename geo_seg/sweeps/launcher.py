@@ -19,13 +19,8 @@ from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
 from geo_seg.identity import read_run_file
-from geo_seg.sweeps.outcomes import (
-    Outcome,
-    finished_run,
-    forget_outcome,
-    validation_score,
-    write_outcome,
-)
+from geo_seg.sweeps.earlier import broken_run, finished_run
+from geo_seg.sweeps.outcomes import Outcome, forget_outcome, validation_score, write_outcome
 from geo_seg.sweeps.processes import Command, Ended, run_all
 
 log = logging.getLogger(__name__)
@@ -50,7 +45,8 @@ class ProcessLauncherConf:
         devices: numbers of the GPUs to share out over the slots; null shows all of them to every run.
         threads: OpenMP threads of each run; null shares the cores out over the slots.
         keep_going: whether the sweep goes on after a failed run.
-        reuse: whether a finished run with the same configuration, data and code stands for a new one.
+        reuse: whether a finished run with the same configuration, data and code stands for a new one, and an
+            interrupted one goes on.
     """
 
     _target_: str = "hydra_plugins.geo_seg_sweeps.ProcessLauncher"
@@ -68,6 +64,22 @@ class _Job:
     config: DictConfig
     folder: Path
     words: str  # what tells it from the others
+    broken: Path | None = None  # an interrupted run that goes on in its stead
+
+    @property
+    def place(self) -> Path:
+        """Where the run lies."""
+        return self.broken or self.folder
+
+    def outcome(self, status: str, **found: Any) -> Outcome:
+        """How it ends."""
+        overrides = tuple(filter_overrides(self.overrides))
+        return Outcome(
+            status,
+            overrides,
+            run=os.path.relpath(self.place, self.folder.parent) if self.broken else ".",
+            **found,
+        )
 
 
 class ProcessLauncher(Launcher):
@@ -118,8 +130,9 @@ class ProcessLauncher(Launcher):
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         jobs = [self._job(initial_job_idx + i, list(o)) for i, o in enumerate(job_overrides)]
         found: dict[int, JobReturn] = {}
+        taken: set[Path] = set()
         for job in jobs:
-            settled = self._settled(job)
+            settled = self._settled(job, taken)
             if settled:
                 write_outcome(job.folder, settled)
                 found[job.number] = _return(job, settled)
@@ -139,8 +152,8 @@ class ProcessLauncher(Launcher):
         words = " ".join(o for o in filter_overrides(overrides) if o not in shared) or "as the command says"
         return _Job(number, overrides, config, folder, words)
 
-    def _settled(self, job: _Job) -> Outcome | None:
-        """How a job ends that needs no process."""
+    def _settled(self, job: _Job, taken: set[Path]) -> Outcome | None:
+        """How a job ends that needs no process; else finds what it may go on with."""
         overrides = tuple(filter_overrides(job.overrides))
         try:
             config = check_training(_without_hydra(job.config))
@@ -150,7 +163,14 @@ class ProcessLauncher(Launcher):
         except Exception as error:
             print(f"error: {explain(error)}", file=sys.stderr)
             return Outcome("failed", overrides, error=explain(error))
-        return self._earlier(job, config, overrides) if self._reuse else None
+        if not self._reuse:
+            return None
+        if (earlier := self._earlier(job, config, overrides)) is not None:
+            return earlier
+        if (broken := broken_run(config, job.folder, taken)) is not None:
+            taken.add(broken)
+            job.broken = broken
+        return None
 
     def _earlier(self, job: _Job, config: TrainConfig, overrides: tuple[str, ...]) -> Outcome | None:
         run = finished_run(config, job.folder.parent)
@@ -164,14 +184,17 @@ class ProcessLauncher(Launcher):
 
     def _run(self, jobs: dict[int, _Job]) -> dict[int, JobReturn]:
         for job in jobs.values():
-            _make_room(job.folder)
+            if job.broken != job.folder:
+                _make_room(job.folder)
+            if job.broken:
+                write_outcome(job.folder, job.outcome("running"))
         ended = run_all(
             [Command(job.number, self._command(job), job.folder / _LOG) for job in jobs.values()],
             slots=self.slots,
             devices=self._devices,
             threads=self._threads,
             started=lambda command: self._started(jobs[command.number]),
-            stop=lambda number: self.stop(jobs[number].folder, number),
+            stop=lambda number: self.stop(jobs[number].place, number),
         )
         found = {}
         for end in ended:
@@ -191,15 +214,18 @@ class ProcessLauncher(Launcher):
             source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
         ]
         flags = ["--config-dir", folders[0]] if folders else []
-        quoted = str(job.folder).replace("\\", "\\\\").replace("'", "\\'")
+        quoted = str(job.place).replace("\\", "\\\\").replace("'", "\\'")
         name = ["--config-name", hydra.job.config_name]
+        # what goes on has its whole configuration in its folder, and keeps what Hydra wrote at its beginning
+        said = [f"resume='{quoted}'", "hydra.output_subdir=null"] if job.broken else job.overrides
         return [
             *(sys.executable, str(Path(sys.argv[0]).absolute()), *flags, *name),
-            *(*job.overrides, *passed, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN"),
+            *(*said, *passed, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN"),
         ]
 
     def _started(self, job: _Job) -> None:
-        log.info(f"\t#{job.number} : {job.words} : log {job.folder / _LOG}")
+        goes_on = f"goes on in {job.broken}, " if job.broken else ""
+        log.info(f"\t#{job.number} : {job.words} : {goes_on}log {job.folder / _LOG}")
 
 
 _NOT_STARTED = Outcome("failed", (), error="not started: a run failed before it, and keep_going=false")
@@ -217,12 +243,11 @@ def _make_room(folder: Path) -> None:
 
 
 def _outcome(job: _Job, end: Ended) -> Outcome:
-    overrides = tuple(filter_overrides(job.overrides))
     if end.stopped:
-        return Outcome("pruned", overrides, seconds=end.seconds)
-    if end.code == 0 and read_run_file(job.folder).get("finished"):
-        return Outcome("done", overrides, validation_score(job.folder), seconds=end.seconds)
-    return Outcome("failed", overrides, error=_reason(job.folder / _LOG, end.code), seconds=end.seconds)
+        return job.outcome("pruned", seconds=end.seconds)
+    if end.code == 0 and read_run_file(job.place).get("finished"):
+        return job.outcome("done", value=validation_score(job.place), seconds=end.seconds)
+    return job.outcome("failed", error=_reason(job.folder / _LOG, end.code), seconds=end.seconds)
 
 
 def _reason(file: Path, code: int) -> str:

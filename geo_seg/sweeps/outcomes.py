@@ -2,15 +2,13 @@
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from geo_seg.config import TrainConfig
-from geo_seg.errors import ConfigError, DataError
-from geo_seg.identity import RUN_FILE, code_version, config_hash, read_run_file
+from geo_seg.identity import read_run_file
 from geo_seg.whole import write_whole
 
 _FILE = "outcome.json"
@@ -29,7 +27,8 @@ class Outcome:
         value: best mean IoU on the validation scenes, None where there is none.
         error: one line about what went wrong or why it was skipped.
         seconds: how long it took; 0 for a reused run.
-        run: the folder that holds the run, from the sweep folder; another sweep's for a reused one.
+        run: the folder that holds the run, from the sweep folder; another sweep's for one that is
+            reused or went on there.
     """
 
     status: str
@@ -55,7 +54,11 @@ def read_outcome(folder: Path) -> Outcome:
         if read_run_file(folder).get("finished"):
             return Outcome("done", overrides, value=validation_score(folder))
         return Outcome("running", overrides)
-    return Outcome(**{**found, "overrides": tuple(found["overrides"])})
+    outcome = Outcome(**{**found, "overrides": tuple(found["overrides"])})
+    place = folder.parent / outcome.run if outcome.run != "." else folder
+    if outcome.status == "running" and read_run_file(place).get("finished"):
+        return replace(outcome, status="done", value=validation_score(place))
+    return outcome
 
 
 def forget_outcome(folder: Path) -> None:
@@ -86,22 +89,6 @@ def read_curve(run: Path) -> list[tuple[int, float]]:
     except OSError:
         return []
     return [(int(row["epoch"]) + 1, float(row["val/miou"])) for row in rows if row.get("val/miou")]
-
-
-def finished_run(config: TrainConfig, sweep: Path) -> Path | None:
-    """A finished run of this sweep or of one beside it with the same configuration, data and code."""
-    wanted = {"config": config_hash(config), "code": code_version(), "finished": True}
-    known = {file.parent: read_run_file(file.parent) for file in sweep.parent.glob(f"*/*/{RUN_FILE}")}
-    found = [run for run in sorted(known, reverse=True) if known[run].items() >= wanted.items()]
-    if not found:
-        return None
-    from geo_seg.data.fingerprint import data_fingerprint  # slow, and of no use before there is a run
-
-    try:
-        data = data_fingerprint(config.dataset, config.seed)
-    except (ConfigError, DataError):
-        return None  # the run itself will say so
-    return next((run for run in found if known[run]["data"] == data), None)
 
 
 def _overrides(file: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import yaml
 from geo_seg.checkpoint import versions
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.identity import read_run_file, write_run_file
+from geo_seg.identity import identity, read_run_file, write_run_file
 from geo_seg.rerun import CONFIG
 from geo_seg.training.module import LENGTHS
 from geo_seg.whole import write_whole
@@ -81,7 +81,6 @@ def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path)
         known: its identity.
         folder: where it goes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_run_file(folder, known, finished=False)
     (folder / SCORES).unlink(missing_ok=True)
     if not (folder / _PROVENANCE).exists():
@@ -89,6 +88,20 @@ def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path)
         write_whole(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
         write_whole(folder / _PROVENANCE, json.dumps(versions(), indent=2))
     write_whole(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+
+
+def begun_as(config: TrainConfig, data: str, folder: Path) -> dict[str, str]:
+    """The identity of a run; one that goes on unchanged keeps that of its beginning.
+
+    Args:
+        config: of the run.
+        data: fingerprint of the data set.
+        folder: of the run.
+    """
+    file, found = folder / CONFIG, read_run_file(folder)
+    if found and file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) == asdict(config):
+        return {key: found[key] for key in ("config", "data", "code")}
+    return identity(config, data)
 
 
 def check_data(data: str, folder: Path) -> None:

@@ -1,19 +1,20 @@
 """A training run: from the configuration to a folder with the model, its scores and a report."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
-from geo_seg.identity import config_hash, identity, write_run_file
+from geo_seg.identity import config_hash, write_run_file
+from geo_seg.lock import held
 from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
@@ -21,11 +22,13 @@ from geo_seg.training.building import build_module, trainer_options
 from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
 from geo_seg.training.concluding import conclude, evaluate, splits_of
 from geo_seg.training.find import find
-from geo_seg.training.folder import check_data, score_of_finished, taken_up, write_beginning
+from geo_seg.training.folder import begun_as, check_data, score_of_finished, taken_up, write_beginning
 from geo_seg.training.guard import LossGuard
 from geo_seg.training.introduction import introduce, quiet
+from geo_seg.training.loggers import build_loggers, close_loggers, log_beginning, log_end
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.saving import Checkpoints, WholeFile
+from geo_seg.training.speed import Speed, reading_advice
 from geo_seg.training.testing import test
 from geo_seg.training.together import SameConfig
 
@@ -56,7 +59,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         return score
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     data = SceneDataModule(config.dataset, config.seed)
-    known = identity(config, data.fingerprint)
+    known = begun_as(config, data.fingerprint, path)
     if resumes:
         check_data(data.fingerprint, path)
     if config.find != "none":
@@ -65,25 +68,32 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
     trainer, best = _trainer(config, path, table, console, data)
     introduce(console, config, data, module.model, module.loss, path)
-    if leads:
-        write_beginning(config, known, path)
-    begin = time.monotonic()
-    _fit(trainer, module, data, best.last)
-    fitted = time.monotonic()
-    score = best.best_model_score
-    rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
-    results = evaluate(trainer, module, data, splits_of(data), config, best.best_model_path)
-    if leads:
-        seconds = {"training, since it was last started": fitted - begin, "scores": time.monotonic() - fitted}
-        facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
-        scene = data.scenes[list(results)[-1]][0].image.path
-        closing = (
-            f"report      {path / 'report.html'}\n"
-            f"checkpoint  {best.best_model_path}\n"
-            f"go on with  python inference.py checkpoint={path} input={scene} output={path / 'predictions'}"
-        )
-        conclude(config, data, module, results, facts, rows, seconds, path, console, closing)
-        write_run_file(path, known, finished=True)
+    with ExitStack() as ending:
+        if leads:
+            ending.enter_context(held(path))
+            write_beginning(config, known, path)
+            ending.callback(close_loggers, trainer.loggers)
+            log_beginning(trainer.loggers, config, path)
+        begin = time.monotonic()
+        _fit(trainer, module, data, best.last)
+        fitted = time.monotonic()
+        score = best.best_model_score
+        rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
+        results = evaluate(trainer, module, data, splits_of(data), config, best.best_model_path)
+        if leads:
+            took = {"training, since it was last started": fitted - begin, "scores": time.monotonic() - fitted}
+            facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
+            scene = data.scenes[list(results)[-1]][0].image.path
+            closing = (
+                f"report      {path / 'report.html'}\n"
+                f"checkpoint  {best.best_model_path}\n"
+                f"go on with  python inference.py checkpoint={path} input={scene} "
+                f"output={path / 'predictions'}"
+            )
+            conclude(config, data, module, results, facts, rows, took, path, console, closing)
+            scores = {} if score is None else {"best_val_miou": score}
+            log_end(trainer.loggers, config, path, scores, trainer.global_step)
+            write_run_file(path, known, finished=True)
     return float("nan") if score is None else score
 
 
@@ -116,7 +126,8 @@ def _trainer(
     bars = shows_bars(console)
     if bars:
         callbacks.append(progress_bar())
-    logger = instantiate(config.logger, save_dir=str(path)) if config.logger else False
+    decoded = all(found.decoded for found in data.index["train"])
+    callbacks.append(Speed(path / "system.csv", say, reading_advice(config.dataset, decoded)))
     try:
         trainer = pl.Trainer(
             **{
@@ -127,7 +138,7 @@ def _trainer(
             },
             callbacks=callbacks,
             plugins=[WholeFile()],
-            logger=logger,
+            logger=build_loggers(config, path) if rank() == 0 else False,
             default_root_dir=path,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the data module shares the windows out

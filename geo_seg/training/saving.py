@@ -147,6 +147,8 @@ class Checkpoints(Checkpoint):
         due = time.monotonic() - self._saved >= 60 * self._minutes
         if trainer.strategy.reduce_boolean_decision(due or self._signal is not None, all=False):
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=batch_idx + 1)
+            if self._signal is not None:  # Lightning tells the loggers of a step after this
+                trainer._logger_connector.update_train_step_metrics()
             self._leave_if_asked(trainer)
 
     def on_validation_batch_end(

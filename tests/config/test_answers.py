@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from geo_seg import checks
 from geo_seg.answers import explain
 from geo_seg.checks import check_training
 from geo_seg.config import MODELS, store_schemas
@@ -26,7 +27,7 @@ GROUPS = {
     "augment": sorted(p.stem for p in (CONFIG / "augment").glob("*.yaml")),
     "callbacks": sorted(p.stem for p in (CONFIG / "callbacks").glob("*.yaml")),
     "average": sorted(p.stem for p in (CONFIG / "average").glob("*.yaml")),
-    "logger": sorted(p.stem for p in (CONFIG / "logger").glob("*.yaml") if p.stem != "tensorboard"),
+    "logger": sorted(p.stem for p in (CONFIG / "logger").glob("*.yaml")),
     "launcher": ["process"],  # the others need plugins
     "sweeper": sorted(p.stem for p in (CONFIG / "sweeper").glob("*.yaml")),
     "experiment": sorted(p.stem for p in (CONFIG / "experiment").glob("*.yaml")),
@@ -53,9 +54,21 @@ def answer_to(*overrides: str, name: str = "train") -> str:
 
 
 @pytest.mark.parametrize(("group", "choice"), [(g, c) for g, choices in GROUPS.items() for c in choices])
-def test_every_yaml_composes_and_passes_the_checks(group: str, choice: str) -> None:
+def test_every_yaml_composes_and_passes_the_checks(
+    group: str, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda package: True)  # packages that loggers need
     override = f"+experiment={choice}" if group == "experiment" else f"{group}={choice}"
     assert answer_to(override.lstrip("+"), *(["loss=dice"] if choice in BINARY else [])) == ""
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_a_logger_whose_package_is_missing_says_how_to_install_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda package: None)
+    line = f'logger={name}: not installed; pip install "geo-seg[{name}]"'
+    assert answer_to(f"logger=[csv,{name}]") == line
 
 
 @pytest.mark.parametrize("loss", sorted(p.stem for p in (CONFIG / "loss").glob("*.yaml")))

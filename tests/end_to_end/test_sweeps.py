@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_the_same_command_again_trains_only_what_is_missing(
 
     broken = tmp_path / "sweeps" / "a" / "1_unet_cross_entropy"
     said = json.loads((broken / "run.json").read_text())
-    (broken / "run.json").write_text(json.dumps({**said, "finished": False}))  # as a power cut leaves it
+    other = {**said, "code": "of another day", "finished": False}  # as a power cut leaves it, and an update
+    (broken / "run.json").write_text(json.dumps(other))
     (broken / "outcome.json").unlink()
     assert run("train.py", *words, "hydra.sweep.dir=sweeps/a").returncode == 0
     assert statuses(tmp_path / "sweeps" / "a") == {f"{i}_unet_cross_entropy": "done" for i in range(2)}
@@ -64,6 +66,45 @@ def test_the_same_command_again_trains_only_what_is_missing(
     assert again.returncode == 0
     assert "2 runs: 2 reused" in again.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def killed(words: list[str], folder: Path, run: str) -> None:
+    """Starts a sweep, kills its first run in the middle, and waits for the end of the others."""
+    command = [sys.executable, str(REPOSITORY / "train.py"), *words]
+    sweep = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    table, until = folder / run / "metrics.csv", time.monotonic() + 240
+    while not (table.exists() and table.read_text().count("\n") > 2) and time.monotonic() < until:
+        time.sleep(0.02)
+    children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert sweep.wait(timeout=240) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system doesn't list children")
+@pytest.mark.parametrize("launcher", ["process", "submitit_local"])
+def test_a_run_that_was_killed_goes_on_in_the_next_sweep_to_the_very_table_of_a_whole_one(
+    run: Run, small_root: Path, tmp_path: Path, launcher: str
+) -> None:
+    if launcher != "process":
+        pytest.importorskip(PLUGINS[launcher])
+    long = ["trainer.max_epochs=6", "trainer.limit_train_batches=8", "trainer.precision=32"]
+    words = ["-m", *small_overrides(small_root), *long, "seed=0,1"]
+    name = "0_unet_cross_entropy"
+    killed([*words, "hydra.sweep.dir=sweeps/a"], tmp_path, f"sweeps/a/{name}")
+    assert statuses(tmp_path / "sweeps" / "a") == {name: "failed", "1_unet_cross_entropy": "done"}
+
+    again = run("train.py", *words, f"launcher={launcher}", "hydra.sweep.dir=sweeps/b")
+    assert again.returncode == 0, again.stderr
+    assert statuses(tmp_path / "sweeps" / "b") == {name: "done", "1_unet_cross_entropy": "reused"}
+    assert trained(tmp_path) == {f"sweeps/a/{name}", "sweeps/a/1_unet_cross_entropy"}
+    if launcher == "process":
+        said = (tmp_path / "sweeps" / "b" / name / "run.log").read_text()
+        assert "epoch 6/6" in said
+        assert "epoch 1/6" not in said
+    whole = run("train.py", *small_overrides(small_root), *long, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    found = tmp_path / "sweeps" / "a" / name / "metrics.csv"
+    assert found.read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
 
 
 def test_a_sweep_ends_at_the_first_failure_when_told_to(run: Run, small_root: Path, tmp_path: Path) -> None:

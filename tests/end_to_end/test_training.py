@@ -270,12 +270,6 @@ def test_a_batch_of_one_is_refused_by_models_that_need_two(small_root: Path, tmp
         train(configured(small_root, "model=deeplabv3", "dataset.batch_size=1"), tmp_path / "run")
 
 
-@pytest.mark.parametrize("logger", ["csv"])
-def test_a_logger_writes_beside_the_table(small_root: Path, tmp_path: Path, logger: str) -> None:
-    train(configured(small_root, f"logger={logger}", "trainer.limit_train_batches=10"), tmp_path / "run")
-    assert (tmp_path / "run" / "steps" / "metrics.csv").is_file()
-
-
 def test_the_command_line_trains_from_another_folder(run: Run, small_root: Path, tmp_path: Path) -> None:
     result = run("train.py", *small_overrides(small_root), "hydra.run.dir=here/my_run")
     assert result.returncode == 0, result.stderr

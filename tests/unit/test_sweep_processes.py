@@ -11,16 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.fingerprint import data_fingerprint
 from geo_seg.dataset_config import DatasetConfig
+from geo_seg.errors import ConfigError
 from geo_seg.identity import config_hash, identity, write_run_file
+from geo_seg.lock import held
 from geo_seg.ranks import rank, without_ranks
+from geo_seg.sweeps.earlier import broken_run, finished_run
 from geo_seg.sweeps.inside import device_count
-from geo_seg.sweeps.outcomes import Outcome, finished_run, read_outcome, write_outcome
+from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
 from geo_seg.sweeps.processes import Command, Ended, environment, run_all
-from tests.conftest import draw_scene, write_raster
+from tests.conftest import draw_scene
 
 
 def commands(folder: Path, *codes: str) -> list[Command]:
@@ -117,6 +121,28 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
     assert config_hash(a_config(small, seed=1)) != config_hash(config)
 
 
+def test_a_broken_run_is_found_if_it_can_go_on_and_nobody_is_at_it(
+    small: DatasetConfig, tmp_path: Path
+) -> None:
+    config = a_config(small)
+    old, own = tmp_path / "sweeps" / "a" / "0", tmp_path / "sweeps" / "b" / "0"
+    for run in (old, own):
+        run.mkdir(parents=True)
+        write_run_file(run, identity(config, data_fingerprint(small, 0)), finished=False)
+    assert broken_run(config, own) is None  # nothing to go on from
+    for run in (old, own):
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "last.ckpt").touch()
+    assert broken_run(config, own) == own
+    assert broken_run(config, own, taken={own}) == old
+    assert broken_run(a_config(small, seed=1), own) is None
+    with held(own):
+        assert broken_run(config, own) == old
+        with pytest.raises(ConfigError, match="another process"), held(own):
+            pass
+    assert broken_run(config, own) == own
+
+
 def test_the_fingerprint_of_data_follows_pixels_and_splits_and_not_places_or_times(
     small: DatasetConfig, small_root: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +153,8 @@ def test_the_fingerprint_of_data_follows_pixels_and_splits_and_not_places_or_tim
     mask = draw_scene(3)[1]
     moved = np.roll(mask, 1, axis=1)  # the same pixels, and as many of each class, elsewhere
     moved[:, :8] = mask[:, :8]
-    write_raster(tmp_path / "copy" / "masks" / "s3.tif", moved)
+    with rasterio.open(tmp_path / "copy" / "masks" / "s3.tif", "r+") as file:
+        file.write(moved, 1)
     changed = data_fingerprint(copied, 0)
     assert changed != known
     copied.split = dataclasses.replace(copied.split, val="images/s3.tif")
@@ -138,6 +165,12 @@ def test_an_outcome_is_read_as_it_was_written_and_a_broken_one_counts_as_running
     outcome = Outcome("reused", ("loss=dice",), 0.5, run="../a/0")
     write_outcome(tmp_path, outcome)
     assert read_outcome(tmp_path) == outcome
+    went_on = Outcome("running", ("loss=dice",), run="../a/0")
+    write_outcome(tmp_path / "b" / "0", went_on)
+    assert read_outcome(tmp_path / "b" / "0") == went_on
+    (tmp_path / "a" / "0").mkdir(parents=True)
+    write_run_file(tmp_path / "a" / "0", {}, finished=True)
+    assert read_outcome(tmp_path / "b" / "0").status == "done"  # and the sweep was killed before it said so
     (tmp_path / "outcome.json").write_text("{")
     assert read_outcome(tmp_path).status == "running"
 
