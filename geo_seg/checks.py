@@ -162,6 +162,10 @@ def _check_course(config: TrainConfig) -> None:
     for key, value in (("average.decay", config.average.decay), ("average.start", config.average.start)):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}={value}: expected 0 or more and less than 1")
+    if not 0 < config.encoder.layer_decay <= 1:
+        raise ConfigError(
+            f"encoder.layer_decay={config.encoder.layer_decay}: expected more than 0 and up to 1"
+        )
     for key, value in (
         ("save_minutes", config.save_minutes),
         ("encoder.freeze_epochs", config.encoder.freeze_epochs),

@@ -68,10 +68,12 @@ class EncoderConfig:
     Attributes:
         freeze_epochs: epochs at the beginning in which its weights and statistics stay as they are.
         lr_factor: its learning rate is optimizer.lr times this.
+        layer_decay: each of its layers has the rate of the next, towards the decoder, times this; up to 1.
     """
 
     freeze_epochs: int = 0
     lr_factor: float = 1.0
+    layer_decay: float = 1.0
 
 
 @dataclass

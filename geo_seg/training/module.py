@@ -24,6 +24,7 @@ from geo_seg.metrics import Mean
 from geo_seg.models import Normalize
 from geo_seg.training.evaluating import Counted, Evaluation
 from geo_seg.training.means import Means
+from geo_seg.training.rates import rate_groups
 from geo_seg.training.seeding import seed_step
 
 RAW_WEIGHTS = "raw_weights"
@@ -176,10 +177,7 @@ class SegmentationModule(pl.LightningModule):
         """Builds optimizer and scheduler from their _target_."""
         options = dict(self._optimizer)
         kind = get_class(options.pop("_target_"))
-        decoder, encoder = self._parts()
-        groups = [{"params": decoder}, {"params": encoder}]
-        if self._encoder.lr_factor != 1 and "lr" in options:
-            groups[1]["lr"] = options["lr"] * self._encoder.lr_factor
+        groups = rate_groups(self._parts()[0], self.model.net.encoder, options, self._encoder)
         # one kernel for all weights; the scaler of float16 can't clip behind it
         if "fused" in signature(kind).parameters and self.trainer.precision != "16-mixed":
             options.setdefault("fused", True)

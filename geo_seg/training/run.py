@@ -70,10 +70,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
     introduce(console, config, data, module.model, module.loss, path)
     with ExitStack() as ending:
         if leads:
-            ending.enter_context(held(path))
-            write_beginning(config, known, path)
-            ending.callback(close_loggers, trainer.loggers)
-            log_beginning(trainer.loggers, config, path)
+            _begin(config, known, path, trainer, ending)
         begin = time.monotonic()
         _fit(trainer, module, data, best.last)
         fitted = time.monotonic()
@@ -81,7 +78,8 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
         results = evaluate(trainer, module, data, splits_of(data), config, best.best_model_path)
         if leads:
-            took = {"training, since it was last started": fitted - begin, "scores": time.monotonic() - fitted}
+            scored = time.monotonic() - fitted
+            took = {"training, since it was last started": fitted - begin, "scores": scored}
             facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
             scene = data.scenes[list(results)[-1]][0].image.path
             closing = (
@@ -95,6 +93,16 @@ def run(config: TrainConfig, folder: str | Path) -> float:
             log_end(trainer.loggers, config, path, scores, trainer.global_step)
             write_run_file(path, known, finished=True)
     return float("nan") if score is None else score
+
+
+def _begin(
+    config: TrainConfig, known: dict[str, str], path: Path, trainer: pl.Trainer, ending: ExitStack
+) -> None:
+    """Takes hold of the run folder, and writes down and tells what begins; the process that leads does it."""
+    ending.enter_context(held(path))
+    write_beginning(config, known, path)
+    ending.callback(close_loggers, trainer.loggers)
+    log_beginning(trainer.loggers, config, path)
 
 
 def _place(config: TrainConfig, folder: Path) -> tuple[Path, TrainConfig, bool]:
