@@ -6,8 +6,9 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
-# tests run on every core, but not on more than a laptop has the memory for
+# tests run on every core, but not on more than a laptop has the memory for; a thread each
 WORKERS := -n auto --maxprocesses 4
+test test-slow: export OMP_NUM_THREADS := 1
 RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .PHONY: train test test-slow lint clean
