@@ -199,5 +199,7 @@ def store_schemas() -> None:
     """Makes the schemas known to Hydra, and run_folder to the YAML files."""
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     store = ConfigStore.instance()
+    # there is one store, and it hands out copies; Hydra copies all of it for each group that --help lists
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="inference_schema", node=InferenceConfig)
