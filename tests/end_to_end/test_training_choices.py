@@ -1,5 +1,6 @@
 """How a run learns: each one-word choice does what it says."""
 
+import copy
 import json
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import yaml
 from torch import nn
 
 from geo_seg import checkpoint
+from geo_seg.checkpoint import Facts
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
 from geo_seg.training import building, concluding
+from geo_seg.training.evaluating import Evaluation
 from geo_seg.training.find import find_batch_size, suggested_rate
-from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY, Run, small_overrides
 from tests.end_to_end.test_interrupted_training import SMALL, weights
@@ -285,6 +287,30 @@ def test_a_compiled_model_trains_and_its_checkpoint_predicts(small_root: Path, t
     assert found.in_channels == 2
 
 
+@pytest.mark.slow
+def test_a_compiled_model_computes_what_the_plain_one_does_and_its_gradients(small_root: Path) -> None:
+    config = configured(small_root, *COURSE)
+    module = building.build_module(config, SceneDataModule(config.dataset, 0))
+    torch.manual_seed(0)
+    images, labels = torch.randn(4, 2, 32, 32), torch.randint(0, 3, (4, 32, 32))
+
+    def computed(model: nn.Module) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        logits = model(images)
+        weights = list(model.parameters())
+        return logits.detach(), list(torch.autograd.grad(module.loss(logits, labels), weights))
+
+    plain = copy.deepcopy(module.model)
+    module.model.compile()
+    for training in (True, False):  # statistics of the batch, and those of the run
+        results = [computed(model.train(training)) for model in (module.model, plain)]
+        torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-3, atol=1e-4)
+        if training:  # statistics of a few pixels make gradients of rounding errors
+            continue
+        scale = max(float(value.abs().max()) for value in results[1][1])
+        for found, wanted in zip(results[0][1], results[1][1], strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-4 * scale)
+
+
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32", SMALL]
 
 
@@ -321,13 +347,13 @@ def test_the_table_of_the_report_goes_on_past_the_best_epoch(
     small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.9, 0.5, 0.4])
-    original = SegmentationModule._scores
+    original = Evaluation.end_validation
 
-    def falling(module: SegmentationModule) -> Any:
-        found, scenes = original(module)
-        return {**found, "miou": next(scores, 0.1)}, scenes
+    def falling(evaluation: Evaluation, facts: Facts) -> Any:
+        found, facts = original(evaluation, facts)
+        return {**found, "miou": next(scores, 0.1)}, facts
 
-    monkeypatch.setattr(SegmentationModule, "_scores", falling)
+    monkeypatch.setattr(Evaluation, "end_validation", falling)
     trained(small_root, tmp_path / "run", "trainer.max_epochs=3")
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["epochs"] == 3
