@@ -1,6 +1,6 @@
 """Which loss for which data: every multiclass loss trained alike on real imagery, split by place.
 
-    GEO_SEG_DATA=<folder of the data sets> python benchmarks/which_loss.py [--seeds 2] [--steps 60]
+    GEO_SEG_DATA=<folder of the data sets> python benchmarks/which_loss.py [--seeds 2] [--steps 100]
 
 Every run is one `train.py` run (the same code, in this process): same model, steps, windows and augmentation;
 only the loss and the seed differ. Scores are those of the validation scenes after the last step. Runs that
@@ -70,7 +70,8 @@ def configure(data: str, candidate: list[str], seed: int, options: argparse.Name
     """The configuration of one run, as the command line of train.py would give it."""
     overrides = [
         *(f"dataset={data}", *SETS[data], *candidate, f"seed={seed}"),
-        *(f"model.encoder={options.encoder}", f"model.decoder_channels={options.decoder}"),
+        *(f"model.encoder={options.encoder}", f"model.weights={options.weights}"),
+        f"model.decoder_channels={options.decoder}",
         *(f"dataset.windows_per_epoch={8 * options.steps}", "dataset.batch_size=8", "trainer.max_epochs=1"),
         *(f"dataset.window={options.window}", "trainer.accelerator=cpu"),
         *("trainer.limit_val_batches=0", "callbacks=none", "dataset.num_threads=1"),
@@ -138,6 +139,7 @@ def do(data: str, name: str, seed: int, folder: Path, options: argparse.Namespac
         "steps": options.steps,
         "window": options.window,
         "encoder": options.encoder,
+        "weights": options.weights,
         "seconds": round(time.monotonic() - begin, 1),
         "miou": scores["miou"],
         "accuracy": scores["accuracy"],
@@ -159,9 +161,10 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--losses", nargs="+", choices=list(candidates()), default=list(candidates()))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=60, help="of batch 8")
+    parser.add_argument("--steps", type=int, default=100, help="of batch 8")
     parser.add_argument("--window", type=int, default=128, help="side of the training windows in pixels")
-    parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
+    parser.add_argument("--encoder", default="timm-tf_efficientnet_lite0")
+    parser.add_argument("--weights", default="package", help="of the encoder; null starts from nothing")
     parser.add_argument("--decoder", default="[64,48,32,24,16]", help="channels of the decoder")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "which_loss")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where table and plot go")

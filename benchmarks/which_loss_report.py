@@ -47,10 +47,11 @@ def _text(found: Results) -> str:
     lines = [
         "# Which loss, on real data",
         "",
-        f"A short training each: U-Net with {some['encoder']} from random weights, {some['steps']} steps of "
-        f"8 windows of {some['window']} px, the same for every loss; scores of scenes at places that "
-        "training never saw. Mean over the seeds ± half their range. With so short a budget, differences "
-        "below the spread mean nothing; the table shows what a loss does early, and for thin and rare ones. "
+        f"A short training each: U-Net with {some['encoder']}, weights `{some['weights']}`, {some['steps']} "
+        f"steps of 8 windows of {some['window']} px, the same for every loss; scores of scenes at places "
+        "that training never saw. Mean over the seeds ± half their range. With so short a budget, "
+        "differences below the spread mean nothing; the table shows what a loss does early, and for thin "
+        "and rare ones. "
         "Boundary IoU: of the bands of 2 pixels inside the outlines. Tversky: alpha 0.3, beta 0.7; boundary "
         "and duo: the sides of their two windows.",
         "",
