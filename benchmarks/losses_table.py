@@ -135,8 +135,8 @@ def main() -> None:
     torch.set_num_threads(1)
     names = losses.available()
     text = HEAD + "".join(map(measured, names))
-    text += "\nHow fast they are, beside public libraries: [losses_speed.md](losses_speed.md). What each of them\n"
-    text += "trains on two real data sets: [which_loss.md](which_loss.md).\n"
+    text += "\nHow fast they are, beside public libraries: [losses_speed.md](losses_speed.md). What each of\n"
+    text += "them trains on two real data sets: [which_loss.md](which_loss.md).\n"
     text += "".join(map(section, names))
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "losses.md").write_text(text, encoding="utf-8")
