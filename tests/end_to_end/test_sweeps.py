@@ -146,6 +146,24 @@ def test_an_interrupted_search_goes_on_where_it_was(small_root: Path, tmp_path: 
     assert all(1e-5 <= rate <= 1e-2 for rate in rates)
 
 
+def test_a_search_stops_runs_that_fall_behind_the_others(small_root: Path, tmp_path: Path, run: Run) -> None:
+    pytest.importorskip("optuna")
+    words = ["-m", *small_overrides(small_root), "sweeper=optuna", "hydra.sweeper.sampler=random"]
+    # rates that learn nothing, and rates that do; the others decide from the second run on
+    words += ["optimizer.lr=tag(log, interval(1e-7, 1e-1))", "trainer.max_epochs=15", "scheduler=constant"]
+    words += ["hydra.sweeper.trials=4", "hydra.sweeper.startup=1", "hydra.sweeper.warmup=2"]
+    result = run("train.py", *words, "hydra.sweep.dir=sweeps/a")
+    assert result.returncode == 0, result.stderr
+    found = table(tmp_path / "sweeps" / "a")
+    stopped = [row for row in found if row["status"] == "pruned"]
+    assert stopped
+    assert {row["status"] for row in found} == {"done", "pruned"}
+    assert found[0]["status"] == "done"
+    for row in stopped:
+        with (tmp_path / "sweeps" / "a" / row["run"] / "metrics.csv").open() as file:
+            assert 2 <= len(list(csv.DictReader(file))) < 15
+
+
 @pytest.mark.parametrize("launcher", sorted(PLUGINS))
 def test_other_launchers_give_the_same_leaderboard_and_refuse_several_devices(
     run: Run, small_root: Path, tmp_path: Path, launcher: str
