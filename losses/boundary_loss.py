@@ -158,7 +158,7 @@ def boundary(
     task: Task,
     *,
     theta0: int = 3,
-    theta: int = 5,
+    theta: int = 3,
     classes: Literal["present", "all"] = "present",
 ) -> nn.Module:
     """Boundary F1 loss; best as one term of a compound, since it says nothing of the inside of segments.

@@ -56,7 +56,7 @@ class DuoLoss(PixelLoss):
 
 
 @register("duo", modes=("multiclass",))
-def duo(task: Task, *, theta0: int = 3, theta: int = 5, per_image: bool = False) -> nn.Module:
+def duo(task: Task, *, theta0: int = 5, theta: int = 9, per_image: bool = False) -> nn.Module:
     """The mean of Lovász-Softmax and boundary loss.
 
     Args:

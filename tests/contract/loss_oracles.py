@@ -232,7 +232,7 @@ def pool(values, valid, side):
     return torch.stack(rows).view(height, width)
 
 
-def boundary(logits, labels, task, theta0=3, theta=5, classes="present"):
+def boundary(logits, labels, task, theta0=3, theta=3, classes="present"):
     scores = []
     for z, lab in zip(logits, labels, strict=True):
         valid = (
@@ -253,7 +253,7 @@ def boundary(logits, labels, task, theta0=3, theta=5, classes="present"):
     return sum(scores) / len(scores) if scores else logits.sum() * 0
 
 
-def duo(logits, labels, task, theta0=3, theta=5, per_image=False):
+def duo(logits, labels, task, theta0=5, theta=9, per_image=False):
     return (lovasz(logits, labels, task, per_image) + boundary(logits, labels, task, theta0, theta)) / 2
 
 

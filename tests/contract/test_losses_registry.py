@@ -441,7 +441,7 @@ def test_the_four_classes_are_the_losses_of_the_registry(ignore_index):
         (OhemCrossEntropy2d(0.4, 9, None, ignore_index), losses.build("ohem", task, thresh=0.4, min_kept=9)),
         (LovaszSoftmax(ignore_index), losses.build("lovasz", task)),
         (LovaszSoftmax(ignore_index, False), losses.build("lovasz", task, classes="all")),
-        (DuoLoss(ignore_index=ignore_index, theta=5, theta0=3), losses.build("duo", task)),
+        (DuoLoss(ignore_index=ignore_index, theta=9, theta0=5), losses.build("duo", task)),
     ]
     for one, other in pairs:
         assert torch.equal(one(logits, labels), other(logits, labels))

@@ -255,7 +255,7 @@ def test_ignored_pixels_of_a_larger_image_are_like_pixels_outside_for_boundaries
 def test_boundary_with_classes_all_gives_gdls_number_when_classes_are_absent():
     task = make_task("multiclass", ignore_index=None)
     logits, labels = draw(task, 2, classes=2, ignored=0.0)
-    ours = losses.build("boundary", task, classes="all")(logits, labels)
+    ours = losses.build("boundary", task, theta0=3, theta=5, classes="all")(logits, labels)
     torch.testing.assert_close(ours, published_boundary(logits, labels, 3, 5), rtol=1e-5, atol=1e-6)
 
 
