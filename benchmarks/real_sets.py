@@ -1,6 +1,6 @@
 """Scores of short CPU runs on the four real data sets, split by place.
 
-    GEO_SEG_DATA=<folder of the data sets> python benchmarks/real_sets.py [--steps 200] [--weights package]
+    GEO_SEG_DATA=<folder of the data sets> python benchmarks/real_sets.py [--steps 600] [--weights package]
 
 Every run is one `python train.py dataset=...` with the options below; prints a Markdown table.
 """
@@ -39,7 +39,7 @@ def train(name: str, steps: int, weights: str, folder: Path) -> tuple[dict[str, 
 def main() -> None:
     """Trains on each set in turn and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=150, help="of batch 8, windows of 128 px")
+    parser.add_argument("--steps", type=int, default=600, help="of batch 8, windows of 128 px")
     parser.add_argument("--weights", choices=["null", "package"], default="null")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--folder", type=Path, help="keeps the run folders there")
