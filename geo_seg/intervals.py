@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.ious import mean_ious
+
 LEVEL = 0.95
 """Share of the draws that an interval holds."""
 
@@ -89,9 +91,7 @@ def _scores(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
     right, labelled, predicted = (counts[:, row].astype(float) for row in range(3))
     either = labelled + predicted - right
     iou = np.divide(right, either, out=np.full_like(right, np.nan), where=either > 0)
-    present = labelled > 0
-    total, number = np.where(present, iou, 0).sum(1), present.sum(1)
-    return right.sum(1) / labelled.sum(1), total / number, iou
+    return right.sum(1) / labelled.sum(1), mean_ious(counts), iou
 
 
 def _interval(values: NDArray[np.float64]) -> Interval | None:

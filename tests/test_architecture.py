@@ -23,6 +23,7 @@ FLOORS = {
     "geo_seg.identity": 1,
     "geo_seg.whole": 1,
     "geo_seg.intervals": 1,
+    "geo_seg.ious": 1,
     "geo_seg.lock": 1,
     "geo_seg.tiling": 1,
     "geo_seg.raster": 1,

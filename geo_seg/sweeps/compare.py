@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.ious import mean_ious
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
 _DRAWS = 4000
@@ -189,12 +190,8 @@ def mean_iou(matrices: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         (...) values, 0 where there is no label at all.
     """
-    right = np.diagonal(matrices, axis1=-2, axis2=-1).astype(float)
-    labelled, predicted = matrices.sum(-1), matrices.sum(-2)
-    iou = right / np.maximum(labelled + predicted - right, 1)
-    present = labelled > 0
-    found: NDArray[np.float64] = (iou * present).sum(-1) / np.maximum(present.sum(-1), 1)
-    return found
+    right = np.diagonal(matrices, axis1=-2, axis2=-1)
+    return mean_ious(np.stack([right, matrices.sum(-1), matrices.sum(-2)], -2))
 
 
 def _drawn(

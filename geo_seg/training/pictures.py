@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.sampling import RandomWindows
 from geo_seg.data.scene import Scene
+from geo_seg.ious import mean_ious
 from geo_seg.report.pictures import Shown, draw_picture, encoded, panels
 from geo_seg.report.places import place_of
 from geo_seg.tiling import Window
@@ -67,7 +68,7 @@ def picture_windows(
         counted: what was counted in it.
     """
     reader = data.reader(split)
-    ious = window_ious(counted.windows)
+    ious = mean_ious(counted.windows)
     shown = []
     for kind, number in ranked(ious, counted.windows[:, 1].sum(1)):
         index, window = counted.places[number]
@@ -93,19 +94,6 @@ def picture_samples(module: SegmentationModule, data: SceneDataModule) -> list[S
         found = encoded(panels(image, labels, None, valid, module.facts))
         shown.append(Shown(scenes[index].name, place_of(scenes[index], window), found))
     return shown
-
-
-def window_ious(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean IoU of each window over the classes that its labels have.
-
-    Args:
-        counts: (windows, 3, classes) right, labelled and predicted pixels.
-    """
-    right, labelled, predicted = counts[:, 0], counts[:, 1], counts[:, 2]
-    iou = right / np.maximum(labelled + predicted - right, 1)
-    present = labelled > 0
-    found: NDArray[np.float64] = (iou * present).sum(1) / np.maximum(present.sum(1), 1)
-    return found
 
 
 def ranked(ious: NDArray[np.float64], labelled: NDArray[np.int64]) -> list[tuple[str, int]]:

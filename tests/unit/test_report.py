@@ -14,12 +14,13 @@ from PIL import Image
 from geo_seg.config import store_schemas
 from geo_seg.data.scene import Scene
 from geo_seg.defaults import default_configuration, differences
+from geo_seg.ious import mean_ious
 from geo_seg.raster import RasterInfo
 from geo_seg.report import markup
 from geo_seg.report.pictures import encoded, panels
 from geo_seg.report.places import outlines, place_of
 from geo_seg.tiling import Window
-from geo_seg.training.pictures import ranked, window_ious
+from geo_seg.training.pictures import ranked
 from geo_seg.training.reporting import read_speed
 from tests.conftest import REPOSITORY
 
@@ -106,7 +107,7 @@ def test_the_windows_shown_are_the_best_the_middle_and_the_worst() -> None:
 
 def test_the_score_of_a_window_is_its_mean_iou() -> None:
     counts = np.array([[[30, 10, 0], [40, 20, 0], [40, 10, 10]], [[0, 0, 0]] * 3])
-    assert window_ious(counts).tolist() == [(30 / 50 + 10 / 20) / 2, 0]
+    assert mean_ious(counts).tolist() == [(30 / 50 + 10 / 20) / 2, 0]
 
 
 def test_large_pictures_become_small_and_classes_stay_classes() -> None:
