@@ -90,6 +90,14 @@ class SampleBatches:
         for samples, numbers in zip(self._loader, self.numbers(), strict=True):
             yield self._batch(samples, numbers)
 
+    def from_beginning(self) -> Iterator[Batch]:
+        """The epoch as a whole, for something beside training."""
+        start, self._start = self._start, lambda: 0
+        try:
+            yield from self
+        finally:
+            self._start = start
+
     def numbers(self) -> list[list[int]]:
         """The numbers of the samples of each batch that is left in the epoch."""
         draw = np.random.default_rng([self._seed, self._epoch()])

@@ -1,5 +1,6 @@
 """Batches of windows, read by a pool of threads into memory that is used again."""
 
+import copy
 import threading
 import time
 import weakref
@@ -174,6 +175,12 @@ class WindowBatches:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def from_beginning(self) -> "WindowBatches":
+        """The epoch as a whole, for something beside training: waiting for it isn't counted here."""
+        whole = copy.copy(self)
+        whole._start = lambda: 0
+        return whole
 
     def _wait(self, future: Future[Batch]) -> Batch:
         begun = time.perf_counter()

@@ -1,19 +1,26 @@
 """A mean of the weights over the run: exponential (EMA) or of the last epochs (SWA)."""
 
+from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from geo_seg.config import AverageConfig
 from geo_seg.training.module import RAW_WEIGHTS
 
 _PREFIX = "model."
+_BATCHES = 64  # that the statistics of an equal mean are taken from, at most
 
 
 class WeightAverage(pl.Callback):
     """Keeps the mean of weights and statistics of the model; validation sees the mean.
+
+    An exponential mean is so near to the last weights that the mean of their statistics serves it. Weights
+    of different epochs are not: for their mean the statistics of batch normalisation are taken anew, from
+    training windows.
 
     Checkpoints hold the mean where weights are looked for, and the weights in training beside it.
 
@@ -85,6 +92,9 @@ class WeightAverage(pl.Callback):
         first = int(self.config.start * max(trainer.max_epochs or 1, 1))
         if self.config.name == "swa" and trainer.current_epoch >= first and trainer.global_step > self._step:
             self._take(trainer, module, 1 / (self._count + 1))
+            self._swap(module)
+            renew_statistics(trainer, module)
+            self._swap(module)
 
     @torch.no_grad()
     def _take(self, trainer: pl.Trainer, module: Any, part: float) -> None:
@@ -107,3 +117,36 @@ class WeightAverage(pl.Callback):
                 value.copy_(self._mean[name])
                 self._mean[name].copy_(held)
             self._swapped = not self._swapped
+
+
+@torch.no_grad()
+def renew_statistics(trainer: pl.Trainer, module: Any) -> None:
+    """Gives batch normalisation the statistics of the weights as they are (Izmailov et al. 2018, section 3.2).
+
+    They are equal means over the first batches of the epoch, as training has seen them, of all processes. Parts
+    that don't learn at present keep theirs.
+    """
+    loader: Any = trainer.train_dataloader
+    count = min(_BATCHES, int(trainer.num_training_batches))
+    modes = {part: part.training for part in module.model.modules()}
+    module.model.train()
+    module.model.net.encoder.train(not module.encoder_frozen)
+    layers = [
+        part
+        for part in module.model.modules()
+        if isinstance(part, _BatchNorm) and part.training and part.running_mean is not None
+    ]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # equal parts
+    for number, batch in enumerate(islice(loader.from_beginning(), count)):
+        image, _ = module.prepare(trainer.strategy.batch_to_device(batch), number)
+        with trainer.precision_plugin.forward_context():
+            module.model(image)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        for found in (layer.running_mean, layer.running_var):
+            found.copy_(trainer.strategy.reduce(found, reduce_op="mean"))
+    for part, training in modes.items():
+        part.training = training

@@ -108,10 +108,7 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on a batch of random windows."""
-        key = seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank)
-        generator = torch.Generator(self.device).manual_seed(key)
-        image = self.normalize(batch["image"], batch["valid"])
-        image, labels, _ = self.augment(image, batch["labels"], batch["valid"], generator)
+        image, labels = self.prepare(batch, batch_idx)
         loss: Tensor = self.loss(self.model(image), labels)
         self.log("train/loss_step", loss, prog_bar=True)
         self.means.add("train/loss", loss, len(labels))
@@ -119,6 +116,19 @@ class SegmentationModule(pl.LightningModule):
             for name, value in self.loss.terms().items():
                 self.means.add(f"train/{name}", value, len(labels))
         return loss
+
+    def prepare(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """What the model is trained on: normalised and augmented images, and their labels.
+
+        Args:
+            batch: of the training windows.
+            batch_idx: its number in the epoch; with it the random changes are the same every time.
+        """
+        key = seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank)
+        generator = torch.Generator(self.device).manual_seed(key)
+        image = self.normalize(batch["image"], batch["valid"])
+        image, labels, _ = self.augment(image, batch["labels"], batch["valid"], generator)
+        return image, labels
 
     def on_train_epoch_end(self) -> None:
         """Logs the means of the epoch; lowers the learning rate if the scheduler watches the scores."""
@@ -141,7 +151,7 @@ class SegmentationModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Leaves the encoder as it is where DDP, which wants all its gradients, has computed them."""
-        if self._frozen:
+        if self.encoder_frozen:
             for weight in self._parts()[1]:
                 weight.grad = None
 
@@ -235,16 +245,17 @@ class SegmentationModule(pl.LightningModule):
                 checkpoint["state_dict"] = checkpoint.pop(RAW_WEIGHTS)
 
     @property
-    def _frozen(self) -> bool:
+    def encoder_frozen(self) -> bool:
+        """Whether the encoder stays as it is in this epoch."""
         return self.current_epoch < self._encoder.freeze_epochs
 
     def _begin_epoch(self) -> None:
         if hasattr(self.loss, "set_epoch"):
             self.loss.set_epoch(self.current_epoch)
-        self.model.net.encoder.train(not self._frozen)
+        self.model.net.encoder.train(not self.encoder_frozen)
         if self.trainer.world_size == 1:  # DDP decides at its beginning which gradients it awaits
             for weight in self._parts()[1]:
-                weight.requires_grad_(not self._frozen)
+                weight.requires_grad_(not self.encoder_frozen)
 
     def _parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Weights of the decoder and all the rest, and of the encoder."""

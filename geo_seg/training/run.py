@@ -129,13 +129,14 @@ def _trainer(
     best = Checkpoints(folder, "val/miou" if validates else None, config.save_minutes, guard.look, say)
     same = SameConfig(config_hash(config))
     callbacks = [same, table, guard, best, *callbacks_of(config.callbacks, validates)]
+    decoded = all(found.decoded for found in data.index["train"])
+    # its clock must stop before the mean of the weights looks at training windows
+    callbacks.append(Speed(path / "system.csv", say, reading_advice(config.dataset, decoded)))
     if config.average.name != "none":
         callbacks.append(WeightAverage(config.average))
     bars = shows_bars(console)
     if bars:
         callbacks.append(progress_bar())
-    decoded = all(found.decoded for found in data.index["train"])
-    callbacks.append(Speed(path / "system.csv", say, reading_advice(config.dataset, decoded)))
     try:
         trainer = pl.Trainer(
             **{

@@ -24,6 +24,7 @@ from geo_seg.errors import ConfigError, TrainingError
 from geo_seg.training import building, concluding
 from geo_seg.training.evaluating import Evaluation
 from geo_seg.training.find import find_batch_size, suggested_rate
+from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY, Run, small_overrides
 from tests.end_to_end.test_interrupted_training import SMALL, weights
@@ -92,13 +93,44 @@ def test_swa_is_the_mean_of_the_weights_at_the_ends_of_the_epochs(small_root: Pa
     options = ["average=swa", "average.start=0"]
     one = trained(small_root, tmp_path / "a", *options)
     two = trained(small_root, tmp_path / "b", *options, "trainer.max_epochs=2")
-    names = [key for key in two if key.startswith("model.") and two[key].is_floating_point()]
+    names = [key for key in two if key.startswith("model.") and key.endswith(("weight", "bias"))]
     for key in names:
         mean = (one[f"raw {key}"] + two[f"raw {key}"]) / 2
         torch.testing.assert_close(two[key], mean, rtol=1e-4, atol=1e-6)
     assert any(not torch.equal(two[key], two[f"raw {key}"]) for key in names)
     late = trained(small_root, tmp_path / "c", "average=swa", "average.start=0.5", "trainer.max_epochs=2")
     assert all(torch.equal(late[key], late[f"raw {key}"]) for key in names)  # one epoch is its own mean
+
+
+def test_batch_normalisation_has_the_statistics_of_the_averaged_weights(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["average=swa", "average.start=0", "trainer.max_epochs=2", "augment=none", "optimizer.lr=0.5"]
+    prepared: list[torch.Tensor] = []
+    original = SegmentationModule.prepare
+
+    def noted(self: SegmentationModule, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        found = original(self, *arguments)
+        prepared.append(found[0])
+        return found
+
+    monkeypatch.setattr(SegmentationModule, "prepare", noted)
+    found = trained(small_root, tmp_path / "a", *options)
+    steps = prepared[-4:]  # two steps of the last epoch, and its windows again
+    assert all(torch.equal(one, other) for one, other in zip(steps[:2], steps[2:], strict=True))
+    model = checkpoint.load(tmp_path / "a" / "checkpoints" / "last.ckpt").model
+    torch.optim.swa_utils.update_bn(steps[2:], model)  # torch's own way
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(found[f"model.{key}"], value, rtol=1e-4, atol=1e-5)
+    moving = [key for key in found if key.startswith("model.") and key.endswith("running_mean")]
+    assert any(not torch.allclose(found[key], found[f"raw {key}"], rtol=0.1) for key in moving)
+
+
+def test_statistics_of_a_frozen_encoder_stay_as_they_are(small_root: Path, tmp_path: Path) -> None:
+    found = trained(small_root, tmp_path / "a", "average=swa", "average.start=0", "encoder.freeze_epochs=9")
+    changed = [k for k in found if k.startswith("model.") and not torch.equal(found[k], found[f"raw {k}"])]
+    assert {"encoder" if ".encoder." in key else "decoder" for key in changed} == {"decoder"}
+    assert all(not key.endswith(("weight", "bias")) for key in changed)  # of one epoch
 
 
 def test_ema_is_what_validation_sees_and_prediction_gets(small_root: Path, tmp_path: Path) -> None:

@@ -120,6 +120,23 @@ def test_ranks_share_an_epoch_and_a_resumed_one_goes_on(small: DatasetConfig) ->
     assert np.bincount(longer, minlength=12).tolist() == pytest.approx([2.5] * 12, abs=0.5)
 
 
+@pytest.mark.parametrize("of_scenes", [True, False])
+def test_an_epoch_can_be_read_again_from_its_beginning_while_training_stands_elsewhere(
+    small: DatasetConfig, of_scenes: bool
+) -> None:
+    data = SceneDataModule(small if of_scenes else own(small), 0)
+    done = [0]
+    data._done = lambda: done[0]  # type: ignore[method-assign]
+    batches = data.train_dataloader()
+    whole, waited = numbers(batches), getattr(batches, "waited", 0.0)
+    done[0] = len(whole) - 1
+    assert numbers(batches.from_beginning()) == whole
+    assert numbers(batches.from_beginning()) == whole
+    if of_scenes:
+        assert batches.waited == waited
+    assert numbers(batches) == whole[-1:]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
