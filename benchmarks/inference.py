@@ -125,7 +125,8 @@ def outline(how: str, raster: str, options: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             names = tuple(f"c{i}" for i in range(CLASSES))
             file = Path(folder, "map.gpkg")
-            count = write_polygons(file, Path(raster), 255, names, None, Outlining(**options))
+            colors = tuple((i * 40, 0, 0) for i in range(CLASSES))
+            count = write_polygons(file, Path(raster), 255, names, colors, None, Outlining(**options))
     else:
         with rasterio.open(raster) as source:
             count = len(list(rasterio.features.shapes(source.read(1), transform=source.transform)))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 Color = tuple[int, int, int]
 
+STYLES = "layer_styles"
+"""The table of a GeoPackage in which QGIS looks for styles."""
+
 _QGIS_FILE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"  # QGIS reads no style without it
 
 
@@ -101,3 +104,42 @@ def qgis_style(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
     ET.SubElement(root, "blendMode").text = "0"
     ET.indent(root)
     return root
+
+
+def polygon_styles(
+    layer: str, column: str, names: Sequence[str], colors: Sequence[Color]
+) -> dict[str, object]:
+    """The one row of the table in which QGIS looks for the style of a layer of a GeoPackage.
+
+    Args:
+        layer: its name.
+        column: of the features' classes.
+        names: per class.
+        colors: per class, red, green and blue from 0 to 255.
+    """
+    root = ET.Element("qgis", version="3.16.0", styleCategories="Symbology")
+    renderer = ET.SubElement(root, "renderer-v2", type="categorizedSymbol", attr=column)
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    for value, (name, color) in enumerate(zip(names, colors, strict=True)):
+        number = str(value)
+        ET.SubElement(categories, "category", value=number, symbol=number, label=name, render="true")
+        symbol = ET.SubElement(symbols, "symbol", type="fill", name=number, alpha="1")
+        fill = {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"}
+        properties = {"color": ",".join(map(str, (*color, 255))), "style": "solid", "outline_style": "no"}
+        drawn = ET.SubElement(symbol, "layer", fill)
+        for key, content in properties.items():
+            ET.SubElement(drawn, "prop", k=key, v=content)
+    ET.indent(root)
+    return {
+        "f_table_catalog": "",
+        "f_table_schema": "",
+        "f_table_name": layer,
+        "f_geometry_column": "geom",
+        "styleName": layer,
+        "styleQML": (_QGIS_FILE + ET.tostring(root, encoding="utf-8")).decode(),
+        "styleSLD": "",
+        "useAsDefault": True,
+        "description": "",
+        "owner": "",
+        "ui": "",
+    }

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyogrio.errors
+import pyogrio.raw
+
 from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
 from geo_seg.data.manifest import gdal_path, is_remote
-from geo_seg.errors import DataError, nearest
+from geo_seg.errors import DataError, first_line, nearest
 from geo_seg.raster import Band, RasterInfo, RasterReader, inspect, resolve_bands
 
 _TYPES = {
@@ -125,16 +128,24 @@ def _type(header: RasterInfo) -> str:
 
 
 def _assets(item: str) -> list[_Asset]:
-    if is_remote(item):
-        raise DataError(
-            f"{item}: a STAC item is read from disk; download it, its assets may stay where they are"
-        )
     try:
-        found = json.loads(Path(item).read_text(encoding="utf-8"))
-        assets = found["assets"]
+        assets = _remote_assets(item) if is_remote(item) else json.loads(Path(item).read_bytes())["assets"]
         return [_asset(item, key, asset) for key, asset in assets.items() if _holds_data(asset)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{item}: not a STAC item ({type(error).__name__}: {error})") from error
+
+
+def _remote_assets(item: str) -> Any:
+    """The assets of an item that GDAL fetches, as it fetches rasters: same retries, same credentials."""
+    try:
+        fields, _, _, columns = pyogrio.raw.read(
+            gdal_path(item), columns=["assets"], read_geometry=False, FOREIGN_MEMBERS="ALL"
+        )
+    except pyogrio.errors.DataSourceError as error:
+        raise DataError(f"{item}: cannot be read as a STAC item ({first_line(error)})") from error
+    if list(fields["fields"]) != ["assets"] or len(columns[0]) != 1:
+        raise DataError(f"{item}: not a STAC item; expected one GeoJSON feature with assets")
+    return json.loads(columns[0][0])
 
 
 def _holds_data(asset: Mapping[str, Any]) -> bool:
@@ -148,8 +159,22 @@ def _asset(item: str, key: str, asset: Mapping[str, Any]) -> _Asset:
     if len(bands) == 1:  # else the names say nothing about the one band that is expected
         names += [bands[0].get(word) for word in ("name", "common_name", "eo:common_name")]
     href = str(asset["href"])
-    path = gdal_path(href) if is_remote(href) else str(Path(item).parent / href)
-    return _Asset(path, tuple(name for name in names if name))
+    return _Asset(_place(item, href), tuple(name for name in names if name))
+
+
+def _place(item: str, href: str) -> str:
+    """Where an asset lies, relative to its item unless it says otherwise."""
+    if is_remote(href):
+        return gdal_path(href)
+    if not is_remote(item):
+        return str(Path(item).parent / href)
+    folder = gdal_path(item).rpartition("/")[0]
+    for part in href.split("/"):  # os.path would make one slash of the two in http://
+        if part == "..":
+            folder = folder.rpartition("/")[0]
+        elif part != ".":
+            folder += f"/{part}"
+    return folder
 
 
 def _chosen(assets: list[_Asset], bands: Sequence[Band] | None, item: str) -> list[_Asset]:

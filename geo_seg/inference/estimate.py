@@ -2,19 +2,32 @@
 
 import time
 import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import rasterio
 
 from geo_seg.inference.choices import Chooser, parts_of
 from geo_seg.inference.journal import Choices
 from geo_seg.inference.measuring import classify, sample
+from geo_seg.inference.polygons import Outlining, write_polygons
 from geo_seg.inference.predict import Predictor
 from geo_seg.inference.reading import Source
 from geo_seg.mosaic import Layer
+from geo_seg.writing import Geometry
 
 _OVERVIEWS = 4 / 3  # each has a quarter of the pixels of the one before
 
 
 def estimate(
-    predictor: Predictor, chooser: Chooser, source: Source, chosen: Choices, made: tuple[Layer, ...]
+    predictor: Predictor,
+    chooser: Chooser,
+    source: Source,
+    chosen: Choices,
+    made: tuple[Layer, ...],
+    outlining: Outlining | None,
 ) -> str:
     """What a map would take: windows, memory, time (from three of its windows) and size.
 
@@ -24,6 +37,7 @@ def estimate(
         source: the raster.
         chosen: for it.
         made: the rasters of the map.
+        outlining: how polygons are made of it, or None.
 
     Raises:
         DataError: the raster can't be read.
@@ -57,4 +71,32 @@ def estimate(
         f"  time: about {total:.0f} s in {chosen.precision}, if all windows hold data",
         f"  size: {raw / 1e6:.1f} MB before compression; the classes about {size:.1f} MB on the disk",
     ]
+    if outlining:
+        lines.append(_polygons(source, [*zip(found, samples, strict=True)], made[-1], outlining))
     return "\n".join(lines)
+
+
+def _polygons(source: Source, windows: list[Any], layer: Layer, outlining: Outlining) -> str:
+    """What polygons of the whole map would take, from those of the windows."""
+    if not source.scale.as_is:
+        return "  polygons: are not estimated with resolution="
+    info = source.info
+    geometry = Geometry.of(info.path)
+    middle = geometry.transform @ geometry.transform.translation(info.width // 2, info.height // 2)
+    place = {"driver": "GTiff", "count": 1, "dtype": layer.dtype, "nodata": layer.nodata}
+    count, size, seen, begin = 0, 0, 0, time.monotonic()
+    with TemporaryDirectory() as folder:
+        raster, file = Path(folder, "classes.tif"), Path(folder, "polygons.gpkg")
+        for classes, (_, valid) in windows:
+            height, width = classes.shape
+            with rasterio.open(
+                raster, "w", height=height, width=width, crs=geometry.crs, transform=middle, **place
+            ) as target:
+                target.write(np.where(valid, classes, layer.nodata).astype(layer.dtype), 1)
+            count += write_polygons(file, raster, layer.nodata, layer.classes, layer.colors, None, outlining)
+            size, seen = size + file.stat().st_size, seen + classes.size
+    times = info.height * info.width / seen
+    return (
+        f"  polygons: about {count * times:.0f} in another {(time.monotonic() - begin) * times:.0f} s, "
+        f"{size * times / 1e6:.1f} MB; rather fewer, those of the windows end at their edges"
+    )

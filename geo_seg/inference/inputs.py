@@ -31,7 +31,7 @@ def find_rasters(given: Any, output: Path) -> dict[str, str]:
     """Finds the rasters that the configuration names.
 
     Args:
-        given: a file, a folder (its rasters, not those of folders inside), a glob, a STAC item on disk,
+        given: a file, a folder (its rasters, not those of folders inside), a glob, a STAC item,
             anything else that GDAL opens (/vsicurl/..., s3://...), or a list of these.
         output: the folder of the maps; maps that lie there already are no input.
 

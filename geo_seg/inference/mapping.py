@@ -157,7 +157,8 @@ class Mapper:
         reference = self._reference(name, path, source)
         if self._config.dry_run:
             chosen = self._chooser.choose(source)
-            self._say(estimate(self.predictor, self._chooser, source, chosen, self._layers))
+            made = self._layers, self._outlining
+            self._say(estimate(self.predictor, self._chooser, source, chosen, *made))
             return None
         chosen, identity = self._plan(file, source)
         parts = parts_of(source, chosen)

@@ -140,9 +140,8 @@ def _outline(folder: Path, stem: str, made: tuple[Layer, ...], outlining: Outlin
     probable = next((layer for layer in others if layer.suffix == PROBABILITIES), None)
     certainty = Certainty(folder / f"{stem}{PROBABILITIES}", probable.scale) if probable else None
     raster = folder / f"{stem}{CLASSES}"
-    write_polygons(
-        folder / f"{stem}{POLYGONS}", raster, classes.nodata, classes.classes, certainty, outlining
-    )
+    file = folder / f"{stem}{POLYGONS}"
+    write_polygons(file, raster, classes.nodata, classes.classes, classes.colors, certainty, outlining)
 
 
 def _names(stem: str, made: tuple[Layer, ...], outlined: bool) -> Iterator[str]:

@@ -18,10 +18,15 @@ from geo_seg.areas import row_areas
 from geo_seg.inference.outlines import outline
 from geo_seg.inference.regions import Ids, label
 from geo_seg.inference.survey import Certainty, Strips, Survey, regions_by_strip, survey
+from geo_seg.legends import STYLES, Color, polygon_styles
 from geo_seg.writing import Geometry, unwritten
 
 logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every batch
 
+LAYER = "classes"
+"""Name of the layer of polygons."""
+
+_CLASS = "class"
 _BATCH = 20_000  # polygons that are written at once
 _FAILURES = (
     OSError,
@@ -50,6 +55,7 @@ def write_polygons(
     raster: Path,
     nodata: float,
     names: tuple[str, ...],
+    colors: tuple[Color, ...],
     certainty: Certainty | None,
     how: Outlining,
 ) -> int:
@@ -63,6 +69,7 @@ def write_polygons(
         raster: class ids.
         nodata: id that stands for none.
         names: of the classes.
+        colors: of the classes, in which QGIS shows them.
         certainty: of the classes, if known.
         how: options.
 
@@ -84,7 +91,8 @@ def write_polygons(
                 written += table.append(regions, polygons)
             if not written:
                 table.append(np.empty(0, np.int64), np.empty(0, object))
-            if pyogrio.read_info(file, force_feature_count=True)["features"] != written:
+            _write_style(file, names, colors)
+            if pyogrio.read_info(file, layer=LAYER, force_feature_count=True)["features"] != written:
                 raise unwritten(file, None)
             with file.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -137,8 +145,8 @@ class _Table:
                 self._file,
                 geometry=shapely.to_wkb(placed),
                 field_data=[classes, self._names[classes], *(v[regions] for v in self._numbers.values())],
-                fields=["class", "name", *self._numbers],
-                layer="classes",
+                fields=[_CLASS, "name", *self._numbers],
+                layer=LAYER,
                 driver="GPKG",
                 geometry_type="Polygon",
                 crs=self._geometry.crs.to_wkt() if self._geometry.crs else None,
@@ -146,6 +154,19 @@ class _Table:
             )
         self._begun = True
         return len(polygons)
+
+
+def _write_style(file: Path, names: tuple[str, ...], colors: tuple[Color, ...]) -> None:
+    style = polygon_styles(LAYER, _CLASS, names, colors)
+    columns = [np.array([value], bool if isinstance(value, bool) else object) for value in style.values()]
+    pyogrio.raw.write(
+        file,
+        geometry=None,
+        field_data=[*columns, np.array([np.datetime64("now", "ms")])],
+        fields=[*style, "update_time"],
+        layer=STYLES,
+        driver="GPKG",
+    )
 
 
 def _outlines(

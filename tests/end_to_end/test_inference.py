@@ -263,7 +263,7 @@ def test_confidence_of_polygons_comes_from_probabilities_of_any_type(tmp_path: P
     for probabilities, kind in (("top", "float32"), ("all", "uint8"), ("all", "float16")):
         options = {"probabilities": probabilities, "probability_type": kind}
         predict(source, tmp_path, known(), polygons=True, **options)
-        meta, _, _, columns = pyogrio.raw.read(tmp_path / "image_polygons.gpkg")
+        meta, _, _, columns = pyogrio.raw.read(tmp_path / "image_polygons.gpkg", layer="classes")
         assert columns[list(meta["fields"]).index("confidence")] == pytest.approx([0.7], abs=2e-3)
 
 
@@ -274,8 +274,8 @@ def test_polygons_of_the_map_come_with_its_class_names_areas_and_confidence(tmp_
     source = write_raster(tmp_path / "image.tif", image)
     predict(source, tmp_path / "plain", polygons=True)
     predict(source, tmp_path / "maps", polygons=True, min_area=5, simplify=1, probabilities="top")
-    assert pyogrio.read_info(tmp_path / "plain" / "image_polygons.gpkg")["features"] == 3
-    meta, _, found, columns = pyogrio.raw.read(tmp_path / "maps" / "image_polygons.gpkg")
+    assert pyogrio.read_info(tmp_path / "plain" / "image_polygons.gpkg", layer="classes")["features"] == 3
+    meta, _, found, columns = pyogrio.raw.read(tmp_path / "maps" / "image_polygons.gpkg", layer="classes")
     table = dict(zip(meta["fields"], columns, strict=True))
     assert table["name"].tolist() == ["low", "high"]
     assert table["area_m2"].tolist() == [(6300 - 400) * 4, 400 * 4]

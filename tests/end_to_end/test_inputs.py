@@ -46,11 +46,16 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
     image = draw((3, 90, 130))
     for key, band in zip(("B02", "B04", "B08"), image, strict=True):
         write_raster(tmp_path / f"{key}.tif", band, compress="deflate")
-    item = write_item(tmp_path, {"B02": "B02.tif", "B04": "./B04.tif", "B08": f"{address}/B08.tif"})
-    predict(item, tmp_path / "maps", threshold(band_names=["nir", "red"]))
-    np.testing.assert_array_equal(read(tmp_path / "maps" / "place_classes.tif")[0], image[2] > LIMIT)
+    (tmp_path / "items").mkdir()
+    item = write_item(
+        tmp_path / "items", {"B02": "../B02.tif", "B04": "./../B04.tif", "B08": f"{address}/B08.tif"}
+    )
+    for number, path in enumerate((item, f"{address}/items/place.json")):
+        folder = tmp_path / f"maps{number}"
+        predict(path, folder, threshold(band_names=["nir", "red"]))
+        np.testing.assert_array_equal(read(folder / "place_classes.tif")[0], image[2] > LIMIT)
     with (
-        rasterio.open(tmp_path / "maps" / "place_classes.tif") as found,
+        rasterio.open(tmp_path / "maps1" / "place_classes.tif") as found,
         rasterio.open(tmp_path / "B04.tif") as b,
     ):
         assert (found.crs, found.transform) == (b.crs, b.transform)
@@ -58,6 +63,15 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
         predict(item, tmp_path / "maps", threshold(band_names=["nir", "swir"]))
     with pytest.raises(DataError, match="has 3 assets of data, the model takes 2 bands without names"):
         predict(item, tmp_path / "maps", threshold())
+    for name, content in (
+        ("gone", None),
+        ("empty", "{}"),
+        ("plain", '{"type": "Feature", "properties": {}}'),
+    ):
+        if content:
+            (tmp_path / f"{name}.json").write_text(content)
+        with pytest.raises(DataError, match=rf"{name}\.json: (cannot be read as|not) a STAC item"):
+            predict(f"{address}/{name}.json", tmp_path / "maps", threshold())
 
 
 def test_a_remote_raster_is_mapped_as_one_on_disk(tmp_path: Path, address: str) -> None:

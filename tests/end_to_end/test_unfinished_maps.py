@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -320,6 +321,13 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     said = capsys.readouterr().out
     assert "windows: 33 of 64 x 64, 3.52 seen per pixel; margin 0, overlap 16, blend hann" in said
     assert all(word in said for word in ("parts: 11,", "memory: at most", "time: about", "size: 0.0 MB"))
+    assert "polygons" not in said
+    predict(image, tmp_path / "maps", dry_run=True, polygons=True)
+    found = re.search(r"polygons: about (\d+) in another \d+ s, [\d.]+ MB", capsys.readouterr().out)
+    assert found is not None
+    assert int(found[1]) > 0
+    predict(image, tmp_path / "maps", dry_run=True, polygons=True, resolution=4)
+    assert "polygons: are not estimated" in capsys.readouterr().out
     assert names(tmp_path) == ["image.tif"]
 
 

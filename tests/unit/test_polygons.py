@@ -1,5 +1,6 @@
 """Polygons made strip by strip are those of the whole class raster."""
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from geo_seg.writing import Geometry
 from tests.conftest import write_raster
 
 NODATA = 255
+COLORS = ((60, 16, 152), (132, 41, 246), (110, 193, 228))
 PIXEL = {"crs": None, "transform": None, "nodata": NODATA}
 CLASSES = arrays(
     np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.sampled_from([0, 1, 2, NODATA])
@@ -53,7 +55,7 @@ def polygons(
 ) -> tuple[list[Any], dict[str, np.ndarray]]:
     """Geometries and attributes of a class raster."""
     raster = write_raster(folder / "map.tif", classes, **{**PIXEL, **profile})
-    count = write_polygons(folder / "map.gpkg", raster, NODATA, ("a", "b", "c"), certainty, how)
+    count = write_polygons(folder / "map.gpkg", raster, NODATA, ("a", "b", "c"), COLORS, certainty, how)
     meta, _, geometry, columns = pyogrio.raw.read(folder / "map.gpkg", layer="classes")
     assert len(geometry) == count
     return list(shapely.from_wkb(geometry)), dict(zip(meta["fields"], columns, strict=True))
@@ -139,7 +141,7 @@ def test_polygons_lie_on_the_raster_and_say_what_they_are(tmp_path: Path) -> Non
     np.testing.assert_allclose([p.area for p in found], [30, 20])
     np.testing.assert_allclose(table["confidence"], [(0.4 + 0.8 + 0.6) / 3, (1 + 0.12) / 2])
     assert found[1].equals(shapely.Polygon([(506, 902), (509, 903), (511, 897), (508, 896)]))
-    info = pyogrio.read_info(tmp_path / "map.gpkg")
+    info = pyogrio.read_info(tmp_path / "map.gpkg", layer="classes")
     assert (CRS.from_user_input(info["crs"]), info["geometry_type"]) == (CRS.from_epsg(32633), "Polygon")
 
 
@@ -151,7 +153,9 @@ def test_a_raster_without_data_gives_an_empty_layer(tmp_path: Path) -> None:
 def test_a_disk_that_takes_no_polygons_is_an_error_and_leaves_the_old_ones(tmp_path: Path) -> None:
     raster = write_raster(tmp_path / "map.tif", np.zeros((4, 5), np.uint8), nodata=NODATA)
     with pytest.raises(DataError, match=r"map\.gpkg: cannot be written"):
-        write_polygons(tmp_path / "no" / "map.gpkg", raster, NODATA, ("a",), None, Outlining(0, 0))
+        write_polygons(
+            tmp_path / "no" / "map.gpkg", raster, NODATA, ("a",), ((1, 2, 3),), None, Outlining(0, 0)
+        )
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4267", "EPSG:3857"])
@@ -188,3 +192,16 @@ def test_components_are_what_a_walk_along_the_pairs_reaches(count: int, pairs: l
         root = [new if r == old else r for r in root]
     expected = np.unique(root, return_inverse=True)[1]
     np.testing.assert_array_equal(components(count, known[:, 0], known[:, 1]), expected)
+
+
+def test_qgis_finds_the_colours_of_the_classes_in_the_geopackage(tmp_path: Path) -> None:
+    polygons(np.array([[0, 1], [2, NODATA]], np.uint8), tmp_path, Outlining(0, 0))
+    meta, _, _, columns = pyogrio.raw.read(tmp_path / "map.gpkg", layer="layer_styles")
+    row = dict(zip(meta["fields"], (column[0] for column in columns), strict=True))
+    assert (row["f_table_name"], row["f_geometry_column"], row["useAsDefault"]) == ("classes", "geom", True)
+    style = ET.fromstring(row["styleQML"])  # noqa: S314 - our own file
+    assert style.find("renderer-v2").attrib["attr"] == "class"
+    fills = {s.attrib["name"]: s.find("layer/prop[@k='color']").attrib["v"] for s in style.iter("symbol")}
+    assert [
+        (c.attrib["label"], c.attrib["value"], fills[c.attrib["symbol"]]) for c in style.iter("category")
+    ] == [("a", "0", "60,16,152,255"), ("b", "1", "132,41,246,255"), ("c", "2", "110,193,228,255")]

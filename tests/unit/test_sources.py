@@ -337,6 +337,14 @@ def test_the_assets_of_a_stac_item_may_be_remote(config: DatasetConfig, address:
     assert_same(config, find_scenes(config, 0)["train"][1], 2)
 
 
+def test_a_stac_item_may_be_remote_with_its_assets_beside_it(config: DatasetConfig, address: str) -> None:
+    config = stac(config)
+    rows = ["image,label,split", f"{address}/a.json,masks/a.tif,train", "b.json,masks/b.tif,val"]
+    config = with_manifest(config, "\n".join(rows), allow_outside=True, label=LabelConfig())
+    config.bands = ["red", "green"]
+    assert_same(config, find_scenes(config, 0)["train"][0], 0)
+
+
 def test_addresses_are_given_to_gdal_in_its_own_words() -> None:
     assert gdal_path("s3://bucket/a.tif") == "/vsis3/bucket/a.tif"
     assert gdal_path("https://x.org/a.tif?b=1") == "/vsicurl/https://x.org/a.tif?b=1"
