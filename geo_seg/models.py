@@ -1,7 +1,8 @@
 """Models by name: every architecture of segmentation_models_pytorch, for any bands, sizes and weights."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,24 @@ def has_bfloat16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def spare_depthwise(model: nn.Module) -> None:
+    """Has a CPU train depthwise convolutions in float32 under autocast: in bfloat16 their gradients are slow.
+
+    Args:
+        model: changed; its weights and what it predicts are not.
+    """
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d) and part.groups > 1:
+            part.forward = partial(_in_float32, part.forward)  # type: ignore[method-assign]
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    if image.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+        return forward(image)
+    with torch.autocast("cpu", enabled=False):
+        return forward(image.float()).to(torch.get_autocast_dtype("cpu"))
 
 
 def parameters(model: nn.Module) -> int:

@@ -121,10 +121,10 @@ class WeightAverage(pl.Callback):
 
 @torch.no_grad()
 def renew_statistics(trainer: pl.Trainer, module: Any) -> None:
-    """Gives batch normalisation the statistics of the weights as they are (Izmailov et al. 2018, section 3.2).
+    """Gives batch normalisation the statistics of the weights as they are (Izmailov et al. 2018).
 
-    They are equal means over the first batches of the epoch, as training has seen them, of all processes. Parts
-    that don't learn at present keep theirs.
+    They are equal means over the first batches of the epoch, as training has seen them, of all processes.
+    Parts that don't learn at present keep theirs.
     """
     loader: Any = trainer.train_dataloader
     count = min(_BATCHES, int(trainer.num_training_batches))

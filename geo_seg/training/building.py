@@ -14,7 +14,7 @@ from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
-from geo_seg.models import build_model, has_bfloat16
+from geo_seg.models import build_model, has_bfloat16, spare_depthwise
 from geo_seg.training.module import SegmentationModule
 
 
@@ -43,6 +43,8 @@ def build_module(
     model = trained.model if trained else build_model(config.model, len(data.bands.mean), task.channels)
     if config.compile:
         model.compile()
+    else:
+        spare_depthwise(model)
     return SegmentationModule(
         model,
         loss,

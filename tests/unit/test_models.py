@@ -1,14 +1,16 @@
 """Every architecture takes any bands and any size; weights come from where the configuration says."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from geo_seg.config import MODELS
 from geo_seg.errors import ConfigError
-from geo_seg.models import Normalize, build_model
+from geo_seg.models import Normalize, build_model, spare_depthwise
 from tests.conftest import REPOSITORY
 
 
@@ -109,3 +111,23 @@ def test_normalisation_fills_what_is_not_valid_with_zero() -> None:
     image = torch.tensor([[[[10.0, float("nan")]], [[300.0, 5.0]]]])
     found = Normalize([10.0, 100.0], [1.0, 50.0])(image, torch.tensor([[[True, False]]]))
     assert found.tolist() == [[[[0.0, 0.0]], [[4.0, 0.0]]]]
+
+
+def test_a_cpu_trains_depthwise_convolutions_in_float32_and_predicts_as_before() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 4, 3))
+    spared = copy.deepcopy(plain)
+    spare_depthwise(spared)
+    spared = copy.deepcopy(spared)  # as means of weights and finders of batch sizes do
+    image = torch.randn(2, 8, 16, 16)
+    exact = plain[0](image)
+    gradients = torch.autograd.grad(exact.sum(), plain[0].weight)
+    assert torch.equal(spared(image), plain(image))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = spared[0](image)
+        assert found.dtype == spared[1](found).dtype == torch.bfloat16
+        assert torch.equal(found, exact.bfloat16())
+        assert torch.equal(torch.autograd.grad(found.sum(), spared[0].weight)[0], gradients[0])
+        with torch.inference_mode():
+            assert torch.equal(spared(image), plain(image))
+    assert spared.state_dict().keys() == plain.state_dict().keys()
