@@ -131,7 +131,7 @@ def renew_statistics(trainer: pl.Trainer, module: Any) -> None:
     modes = {part: part.training for part in module.model.modules()}
     module.model.train()
     module.model.net.encoder.train(not module.encoder_frozen)
-    layers = [
+    layers: list[Any] = [
         part
         for part in module.model.modules()
         if isinstance(part, _BatchNorm) and part.training and part.running_mean is not None
