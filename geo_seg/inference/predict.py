@@ -18,10 +18,12 @@ from geo_seg.inference.reading import Batch, Source, batches, inner_part
 from geo_seg.inference.scale import Scale
 from geo_seg.inference.translating import Translated
 from geo_seg.inference.votes import VIEWS, choose
-from geo_seg.tiling import Grid
+from geo_seg.tiling import Grid, Tile, Window
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What a model may compute in; softmax and blending are always done in float32."""
+
+_ROWS = 32  # of a window that are blended at once on a CPU
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,11 @@ class Predictor:
             for axis in (grid.rows, grid.cols)
         ]
         for batch in batches(source, grid, settings.batch_size):
-            probabilities = self._predict(batch, settings.precision, source.scale)
+            found = self._predict(batch, settings.precision, source.scale)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
-                    weight = weights[0][tile.row][:, None] * weights[1][tile.col]  # (height, width)
                     valid = inner_part(tile, batch.valid[slot])
-                    band.add(tile.inner, probabilities[slot], weight, valid)
+                    self._blend(band, tile, found[slot], weights[0][tile.row], weights[1][tile.col], valid)
                 if tile.col == len(grid.cols) - 1:
                     for sums, valid in band.release(grid.rows.finished(tile.row)):
                         yield self._decide(sums, valid, settings.shown)
@@ -184,8 +185,35 @@ class Predictor:
                 yield share, logits if temperature == 1 else logits.float() / temperature
 
     @torch.inference_mode()
+    def _blend(
+        self, band: RowBand, tile: Tile, found: Tensor, down: Tensor, across: Tensor, valid: NDArray[np.bool_]
+    ) -> None:
+        """Adds a window to the band, some rows at a time on a CPU, so that they stay in its caches.
+
+        Args:
+            band: where it goes.
+            tile: the window.
+            found: what _predict says of it.
+            down: (height,) weights of its inner rows.
+            across: (width,) weights of its inner columns.
+            valid: (height, width) of its inner pixels.
+        """
+        row, col, height, width = tile.inner
+        step = _ROWS if self.device.type == "cpu" else height
+        for begin in range(0, height, step):
+            rows = slice(begin, min(begin + step, height))
+            likely = self._probabilities(found[None, :, rows])[0] if self.votes == 1 else found[:, rows]
+            inner = Window(row + begin, col, rows.stop - begin, width)
+            band.add(inner, likely, down[rows, None] * across, valid[rows])
+
+    @torch.inference_mode()
     def _predict(self, batch: Batch, precision: str, scale: Scale) -> list[Tensor]:
-        """Probabilities of the inner pixels of each window that the model sees: (classes, height, width)."""
+        """What is found at the inner pixels of each window that the models see.
+
+        Returns:
+            Per window logits (channels, height, width) of the one vote, or probabilities (classes, height,
+            width), the mean of several.
+        """
         if not len(batch.image):
             return []
         seen = [tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None]
@@ -194,11 +222,12 @@ class Predictor:
             logits = scale.undo(found, *batch.valid.shape[1:])
             for i, tile in enumerate(seen):
                 inner: Any = inner_part(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
-                likely = self._probabilities(inner)[0]
-                if len(totals) <= i:
-                    totals.append(likely if share == 1 else likely * share)
+                if self.votes == 1:
+                    totals.append(inner[0])
+                elif len(totals) <= i:
+                    totals.append(self._probabilities(inner)[0] * share)
                 else:
-                    totals[i].add_(likely, alpha=share)
+                    totals[i].add_(self._probabilities(inner)[0], alpha=share)
         return totals
 
     def _probabilities(self, logits: Tensor) -> Tensor:
