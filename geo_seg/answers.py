@@ -63,7 +63,10 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _explain_choice(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: this is not key=value ({first_line(error)})"
+        return (
+            f"{error.override}: this is not key=value ({first_line(error)}); a value with other signs than "
+            "letters, digits and /-%+.,:*? needs double quotes inside of single ones: 'key=\"value\"'"
+        )
     if _is_of_system(error, named=True):
         return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
     broken = cause if isinstance(cause, OmegaConfBaseException) else error
@@ -93,9 +96,16 @@ def _explain_key(error: OmegaConfBaseException, message: str) -> str:
     parent = error.parent_node
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
     if known and error.key is not None and str(error.key) not in known:
-        return f"{key}: there is no such key; {nearest(str(error.key), known)}"
+        deeper = [f"{section}.{key}" for section in known if key in _keys_of(parent, section)]
+        hint = f"did you mean {' or '.join(map(repr, deeper))}?" if deeper else nearest(str(error.key), known)
+        return f"{key}: there is no such key; {hint}"
     said = first_line(Exception(error.msg) if error.msg else error)
     return f"{key}: {said}" if key else first_line(Exception(message))
+
+
+def _keys_of(parent: Any, section: str) -> list[str]:
+    inside = parent._get_node(section)  # as it is: it may have no value, or one that can't be resolved
+    return [str(key) for key in inside] if isinstance(inside, DictConfig) and not inside._is_missing() else []
 
 
 def _is_of_system(error: Exception, named: bool) -> bool:

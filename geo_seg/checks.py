@@ -51,6 +51,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _check_mode(config)
     _check_course(config)
     data = config.dataset
+    data.root = str(Path(data.root).expanduser())
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
     for key, choices in _OF_DATA.items():

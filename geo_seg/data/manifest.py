@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -88,8 +89,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
             if not any(cells):
                 continue
             if header is None:
-                named = "image" in cells
-                header = cells if named else list(_COLUMNS[:3])
+                named = "image" in map(str.lower, cells)
+                header = [cell.lower() for cell in cells] if named else list(_COLUMNS[:3])
+                _check_commas(cells, at)
                 _check_header(header, at)
                 if named:
                     continue
@@ -107,6 +109,14 @@ def _decoded(lines: Iterator[bytes] | object, path: Path) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"{path} line {number}: not UTF-8 text; save the manifest as UTF-8") from error
+
+
+def _check_commas(cells: list[str], at: str) -> None:
+    """Tells of columns that something else than a comma divides, as some spreadsheets write them."""
+    parts = re.split("[;\t]", cells[0])
+    if len(cells) == 1 and len(parts) > 1:
+        sign = "tabs" if "\t" in cells[0] else "semicolons"
+        raise DataError(f"{at}: {sign} between the columns, expected commas; save the manifest with these")
 
 
 def _check_header(header: list[str], at: str) -> None:

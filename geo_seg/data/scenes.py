@@ -187,14 +187,22 @@ def _places(scenes: Sequence[Scene], config: SplitConfig, root: Path) -> Mapping
 
 
 def _table(path: Path, column: str | None) -> dict[str, str]:
+    reader = csv.DictReader(_lines(path, "table"))
+    names = list(reader.fieldnames or [])
+    if column not in names:
+        raise DataError(f"{path}: no column {column!r}; {nearest(str(column), names)}")
+    return {row[names[0]]: row[str(column)] for row in reader}
+
+
+def _lines(path: Path, key: str) -> list[str]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; see dataset.split.table")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        names = list(reader.fieldnames or [])
-        if column not in names:
-            raise DataError(f"{path}: no column {column!r}; {nearest(str(column), names)}")
-        return {row[names[0]]: row[str(column)] for row in reader}
+        raise DataError(f"{path}: no such file; see dataset.split.{key}")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines(
+            keepends=True
+        )  # spreadsheets begin it with a BOM
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from error
 
 
 def _by_pattern(scenes: Sequence[Scene], patterns: object, name: str) -> list[Scene]:
@@ -213,9 +221,7 @@ def _by_list(scenes: Sequence[Scene], file: object, root: Path, name: str) -> li
     if file is None:
         return []
     path = root / str(file)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; see dataset.split.{name}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in _lines(path, name) if line.strip()]
     known = {
         key: scene for scene in scenes for key in (scene.name, Path(scene.name).name, Path(scene.name).stem)
     }

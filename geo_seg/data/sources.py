@@ -1,5 +1,6 @@
 """Which files a scene consists of: globs whose wildcards stand for the same text, or rows of a manifest."""
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError, GeoSegError, Wrong, stop
 
 _VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
+_WILDCARDS = r"(\*\*/|\*|\?|\[[^\]/]+\])"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
     globs = config.images if isinstance(config.images, list) else [config.images]
     bands = [_matches(root, glob) for glob in globs]
     if not bands[0]:
-        raise DataError(f"no images match {root / globs[0]}; see dataset.root and dataset.images")
+        raise DataError(
+            f"no images match {root / globs[0]}{_lying_there(root, globs[0])}; see dataset.root and "
+            "dataset.images"
+        )
     for glob, found in zip(globs, bands, strict=True):
         _complete(root, bands[0], found, glob, f"no file {glob}", wrong)
     skips = config.unlabelled == "skip"
@@ -112,7 +117,7 @@ _Found = dict[tuple[str, ...], Path]
 
 def _partners(root: Path, images: _Found, pattern: str, lacking: str, wrong: Wrong) -> _Found:
     """The file of each image; a pattern without wildcards is one file for all of them."""
-    if not re.search(r"[*?\[]", pattern):
+    if not re.search(_WILDCARDS, pattern):
         if not (root / pattern).is_file():
             raise DataError(f"{root / pattern}: no such file; see dataset.masks and dataset.aoi")
         return dict.fromkeys(images, root / pattern)
@@ -132,17 +137,33 @@ def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: 
         )
 
 
+def _lying_there(root: Path, pattern: str) -> str:
+    """What there is in place of images: a folder of that name, or files of other types."""
+    whole = root / pattern
+    if whole.is_dir():
+        return f", which is a folder; {pattern.rstrip('/')}/*.tif names the files in it"
+    if re.search(_WILDCARDS, str(whole.parent)) or not whole.parent.is_dir():
+        return ""
+    kinds = Counter(path.suffix for path in whole.parent.iterdir() if path.is_file())
+    return f"; there is: {', '.join(f'{n} *{kind}' for kind, n in kinds.most_common(4))}" if kinds else ""
+
+
 def _matches(root: Path, pattern: str) -> _Found:
     """Files that match a glob, by the text that its wildcards stand for."""
-    regex = re.compile(
-        "".join(
-            {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}.get(part, re.escape(part))
-            for part in re.split(r"(\*\*/|\*|\?)", pattern)
-        )
-    )
+    if Path(pattern).is_absolute():
+        pattern = os.path.relpath(pattern, root.resolve())  # the glob of a folder takes no others
+    pattern = os.path.normpath(pattern)  # its ./ would be in no path that is found
+    regex = re.compile("".join(_expression(part) for part in re.split(_WILDCARDS, pattern)))
     found = {}
     for path in sorted(root.glob(pattern)):
         match = regex.fullmatch(path.relative_to(root).as_posix())
         if match and path.is_file():
             found[match.groups()] = path
     return found
+
+
+def _expression(part: str) -> str:
+    """A part of a glob as a regular expression."""
+    if re.fullmatch(r"\[.+\]", part):
+        return f"([^{part[2:]})" if part[1] == "!" else f"({part})"
+    return {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}.get(part, re.escape(part))

@@ -71,6 +71,14 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
     assert answer_to(f"logger=[csv,{name}]") == line
 
 
+def test_a_root_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/mine")
+    store_schemas()
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        config = check_training(compose("train", ['dataset.root="~/rivers"']))
+    assert config.dataset.root == "/home/of/mine/rivers"
+
+
 @pytest.mark.parametrize("loss", sorted(p.stem for p in (CONFIG / "loss").glob("*.yaml")))
 def test_every_loss_passes_the_checks_in_a_mode_that_it_has(loss: str) -> None:
     modes = registered(REPOSITORY / "losses")[loss][1]
@@ -111,6 +119,9 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("dataset.windw=3", ("dataset.windw", "'window'")),
         ("+dataset.foo=1", ("dataset.foo", "there is no such key")),
         ("+foo=1", ("foo", "there is no such key")),
+        ("lr=0.1", ("lr: there is no such key; did you mean 'optimizer.lr'?",)),
+        ("window=64", ("window: there is no such key; did you mean 'dataset.window'?",)),
+        ("dataset.root=~/x", ("dataset.root=~/x", """double quotes inside of single ones: 'key="value"'""")),
         ("on_nan=skp", ("on_nan=skp", "'skip'")),
         ("find=batchsize", ("find=batchsize", "'batch_size'")),
         ("average=emma", ("average=emma", "'ema'")),

@@ -349,3 +349,67 @@ def test_addresses_are_given_to_gdal_in_its_own_words() -> None:
     assert gdal_path("s3://bucket/a.tif") == "/vsis3/bucket/a.tif"
     assert gdal_path("https://x.org/a.tif?b=1") == "/vsicurl/https://x.org/a.tif?b=1"
     assert gdal_path("/vsicurl/http://x.org/a.tif") == "/vsicurl/http://x.org/a.tif"
+
+
+def test_globs_may_be_absolute_leave_the_root_begin_with_a_dot_and_hold_brackets(
+    config: DatasetConfig, tmp_path: Path
+) -> None:
+    usual = [scene.name for scene in find_scenes(config, 0)["train"]]
+    for images, masks in (
+        (f"{tmp_path}/images/*.tif", f"{tmp_path}/masks/*.tif"),
+        ("./images/*.tif", "masks//*.tif"),
+        ("images/[a-c].tif", "masks/[!x].tif"),
+    ):
+        found = find_scenes(replace(config, images=images, masks=masks), 0)
+        assert [scene.name for scene in found["train"]] == usual
+        assert_same(config, found["train"][0], 0)
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    away = replace(config, root=str(tmp_path / "link"), images="[ab].tif", masks=f"{tmp_path}/masks/*.tif")
+    assert_same(away, find_scenes(replace(away, split=SplitConfig(val=0.5)), 0)["train"][0], 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ("images/*.TIF", r"images/\*\.TIF; there is: 3 \*\.tif; see dataset\.root"),
+        ("images", r"images, which is a folder; images/\*\.tif names the files in it; see"),
+        ("pictures/*.tif", r"pictures/\*\.tif; see dataset\.root"),
+    ],
+)
+def test_where_no_image_matches_what_lies_there_is_named(
+    config: DatasetConfig, images: str, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        find_scenes(replace(config, images=images), 0)
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_manifest_whose_columns_are_not_divided_by_commas_says_so(config: DatasetConfig, sign: str) -> None:
+    text = "image,label,split\nimages/a.tif,masks/a.tif,train\n".replace(",", sign)
+    with pytest.raises(
+        DataError, match=r"m\.csv line 1: (semicolons|tabs) between the columns, expected com"
+    ):
+        find_scenes(with_manifest(config, text), 0)
+
+
+def test_the_header_of_a_manifest_may_have_capitals(config: DatasetConfig) -> None:
+    rows = "".join(
+        f"images/{n}.tif,masks/{n}.tif,{s}\n" for n, s in zip("abc", ("trn", "val", "tst"), strict=True)
+    )
+    found = find_scenes(with_manifest(config, f"Image,Label,SPLIT\n{rows}"), 0)
+    assert [scene.name for scene in found["test"]] == ["images/c.tif"]
+
+
+def test_lists_and_tables_of_a_spreadsheet_are_read_with_their_byte_order_mark(
+    config: DatasetConfig, tmp_path: Path
+) -> None:
+    for name, lines in {"train.txt": "a.tif\r\nc.tif\r\n", "val.txt": "b\r\n"}.items():
+        (tmp_path / name).write_bytes(f"\ufeff{lines}".encode())
+    found = find_scenes(replace(config, split=SplitConfig(by="list", train="train.txt", val="val.txt")), 0)
+    assert [scene.name for scene in found["train"]] == ["images/a.tif", "images/c.tif"]
+    (tmp_path / "places.csv").write_bytes("\ufeffplace,x".encode() + b"\r\nZ\xfcrich,1\r\n")
+    table = SplitConfig(val=0.34, table="places.csv", column="place")
+    with pytest.raises(DataError, match=r"places\.csv: not UTF-8 text; save it as UTF-8"):
+        find_scenes(replace(config, split=table), 0)
+    (tmp_path / "places.csv").write_bytes("\ufeffplace,name\r\na,1\r\nb,2\r\nc,3\r\n".encode())
+    assert len(find_scenes(replace(config, split=table), 0)["val"]) == 1
