@@ -1,5 +1,6 @@
 """Every wrong key, name or value of the configuration, found before torch is imported."""
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,13 @@ _OF_DATA = {
     "cache": ("auto", "none", "memmap"),
     "on_read_error": ("raise", "ignore"),
     "unlabelled": ("error", "skip"),
+}
+_OF_SPLITS = {  # keys that only some kinds of split read
+    "train": ("pattern", "list"),
+    "group": ("fraction",),
+    "table": ("fraction",),
+    "column": ("fraction",),
+    "block": ("blocks",),
 }
 _LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 _OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
@@ -103,6 +111,10 @@ def _check_loading(data: DatasetConfig) -> None:
     for key in ("window", "batch_size", "num_threads"):
         if getattr(data, key) < 1:
             raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected 1 or more")
+    if data.windows_per_epoch is not None and data.windows_per_epoch < 1:
+        raise ConfigError(f"dataset.windows_per_epoch={data.windows_per_epoch}: expected 1 or more, or null")
+    if data.bands == []:
+        raise ConfigError("dataset.bands=[]: expected numbers or names of bands, or null for all of them")
     if data.num_workers < 0:
         raise ConfigError(f"dataset.num_workers={data.num_workers}: expected 0 or more")
     if data.samples is not None:
@@ -119,21 +131,32 @@ def _check_split(split: SplitConfig) -> None:
     _one_of("dataset.split.unit", split.unit, ("pixels", "metres"))
     if not 0 <= split.buffer < float("inf"):
         raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
-    if split.by != "blocks":
-        if split.block is not None:
+    for key, kinds in _OF_SPLITS.items():
+        if getattr(split, key) is not None and split.by not in kinds:
             raise ConfigError(
-                f"dataset.split.block={split.block:g}: is for dataset.split.by=blocks, not {split.by}"
+                f"dataset.split.{key}={getattr(split, key)}: is for dataset.split.by={' or '.join(kinds)}, "
+                f"not {split.by}"
             )
-        return
-    if split.block is None or not 0 < split.block < float("inf"):
+    if split.by == "blocks" and (split.block is None or not 0 < split.block < float("inf")):
         raise ConfigError(
             f"dataset.split.block={split.block}: expected the side of a block in {split.unit}, some windows"
         )
-    for key in ("train", "group", "table", "column"):
-        if getattr(split, key) is not None:
-            raise ConfigError(
-                f"dataset.split.{key}={getattr(split, key)}: is not for dataset.split.by=blocks"
-            )
+    if (split.table is None) != (split.column is None):
+        raise ConfigError(
+            f"dataset.split.table={split.table} column={split.column}: expected a CSV and one of its "
+            "columns, or neither"
+        )
+    if split.group is not None:
+        _check_group(split)
+
+
+def _check_group(split: SplitConfig) -> None:
+    if split.table is not None:
+        raise ConfigError(f"dataset.split.group={split.group}: {split.table} says that, too; leave one out")
+    try:
+        re.compile(str(split.group))
+    except re.error as error:
+        raise ConfigError(f"dataset.split.group={split.group}: no regular expression ({error})") from error
 
 
 def _check_mode(config: TrainConfig) -> None:

@@ -13,7 +13,7 @@ class SplitConfig:
     Attributes:
         by: "fraction", "pattern", "list", "manifest" (its column split) or "blocks" (parts of every scene).
         train: pattern: globs over the images' paths below root (null: all that is left over); list: a text
-            file below root with one image per line. Not used by fraction, which gives train the rest.
+            file below root with one image per line. Refused elsewhere: fraction gives train the rest.
         val: fraction: share of the scenes; blocks: share of the area; pattern and list: as train.
         test: as val; null for none.
         group: a regular expression with one group; scenes for which it finds the same text in the image's

@@ -101,6 +101,10 @@ def class_table(config: DatasetConfig) -> ClassTable:
     if len(rows) < 2 or (config.mode == "binary" and len(rows) != 2):
         expected = "2 (background first)" if config.mode == "binary" else "2 or more"
         raise ConfigError(f"dataset.classes: {len(rows)} classes, expected {expected}")
+    names = [row["name"] for row in rows]
+    same = next((name for name in names if names.count(name) > 1), None)
+    if same is not None:
+        raise ConfigError(f"dataset.classes: two are called {same!r}; one class may have several values")
     flat = [value for row in rows for value in row["values"]]
     keys = [_key(value) for value in flat]
     twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -128,7 +132,7 @@ def class_table(config: DatasetConfig) -> ClassTable:
     numbers = [value for value in ignored if isinstance(value, int)]
     codes = _codes(flat, numbers)
     return ClassTable(
-        names=tuple(row["name"] for row in rows),
+        names=tuple(names),
         colors=tuple(_color(row["color"]) for row in rows),
         values=tuple(tuple(codes[_key(value)] for value in row["values"]) for row in rows),
         weights=tuple(float(weight) for weight in given) if given else None,

@@ -46,6 +46,7 @@ def test_values_outside_the_table_are_listed_with_their_counts() -> None:
         ({"classes": ["a", "b", "c"], "mode": "binary"}, "3 classes, expected 2 .background first"),
         ({"classes": ["a", {"name": "b", "colour": "#000000"}]}, "nothing reads 'colour'.*'color'"),
         ({"classes": ["a", {"name": "b", "color": "red"}]}, "color 'red': expected #rrggbb"),
+        ({"classes": ["a", {"name": "a", "values": [3]}]}, "two are called 'a'; one class may have several"),
         ({"classes": ["a", {"name": "b", "values": [0]}]}, "mask value 0 stands for two classes"),
         ({"classes": ["a", {"name": "b", "values": "1"}]}, "expected integers"),
         ({"classes": ["a", "b"], "ignore_index": 1}, "is the label of class 'b'"),
