@@ -48,6 +48,7 @@ class RasterInfo:
         nodata: per data band the value that means "no measurement", or None.
         names: per data band its description, or "".
         block: rows and columns of the blocks that the file is read in.
+        alpha: 1-based numbers of its alpha bands.
     """
 
     path: str
@@ -60,6 +61,7 @@ class RasterInfo:
     nodata: tuple[float | None, ...]
     names: tuple[str, ...]
     block: tuple[int, int]
+    alpha: tuple[int, ...] = ()
 
 
 class RasterReader:
@@ -67,7 +69,8 @@ class RasterReader:
 
     A pixel is valid unless a mask band or alpha band says otherwise, any band is NaN or infinite, or any
     band holds its nodata value. Zero is a measurement as well as the usual nodata value, so a pixel is
-    nodata at 0 only where all the bands are 0.
+    nodata at 0 only where all the bands are 0. An alpha band that is asked for is a measurement: GDAL marks
+    near infrared so that is written as the fourth band of uint8.
 
     Args:
         path: the file, or anything else that GDAL opens (VRT, /vsicurl/ ...).
@@ -94,11 +97,13 @@ class RasterReader:
         self.info = _header(self._source, str(path))
         self.bands = resolve_bands(self.info, bands)
         declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
-        self.nodata = tuple(nodata if nodata is not None else declared[band] for band in self.bands)
+        self.nodata = tuple(nodata if nodata is not None else declared.get(band) for band in self.bands)
         self._dark = zero_is_nodata or all(value == 0 for value in self.nodata)
         masked = {MaskFlags.alpha, MaskFlags.per_dataset}
         flags = self._source.mask_flag_enums
-        self._mask_band = next((b for b in self.bands if masked & set(flags[b - 1])), None)
+        measured = set(self.info.alpha) & set(self.bands)
+        masks = (b for b in self.bands if masked & set(flags[b - 1]) and not measured)
+        self._mask_band = next(masks, None)
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Reads a window, which may reach past the raster.
@@ -152,7 +157,7 @@ class RasterReader:
         except RasterioError as error:
             raise DataError(
                 f"{self.info.path}: rows {top}-{bottom - 1}, columns {left}-{right - 1} cannot be read; the "
-                f"file is truncated or corrupt ({error})"
+                f"file is truncated or corrupt ({error.__cause__ or error})"
             ) from error
 
     @property
@@ -217,7 +222,7 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
     for band in bands:
         if isinstance(band, str) and band.lower() in by_name:
             found.append(by_name[band.lower()])
-        elif isinstance(band, int) and band in info.bands:
+        elif isinstance(band, int) and band in (*info.bands, *info.alpha):
             found.append(band)
         else:
             names = ", ".join(name for name in info.names if name) or "none"
@@ -230,10 +235,9 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
 
 
 def _header(source: Any, path: str) -> RasterInfo:
-    bands = tuple(
-        b for b, kind in zip(source.indexes, source.colorinterp, strict=True) if kind != ColorInterp.alpha
-    )
-    bands = bands or tuple(source.indexes)
+    kinds = dict(zip(source.indexes, source.colorinterp, strict=True))
+    alpha = tuple(band for band, kind in kinds.items() if kind == ColorInterp.alpha)
+    bands = tuple(band for band in kinds if band not in alpha) or alpha
     referenced = source.crs is not None or not source.transform.is_identity
     return RasterInfo(
         path=path,
@@ -246,6 +250,7 @@ def _header(source: Any, path: str) -> RasterInfo:
         nodata=tuple(source.nodatavals[b - 1] for b in bands),
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
         block=source.block_shapes[bands[0] - 1],
+        alpha=alpha,
     )
 
 

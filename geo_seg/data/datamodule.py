@@ -82,7 +82,7 @@ class SceneDataModule(pl.LightningDataModule):
         """Names of the bands that the model sees, or their numbers where the files give none."""
         scene = self.scenes["train"][0]
         names = dict(zip(scene.image.bands, scene.image.names, strict=True))
-        return [names[band] or str(band) for band in scene.bands]
+        return [names.get(band) or str(band) for band in scene.bands]
 
     def reader(self, split: str) -> WindowReader:
         """Reads windows of the scenes of a split."""

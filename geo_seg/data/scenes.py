@@ -17,6 +17,7 @@ from geo_seg.data.sources import Source, find_sources, is_vector
 from geo_seg.data.stack import open_image
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError, Wrong, nearest, stop
+from geo_seg.raster import RasterInfo
 
 SPLITS = ("train", "val", "test")
 
@@ -118,7 +119,17 @@ def _split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) 
 def _scene(source: Source, config: DatasetConfig, labels: Labels) -> Scene:
     header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir))
     mask, notes = labels.open(source, header)
+    if config.bands is None and header.alpha and header.alpha != header.bands:
+        notes.append(_mask_or_measurement(header))
     return Scene(source.name, header, mask, bands, source.split, tuple(notes))
+
+
+def _mask_or_measurement(header: RasterInfo) -> str:
+    every = ",".join(map(str, sorted((*header.bands, *header.alpha))))
+    return (
+        f"band {header.alpha[0]} is marked as alpha and says which pixels are valid; if it holds near "
+        f"infrared, as in many aerial images, take dataset.bands=[{every}]"
+    )
 
 
 def _check_alike(scenes: Sequence[Scene], wrong: Wrong) -> None:

@@ -98,7 +98,8 @@ class RasterStrips:
             outside = self._raster.read(self._alpha, window=window) == 0 if self._alpha else None
         except RasterioError as error:
             raise DataError(
-                f"{self._mask.path}: cannot be read; the file is truncated or corrupt ({error})"
+                f"{self._mask.path}: cannot be read; the file is truncated or corrupt "
+                f"({error.__cause__ or error})"
             ) from error
         if self._palette is not None:
             found = self._palette[:, found[0]]

@@ -140,7 +140,9 @@ def _bands(found: Examination) -> Grid:
         mean = sum(part.pixels * part.mean[number] for part in same) / total
         low, high = min(part.low[number] for part in same), max(part.high[number] for part in same)
         usual = [sum(part.pixels * part.quantiles[number, at] for part in same) / total for at in (4, -5)]
-        rows.append([names[band] or str(band), *(f"{v:.5g}" for v in (low, usual[0], mean, usual[1], high))])
+        rows.append(
+            [names.get(band) or str(band), *(f"{v:.5g}" for v in (low, usual[0], mean, usual[1], high))]
+        )
     return Grid(
         "Bands",
         "Values of the valid pixels.",

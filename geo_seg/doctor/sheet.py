@@ -81,7 +81,7 @@ def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
     for number, (split, scene, pixels) in enumerate(samples):
         left, right = grid[number // _ACROSS, 2 * (number % _ACROSS) :][:2]
         names = dict(zip(scene.image.bands, scene.image.names, strict=True))
-        left.imshow(true_color(pixels.image, pixels.valid, [names[band] for band in scene.bands]))
+        left.imshow(true_color(pixels.image, pixels.valid, [names.get(band, "") for band in scene.bands]))
         counted = pixels.labels != found.table.ignore_index
         right.imshow(colorize(pixels.labels, found.table.colors, counted), interpolation="nearest")
         left.set_title(f"{split}: {_short(scene.name)}", fontsize=8, loc="left")

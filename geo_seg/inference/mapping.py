@@ -27,6 +27,7 @@ from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference.summary import Mapped
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import Layer, count_classes
+from geo_seg.raster import Band, RasterInfo
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry
 
@@ -152,7 +153,7 @@ class Mapper:
         info, bands = open_raster(path, known)
         scale = scale_to(info, self._config.resolution)
         source = Source(info, bands, known.nodata, known.zero_is_nodata, scale)
-        for note in self._notes(info.dtype, Geometry.of(info.path)):
+        for note in self._notes(info, bands, Geometry.of(info.path)):
             self._say(f"note: {path}: {note}")
         reference = self._reference(name, path, source)
         if self._config.dry_run:
@@ -234,11 +235,16 @@ class Mapper:
             self._say(f"note: {found.path if found else path}: {note}")
         return found
 
-    def _notes(self, dtype: str, geometry: Geometry) -> Iterator[str]:
-        if dtype != self._checkpoint.dtype:
+    def _notes(self, info: RasterInfo, bands: tuple[Band, ...], geometry: Geometry) -> Iterator[str]:
+        if info.alpha and set(info.alpha) & set(bands):
             yield (
-                f"holds {dtype}, the model learnt from {self._checkpoint.dtype}; the map is only right if "
-                "the values mean the same"
+                f"band {info.alpha[0]} is marked as alpha, and is taken for the measurement that the model "
+                "expects there"
+            )
+        if info.dtype != self._checkpoint.dtype:
+            yield (
+                f"holds {info.dtype}, the model learnt from {self._checkpoint.dtype}; the map is only right "
+                "if the values mean the same"
             )
         if geometry.ignored:
             yield f"its {geometry.ignored} are not carried over to the map"

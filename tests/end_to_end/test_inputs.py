@@ -74,6 +74,19 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
             predict(f"{address}/{name}.json", tmp_path / "maps", threshold())
 
 
+def test_a_band_that_is_marked_as_alpha_is_what_the_model_learnt_from_it_and_a_note_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = draw((4, 70, 90))
+    image[3, :9] = 0
+    write_raster(tmp_path / "a.tif", image, photometric="rgb", alpha="yes")
+    predict(tmp_path / "a.tif", tmp_path / "maps", threshold(bands=[4, 1], band_names=["4", "1"]))
+    np.testing.assert_array_equal(read(tmp_path / "maps" / "a_classes.tif")[0], image[3] > LIMIT)
+    assert "band 4 is marked as alpha, and is taken for the measurement" in capsys.readouterr().out
+    predict(tmp_path / "a.tif", tmp_path / "masked", threshold(bands=[1, 2]))
+    assert (read(tmp_path / "masked" / "a_classes.tif")[0][:9] == 255).all()
+
+
 def test_a_remote_raster_is_mapped_as_one_on_disk(tmp_path: Path, address: str) -> None:
     image = draw((2, 90, 130))
     write_raster(tmp_path / "image.tif", image, compress="deflate")

@@ -320,7 +320,7 @@ def corrupt(root: Path) -> Path:
 def test_a_corrupt_tile_is_named_or_ignored_and_counted(tmp_path: Path, cache: str) -> None:
     path = corrupt(tmp_path)
     config = own(tmp_path, cache=cache, windows_per_epoch=40)
-    with pytest.raises(DataError, match=rf"{path}: rows 0-255, columns .* truncated or corrupt"):
+    with pytest.raises(DataError, match=rf"{path}: rows 0-255, columns .* truncated or corrupt.*IReadBlock"):
         SceneDataModule(config, 0)
     data = SceneDataModule(replace(config, on_read_error="ignore"), 0)
     assert data.index["train"][0].unreadable.tolist() == [[0, 256, 256, 256]]

@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.manifest import gdal_path
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import find_scenes
@@ -413,3 +414,28 @@ def test_lists_and_tables_of_a_spreadsheet_are_read_with_their_byte_order_mark(
         find_scenes(replace(config, split=table), 0)
     (tmp_path / "places.csv").write_bytes("\ufeffplace,name\r\na,1\r\nb,2\r\nc,3\r\n".encode())
     assert len(find_scenes(replace(config, split=table), 0)["val"]) == 1
+
+
+@pytest.mark.parametrize("cache", ["none", "memmap"])
+def test_near_infrared_that_is_marked_as_alpha_is_a_band_where_it_is_asked_for(
+    config: DatasetConfig, cache: str
+) -> None:
+    config.cache = cache
+    image = np.random.default_rng(0).integers(1, 255, (4, 96, 80), np.uint8)
+    image[3, :20] = 0
+    for name in "abc":
+        write_raster(Path(config.root) / "images" / f"{name}.tif", image)
+    scene = find_scenes(config, 0)["train"][0]
+    found, _, valid = pixels(config, scene)
+    assert len(found) == 3
+    np.testing.assert_array_equal(valid, image[3] > 0)
+    assert "band 4 is marked as alpha" in scene.notes[0]
+    assert "take dataset.bands=[1,2,3,4]" in scene.notes[0]
+    config.bands = [1, 2, 3, 4]
+    scene = find_scenes(config, 0)["train"][0]
+    found, _, valid = pixels(config, scene)
+    np.testing.assert_array_equal(found, image)
+    assert valid.all()
+    assert scene.notes == ()
+    config.allow_leakage = True  # the images are one and the same
+    assert SceneDataModule(config, 0).band_names == ["1", "2", "3", "4"]
