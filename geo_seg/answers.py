@@ -65,7 +65,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override}: this is not key=value ({first_line(error)}); a value with other signs than "
-            "letters, digits and /-%+.,:*? needs double quotes inside of single ones: 'key=\"value\"'"
+            "letters, digits and /-%+.,:*? needs double quotes inside of single ones: 'key=\"value\"'; "
+            "for ~ write $HOME"
         )
     if _is_of_system(error, named=True):
         return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import geo_seg
 from geo_seg.config import MODELS, TrainConfig
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
+from geo_seg.keys import at_home
 from geo_seg.keys import one_of as _one_of
 from geo_seg.keys import plain as _plain
 from geo_seg.signatures import Signature, registered, signature
@@ -59,7 +60,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _check_mode(config)
     _check_course(config)
     data = config.dataset
-    data.root = str(Path(data.root).expanduser())
+    data.root = at_home(data.root)
     _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
     for key, choices in _OF_DATA.items():
@@ -186,6 +187,8 @@ def _check_course(config: TrainConfig) -> None:
     for key, value in (("average.decay", config.average.decay), ("average.start", config.average.start)):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}={value}: expected 0 or more and less than 1")
+    if not 0 <= config.seed < 1 << 32:
+        raise ConfigError(f"seed={config.seed}: expected 0 to {(1 << 32) - 1}")
     if not 0 < config.encoder.layer_decay <= 1:
         raise ConfigError(
             f"encoder.layer_decay={config.encoder.layer_decay}: expected more than 0 and up to 1"

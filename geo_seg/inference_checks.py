@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from geo_seg.errors import ConfigError
 from geo_seg.inference_config import InferenceConfig
-from geo_seg.keys import one_of, plain
+from geo_seg.keys import at_home, one_of, plain
 from geo_seg.ranks import is_one_of_many
 
 _OF_INFERENCE = {
@@ -30,6 +30,8 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
         ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
     """
     config: InferenceConfig = plain(cfg, InferenceConfig)
+    for key in ("checkpoint", "input", "output", "labels"):
+        setattr(config, key, at_home(getattr(config, key)))
     for key, choices in _OF_INFERENCE.items():
         one_of(key, getattr(config, key), choices)
     _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")

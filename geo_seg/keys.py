@@ -1,6 +1,7 @@
 """Keys and words of a configuration against what there is. No torch in here."""
 
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +27,13 @@ def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
+
+
+def at_home(value: Any) -> Any:
+    """A path, or a list of paths, with the home folder in place of ~: a shell doesn't expand it after a =."""
+    if isinstance(value, list):
+        return [at_home(path) for path in value]
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
 def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:

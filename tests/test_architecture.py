@@ -9,6 +9,7 @@ from tests.conftest import REPOSITORY
 FLOORS = {
     "losses": 0,
     "geo_seg.errors": 1,
+    "geo_seg.commands": 1,
     "geo_seg.config": 1,
     "geo_seg.signatures": 1,
     "geo_seg.answers": 1,

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from geo_seg.commands import command
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
@@ -82,11 +83,9 @@ def run(config: TrainConfig, folder: str | Path) -> float:
             took = {"training, since it was last started": fitted - begin, "scores": scored}
             facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
             scene = data.scenes[list(results)[-1]][0].image.path
+            maps = command("inference.py", checkpoint=path, input=scene, output=path / "predictions")
             closing = (
-                f"report      {path / 'report.html'}\n"
-                f"checkpoint  {best.best_model_path}\n"
-                f"go on with  python inference.py checkpoint={path} input={scene} "
-                f"output={path / 'predictions'}"
+                f"report      {path / 'report.html'}\ncheckpoint  {best.best_model_path}\ngo on with  {maps}"
             )
             conclude(config, data, module, results, facts, rows, took, path, console, closing)
             scores = {} if score is None else {"best_val_miou": score}

@@ -15,6 +15,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from geo_seg.commands import command
 from geo_seg.errors import TrainingError
 from geo_seg.whole import write_whole
 
@@ -207,7 +208,7 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             self._say(
                 f"stopped by {signal.Signals(number).name} after step {trainer.global_step}; go on with\n"
-                f"python train.py resume={self.folder.parent}"
+                f"{command('train.py', resume=self.folder.parent)}"
             )
         raise SystemExit(128 + number)
 

@@ -79,6 +79,17 @@ def test_a_root_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) 
     assert config.dataset.root == "/home/of/mine/rivers"
 
 
+def test_paths_of_maps_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/mine")
+    store_schemas()
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        given = ['checkpoint=["~/run",x]', 'input="~/a.tif"', 'output="~/maps"', 'labels="~/l.gpkg"']
+        config = check_inference(compose("inference", given))
+    assert config.checkpoint == ["/home/of/mine/run", "x"]
+    assert (config.input, config.output) == ("/home/of/mine/a.tif", "/home/of/mine/maps")
+    assert config.labels == "/home/of/mine/l.gpkg"
+
+
 @pytest.mark.parametrize("loss", sorted(p.stem for p in (CONFIG / "loss").glob("*.yaml")))
 def test_every_loss_passes_the_checks_in_a_mode_that_it_has(loss: str) -> None:
     modes = registered(REPOSITORY / "losses")[loss][1]
@@ -116,12 +127,16 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("optimizer.lr=abc", ("optimizer.lr='abc'", "expected float")),
         ("+optimizer.lrr=1", ("optimizer.lrr", "'lr'")),
         ("seed=abc", ("seed", "Integer")),
+        ("seed=-1", ("seed=-1", "0 to 4294967295")),
         ("dataset.windw=3", ("dataset.windw", "'window'")),
         ("+dataset.foo=1", ("dataset.foo", "there is no such key")),
         ("+foo=1", ("foo", "there is no such key")),
         ("lr=0.1", ("lr: there is no such key; did you mean 'optimizer.lr'?",)),
         ("window=64", ("window: there is no such key; did you mean 'dataset.window'?",)),
-        ("dataset.root=~/x", ("dataset.root=~/x", """double quotes inside of single ones: 'key="value"'""")),
+        (
+            "dataset.root=~/x",
+            ("dataset.root=~/x", """double quotes inside of single ones: 'key="value"'""", "$HOME"),
+        ),
         ("on_nan=skp", ("on_nan=skp", "'skip'")),
         ("find=batchsize", ("find=batchsize", "'batch_size'")),
         ("average=emma", ("average=emma", "'ema'")),
