@@ -12,10 +12,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from geo_seg.errors import GeoSegError, UnfitChoiceError, first_line, nearest
+from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, first_line, nearest
 from geo_seg.ranks import rank, without_folder
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
+_QUOTING = (
+    "a value with other signs than letters, digits and /-%+.,:*? needs double quotes inside of single ones: "
+    "'key=\"value\"'; for ~ write $HOME"
+)
 _EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 
 
@@ -34,6 +38,8 @@ def answer(main: Callable[[], Any]) -> NoReturn:
         os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
     except _EXPECTED as error:
         _give_up(error)
+    except ValueError as error:
+        _give_up(_no_choice(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -63,11 +69,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _explain_choice(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override}: this is not key=value ({first_line(error)}); a value with other signs than "
-            "letters, digits and /-%+.,:*? needs double quotes inside of single ones: 'key=\"value\"'; "
-            "for ~ write $HOME"
-        )
+        said = f"{error.override}: this is not key=value ({first_line(error)})"
+        return f"{said}; {_QUOTING}" if "=" in error.override else said
     if _is_of_system(error, named=True):
         return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
     broken = cause if isinstance(cause, OmegaConfBaseException) else error
@@ -77,10 +80,22 @@ def explain(error: Exception) -> str:
 
 
 def _give_up(error: Exception) -> NoReturn:
-    if _is_of_system(error, named=False) or "debug=true" in (argument.lower() for argument in sys.argv):
+    unexpected = _is_of_system(error, named=False) or not isinstance(error, _EXPECTED)
+    if unexpected or "debug=true" in (argument.lower() for argument in sys.argv):
         raise error
     print(f"error: {explain(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _no_choice(error: ValueError) -> Exception:
+    """What Hydra says of loss=null in a traceback, as an answer; other errors as they are."""
+    if not str(error).startswith("Config group override must be"):
+        return error
+    given = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]
+    return ConfigError(
+        f"{' '.join(given) or first_line(error)}: expected a name; `none` switches off what can be: logger, "
+        "callbacks, augment, average; what needs no name is left out"
+    )
 
 
 def _explain_choice(choice: str, options: Sequence[str]) -> str:

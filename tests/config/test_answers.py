@@ -299,6 +299,15 @@ def test_a_typo_is_answered_before_torch_is_imported(run: Run, tmp_path: pathlib
     assert result.stdout.split() == ["2", "False"]
 
 
+def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
+    result = run("train.py", "seed=1", "logger=null")
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "error: logger=null: expected a name; `none` switches off what can be: logger"
+    )
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
