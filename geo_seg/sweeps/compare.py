@@ -164,10 +164,10 @@ def compare(groups: Sequence[Sequence[dict[str, Matrices]]]) -> list[Difference 
     Returns:
         Per group the difference; None for the first, and for all where there are too few scenes in common.
     """
-    shared = set.intersection(*(set(run) for group in groups for run in group))
+    shared = set.intersection(*(_known(run) for group in groups for run in group))
     if len(shared) < _FEWEST_SCENES:
         return [None] * len(groups)
-    names = sorted(shared)
+    names = sorted(name for name, _ in shared)
     draw = np.random.default_rng(0)
     weights = draw.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_DRAWS)
     weights = np.concatenate([np.ones((1, len(names)), np.int64), weights])  # the first row: as they are
@@ -179,6 +179,11 @@ def compare(groups: Sequence[Sequence[dict[str, Matrices]]]) -> list[Difference 
         low, high = np.percentile(difference[1:], (tail, 100 - tail))
         found.append(Difference(float(difference[0]), float(low), float(high)))
     return found
+
+
+def _known(run: dict[str, Matrices]) -> set[tuple[str, tuple[int, ...]]]:
+    """Scenes by name and labels: those of other data sets may have the same names."""
+    return {(name, tuple(matrix.sum(1).tolist())) for name, matrix in run.items()}
 
 
 def mean_iou(matrices: NDArray[Any]) -> NDArray[np.float64]:

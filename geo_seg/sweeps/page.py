@@ -154,13 +154,9 @@ def _curves(runs: Sequence[Run]) -> Figure:
 
 
 def _heat_map(runs: Sequence[Run]) -> Figure:
-    names = [score["name"] for score in runs[0].metrics["val"]["classes"]]
-    values = np.array(
-        [
-            [np.nan if score["iou"] is None else score["iou"] for score in run.metrics["val"]["classes"]]
-            for run in runs
-        ]
-    )
+    found = [{score["name"]: score["iou"] for score in run.metrics["val"]["classes"]} for run in runs]
+    names = list(dict.fromkeys(name for of_run in found for name in of_run))  # data sets may be swept, too
+    values = np.array([[of_run.get(name) for name in names] for of_run in found], float)  # None becomes NaN
     figure = Figure(figsize=(3 + 0.9 * len(names), 1.2 + 0.35 * len(runs)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")

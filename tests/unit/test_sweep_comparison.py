@@ -130,6 +130,23 @@ def test_the_leaderboard_is_written_as_csv_markdown_and_a_page(tmp_path: Path) -
     assert "aria-sort" in page
 
 
+def test_runs_on_other_data_sets_share_a_leaderboard_but_are_not_compared(tmp_path: Path) -> None:
+    sweep = a_sweep(tmp_path)
+    for number, loss in ((2, "focal"), (3, "focal")):
+        run = sweep / f"{number}_{loss}"
+        scores = json.loads((run / "metrics.json").read_text())
+        scores["val"]["classes"] = [{"name": name, "iou": 0.5} for name in ("water", "road", "roof")]
+        (run / "metrics.json").write_text(json.dumps(scores))
+        other = {name: np.pad(matrix, (0, 1)) + 1 for name, matrix in scenes(0.6).items()}
+        matrices = [{"name": n, "confusion": m.tolist()} for n, m in other.items()]
+        (run / "scenes.json").write_text(json.dumps({"val": matrices}))
+    assert "No interval" in write_leaderboard(sweep)
+    with (sweep / "leaderboard.csv").open() as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert (rows["2_focal"]["val_iou_roof"], rows["0_dice"]["val_iou_roof"]) == ("0.5", "")
+    assert "IoU of every class" in (sweep / "leaderboard.html").read_text()
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no runs are in there"):
         write_leaderboard(tmp_path)
