@@ -24,6 +24,9 @@ Band = int | str
 os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "4")  # of remote rasters: a busy server is asked again
 os.environ.setdefault("GDAL_HTTP_RETRY_DELAY", "1")  # seconds, growing
 
+# masks and world files are asked for by name: listing a folder of thousands takes as long as all else
+os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "TRUE")
+
 # megabytes of decoded blocks that a process keeps, whatever its memory: windows are hardly ever read twice
 os.environ.setdefault("GDAL_CACHEMAX", "512")
 
@@ -48,6 +51,8 @@ class RasterInfo:
         nodata: per data band the value that means "no measurement", or None.
         names: per data band its description, or "".
         block: rows and columns of the blocks that the file is read in.
+        masked: whether a mask band or an alpha band says which pixels are valid.
+        palette: whether it is one band of uint8 whose values stand for colours.
         alpha: 1-based numbers of its alpha bands.
     """
 
@@ -61,6 +66,8 @@ class RasterInfo:
     nodata: tuple[float | None, ...]
     names: tuple[str, ...]
     block: tuple[int, int]
+    masked: bool
+    palette: bool
     alpha: tuple[int, ...] = ()
 
 
@@ -77,6 +84,7 @@ class RasterReader:
         bands: 1-based numbers or names, in the order wanted; None takes every data band.
         nodata: overrides the value that the file declares.
         zero_is_nodata: a pixel whose bands are all 0 is nodata, whatever else is.
+        whole: all pixels are known to be valid.
 
     Raises:
         DataError: the file can't be opened, or has no such band.
@@ -88,22 +96,23 @@ class RasterReader:
         bands: Sequence[Band] | None = None,
         nodata: float | None = None,
         zero_is_nodata: bool = False,
+        whole: bool = False,
     ) -> None:
         try:
             self._source = rasterio.open(path)
         except RasterioError as error:
             reason = _absence(path) or str(error).split(": ")[-1]
             raise DataError(f"{path}: cannot be opened as a raster ({reason})") from error
-        self.info = _header(self._source, str(path))
+        kinds = {MaskFlags.alpha, MaskFlags.per_dataset}
+        masked = [bool(kinds & set(flags)) for flags in self._source.mask_flag_enums]
+        self.info = _header(self._source, str(path), masked)
         self.bands = resolve_bands(self.info, bands)
         declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
         self.nodata = tuple(nodata if nodata is not None else declared.get(band) for band in self.bands)
+        self._whole = whole
         self._dark = zero_is_nodata or all(value == 0 for value in self.nodata)
-        masked = {MaskFlags.alpha, MaskFlags.per_dataset}
-        flags = self._source.mask_flag_enums
         measured = set(self.info.alpha) & set(self.bands)
-        masks = (b for b in self.bands if masked & set(flags[b - 1]) and not measured)
-        self._mask_band = next(masks, None)
+        self._mask_band = next((b for b in self.bands if masked[b - 1] and not measured), None)
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Reads a window, which may reach past the raster.
@@ -150,6 +159,9 @@ class RasterReader:
             pixels = self._source.read(self.bands, window=part, out=image[:, rows, cols])
             if valid is None:
                 return
+            if self._whole:
+                valid[rows, cols] = True
+                return
             inside = _valid_pixels(pixels, self.nodata, self._dark)
             if self._mask_band is not None:
                 inside &= self._source.read_masks(self._mask_band, window=part) > 0
@@ -171,16 +183,6 @@ class RasterReader:
     def tags(self) -> dict[str, str]:
         """Metadata of the file."""
         return dict(self._source.tags())
-
-    @property
-    def palette(self) -> bool:
-        """Whether it is one band of uint8 whose values stand for colours."""
-        return self._source.colorinterp == (ColorInterp.palette,) and self.info.dtype == "uint8"
-
-    @property
-    def masked(self) -> bool:
-        """Whether a mask band or an alpha band says which pixels are valid."""
-        return self._mask_band is not None
 
     def close(self) -> None:
         """Closes the file."""
@@ -234,22 +236,25 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
     return tuple(found)
 
 
-def _header(source: Any, path: str) -> RasterInfo:
+def _header(source: Any, path: str, masked: Sequence[bool]) -> RasterInfo:
     kinds = dict(zip(source.indexes, source.colorinterp, strict=True))
     alpha = tuple(band for band, kind in kinds.items() if kind == ColorInterp.alpha)
     bands = tuple(band for band in kinds if band not in alpha) or alpha
     referenced = source.crs is not None or not source.transform.is_identity
+    dtype = str(np.result_type(*(source.dtypes[b - 1] for b in bands)))
     return RasterInfo(
         path=path,
         width=source.width,
         height=source.height,
         bands=bands,
-        dtype=str(np.result_type(*(source.dtypes[b - 1] for b in bands))),
+        dtype=dtype,
         crs=source.crs.to_wkt() if source.crs else None,
         transform=tuple(source.transform)[:6] if referenced else None,
         nodata=tuple(source.nodatavals[b - 1] for b in bands),
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
         block=source.block_shapes[bands[0] - 1],
+        masked=bands != alpha and any(masked[b - 1] for b in bands),
+        palette=source.colorinterp == (ColorInterp.palette,) and dtype == "uint8",
         alpha=alpha,
     )
 
@@ -276,24 +281,3 @@ def _absence(path: str | Path) -> str:
     if not Path(path).exists():
         return "no such file"
     return "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else ""
-
-
-def files_of(path: str | Path) -> list[Path]:
-    """The files that a raster consists of: itself, what lies beside it, and what a VRT refers to.
-
-    Raises:
-        DataError: it can't be opened.
-    """
-    found: list[Path] = []
-    waiting = [str(path)]
-    while waiting:
-        name = waiting.pop()
-        try:
-            with rasterio.open(name) as source:
-                inside = [str(file) for file in source.files]
-        except RasterioError as error:
-            raise DataError(f"{name}: cannot be opened as a raster ({error})") from error
-        new = [file for file in dict.fromkeys(inside) if Path(file).absolute() not in found]
-        found += [Path(file).absolute() for file in new]
-        waiting += [file for file in new if file.lower().endswith(".vrt") and file != name]
-    return sorted(set(found))

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, keep
 from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import DatasetConfig
+from geo_seg.errors import DataError
 
 Stamp = list[list[Any]]
 _VERSION = 2  # of what an entry holds; one of another version is made anew
-_SIDECARS = ("", ".msk", ".aux.xml")
+_SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name, and instead of its suffix: headers and places
+_BESIDE = (".hdr", ".wld", ".prj")
 
 
 class SceneCache:
@@ -71,12 +75,36 @@ def stamp_of(files: list[str]) -> Stamp | None:
     """Path, size and time of change of files and their sidecars; None if one isn't in the file system."""
     stamp: Stamp = []
     for file in files:
-        for suffix in _SIDECARS:
+        stem, suffix = os.path.splitext(file)  # noqa: PTH122 - thousands of files: a Path each takes longer
+        world = f".{suffix[1:2]}{suffix[-1:]}w"  # .tfw of a .tif
+        names = [file + ending for ending in _SIDECARS] + [stem + ending for ending in (*_BESIDE, world)]
+        for name in names:
             try:
-                found = os.stat(file + suffix)  # noqa: PTH116 - thousands of files: a Path each takes longer
+                found = os.stat(name)  # noqa: PTH116
             except OSError:
-                if not suffix:
+                if name == file:
                     return None
                 continue
-            stamp.append([file + suffix, found.st_size, found.st_mtime_ns])
+            stamp.append([name, found.st_size, found.st_mtime_ns])
     return stamp
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files that a raster consists of: itself, what lies beside it, and what a VRT refers to.
+
+    Raises:
+        DataError: it can't be opened.
+    """
+    found: list[Path] = []
+    waiting = [str(path)]
+    while waiting:
+        name = waiting.pop()
+        try:
+            with rasterio.open(name) as source:
+                inside = [str(file) for file in source.files]
+        except RasterioError as error:
+            raise DataError(f"{name}: cannot be opened as a raster ({error})") from error
+        new = [file for file in dict.fromkeys(inside) if Path(file).absolute() not in found]
+        found += [Path(file).absolute() for file in new]
+        waiting += [file for file in new if file.lower().endswith(".vrt") and file != name]
+    return sorted(set(found))

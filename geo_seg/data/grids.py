@@ -22,6 +22,8 @@ def same_grid(image: RasterInfo, other: RasterInfo) -> bool:
         return False
     if image.transform is None or other.transform is None:
         return True
+    if (image.crs, image.transform) == (other.crs, other.transform):
+        return True
     xs, ys = corners(other, 0, other.height)
     if image.crs and other.crs and image.crs != other.crs:
         try:

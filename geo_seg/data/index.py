@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.data.cache import SceneCache, Stamp, stamp_of
+from geo_seg.data.cache import SceneCache, Stamp, files_of, stamp_of
 from geo_seg.data.classes import ClassTable, check_mask
 from geo_seg.data.reading import (
     DecodedScene,
@@ -27,7 +27,6 @@ from geo_seg.data.scene import Scene
 from geo_seg.data.statistics import BandCounter, BandMoments
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError, GeoSegError, Wrong, stop
-from geo_seg.raster import files_of
 from geo_seg.tiling import Window
 from geo_seg.whole import part_of
 
@@ -259,18 +258,18 @@ class _Pass:
         return values
 
     def _count(self, window: Window, found: Pixels, values: NDArray[Any]) -> None:
-        ignored = found.labels == self._ignore_index
-        bins = self._classes + 1
+        starts = np.arange(0, window.width, CELL)
         first = window.col // CELL
-        cols = -(-(window.col + window.width) // CELL) - first
-        column = np.arange(window.width) // CELL * bins
         for top in range(0, window.height, CELL):
-            rows = slice(top, top + CELL)
-            cell = np.where(ignored[rows], self._classes, found.labels[rows]) + column
-            counts = np.bincount(cell.ravel(), minlength=cols * bins).reshape(cols, bins)
-            self._cells[(window.row + top) // CELL, first : first + cols] = counts[:, :-1]
-        strange = values[ignored & found.valid]
-        if strange.size:
+            row = self._cells[(window.row + top) // CELL, first : first + len(starts)]
+            labels = found.labels[top : top + CELL]
+            for number in range(self._classes):
+                here = labels == number
+                if here.any():  # a byte holds the count of a cell's column
+                    columns = np.add.reduce(here, axis=0, dtype=np.uint8)
+                    row[:, number] = np.add.reduceat(columns, starts, dtype=np.uint16)
+        ignored = found.labels == self._ignore_index
+        if ignored.any() and (strange := values[ignored & found.valid]).size:
             kinds, counts = np.unique(strange, return_counts=True)
             self._values.update(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
 

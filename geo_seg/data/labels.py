@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors thro
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from geo_seg.data.cache import files_of
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, keep
 from geo_seg.data.grids import affine, describe_grid, same_grid
@@ -21,7 +22,7 @@ from geo_seg.data.strips import PolygonStrips, RasterStrips, Strips, polygon_not
 from geo_seg.data.vectors import Polygons
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, DataError, nearest
-from geo_seg.raster import RasterInfo, RasterReader, files_of
+from geo_seg.raster import RasterInfo, RasterReader, inspect
 
 _VERSION = 1  # of what a kept label holds; one of another version is made anew
 _PIXELS = 1 << 23  # of a strip
@@ -36,14 +37,18 @@ class Labels:
     Args:
         config: the data set.
         table: its classes.
+        look: reads the header of a raster.
 
     Raises:
         ConfigError: dataset.label.uncovered is no class.
     """
 
-    def __init__(self, config: DatasetConfig, table: ClassTable) -> None:
+    def __init__(
+        self, config: DatasetConfig, table: ClassTable, look: Callable[[str], RasterInfo] = inspect
+    ) -> None:
         self._config = config
         self._table = table
+        self._look = look
         self._folder = cache_folder(config.cache_dir) / "labels"
         self._uncovered = _uncovered(config.label.uncovered, table)
 
@@ -55,10 +60,9 @@ class Labels:
         """
         if is_vector(source.mask):
             return self._kept(source, image, None)
-        with RasterReader(source.mask) as reader:
-            mask, palette = reader.info, reader.palette
+        mask = self._look(source.mask)
         # the values of a palette are class values, unless the class table speaks of colours
-        colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (palette and self._lists_colors())
+        colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (mask.palette and self._lists_colors())
         self._check(mask, image, colored)
         if same_grid(image, mask) and not colored and source.aoi is None:
             return mask, []

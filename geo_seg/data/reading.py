@@ -48,13 +48,14 @@ class RasterScene:
         scene: where the files are.
         table: turns mask values into labels.
         config: says what is nodata.
+        whole: all pixels are known to be valid.
 
     Raises:
         DataError: a file can't be opened; later, can't be read.
     """
 
-    def __init__(self, scene: Scene, table: ClassTable, config: DatasetConfig) -> None:
-        self.image = RasterReader(scene.image.path, scene.bands, config.nodata, config.zero_is_nodata)
+    def __init__(self, scene: Scene, table: ClassTable, config: DatasetConfig, whole: bool = False) -> None:
+        self.image = RasterReader(scene.image.path, scene.bands, config.nodata, config.zero_is_nodata, whole)
         self.mask = RasterReader(scene.mask.path)
         self._labels = labeller(table, np.dtype(self.mask.info.dtype))
         self._ignore_index = table.ignore_index
@@ -88,13 +89,17 @@ class DecodedScene:
         path: the file.
         scene: what it is a copy of.
         table: decides the type of the labels.
+        whole: all pixels are known to be valid.
         writable: for filling the copy; see make_room.
 
     Raises:
         DataError: it is gone.
     """
 
-    def __init__(self, path: Path, scene: Scene, table: ClassTable, writable: bool = False) -> None:
+    def __init__(
+        self, path: Path, scene: Scene, table: ClassTable, whole: bool = False, writable: bool = False
+    ) -> None:
+        self._whole = whole
         self._height, self._width = scene.image.height, scene.image.width
         self._ignore_index = table.ignore_index
         try:
@@ -115,8 +120,10 @@ class DecodedScene:
         bottom, right = min(row + height, self._height), min(col + width, self._width)
         if (bottom - row, right - col) != (height, width):
             blank(into, self._ignore_index)
-        for target, source in zip(into, self.pixels, strict=True):
-            target[..., : bottom - row, : right - col] = source[..., row:bottom, col:right]
+        into.image[:, : bottom - row, : right - col] = self.pixels.image[:, row:bottom, col:right]
+        into.labels[: bottom - row, : right - col] = self.pixels.labels[row:bottom, col:right]
+        seen = True if self._whole else self.pixels.valid[row:bottom, col:right]
+        into.valid[: bottom - row, : right - col] = seen
 
     def close(self) -> None:
         """The mapping ends with the last array that shows it."""
@@ -140,7 +147,14 @@ def labeller(table: ClassTable, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]]
     if dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
         return table.labels
     listed = table.labels(np.arange(np.iinfo(dtype).max + 1, dtype=dtype)).astype(label_type(table))
-    return listed.take
+    if dtype != np.uint8 or listed.dtype != np.uint8:
+        return listed.take
+    translation = listed.tobytes()  # of texts: no index of eight bytes per pixel
+
+    def translated(values: NDArray[Any]) -> NDArray[Any]:
+        return np.frombuffer(values.tobytes().translate(translation), np.uint8).reshape(values.shape)
+
+    return translated
 
 
 def decoded_bytes(scene: Scene, table: ClassTable) -> int:

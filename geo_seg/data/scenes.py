@@ -11,6 +11,7 @@ from pathlib import Path
 from geo_seg.data.blocks import share, split_by_blocks
 from geo_seg.data.classes import class_table
 from geo_seg.data.folder import cache_folder
+from geo_seg.data.headers import Headers
 from geo_seg.data.labels import Labels, unused
 from geo_seg.data.scene import Scene
 from geo_seg.data.sources import Source, find_sources, is_vector
@@ -52,14 +53,15 @@ def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
         ConfigError: an option has nothing to do.
     """
     sources = find_sources(config, wrong)
-    labels = Labels(config, class_table(config))
+    headers = Headers(config)
+    labels = Labels(config, class_table(config), headers.of)
     idle = unused(config)
     if idle and not any(is_vector(source.mask) for source in sources):
         raise ConfigError(f"dataset.label.{idle}: is for polygons, and no mask is a vector file")
 
     def opened(source: Source) -> Scene | DataError:
         try:
-            return _scene(source, config, labels)
+            return _scene(source, config, labels, headers)
         except DataError as error:
             return error
 
@@ -70,6 +72,7 @@ def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
                 wrong(found)
             else:
                 scenes.append(found)
+    headers.keep()
     _check_alike(scenes, wrong)
     return scenes
 
@@ -116,8 +119,8 @@ def _split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) 
     return chosen
 
 
-def _scene(source: Source, config: DatasetConfig, labels: Labels) -> Scene:
-    header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir))
+def _scene(source: Source, config: DatasetConfig, labels: Labels, headers: Headers) -> Scene:
+    header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir), headers.of)
     mask, notes = labels.open(source, header)
     if config.bands is None and header.alpha and header.alpha != header.bands:
         notes.append(_mask_or_measurement(header))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
 from geo_seg.data.manifest import gdal_path, is_remote
 from geo_seg.errors import DataError, first_line, nearest
-from geo_seg.raster import Band, RasterInfo, RasterReader, inspect, resolve_bands
+from geo_seg.raster import Band, RasterInfo, inspect, resolve_bands
 
 _TYPES = {
     "uint8": "Byte",
@@ -38,7 +38,10 @@ class _Asset:
 
 
 def open_image(
-    images: Sequence[str], bands: Sequence[Band] | None, folder: Path
+    images: Sequence[str],
+    bands: Sequence[Band] | None,
+    folder: Path,
+    look: Callable[[str], RasterInfo] = inspect,
 ) -> tuple[RasterInfo, tuple[int, ...]]:
     """The header of an image and the bands that are wanted; where it isn't one raster, a VRT makes one of it.
 
@@ -47,25 +50,24 @@ def open_image(
         bands: numbers or names, in the order wanted; None takes every data band. Only the assets of a STAC
             item that hold them are opened.
         folder: where VRTs go; their names follow from their content.
+        look: reads the header of a raster.
 
     Raises:
         DataError: a file can't be opened, the files don't line up, or there is no such band.
     """
     if len(images) == 1 and images[0].lower().endswith(".json"):
         assets = _chosen(_assets(images[0]), bands, images[0])
-        header = _stack([asset.path for asset in assets], [asset.names[0] for asset in assets], folder)
+        headers = [look(asset.path) for asset in assets]
+        header = look(_stack(headers, [asset.names[0] for asset in assets], folder))
         return header, header.bands
-    header = inspect(images[0]) if len(images) == 1 else _stack(images, None, folder)
+    headers = [look(image) for image in images]
+    header = headers[0] if len(headers) == 1 else look(_stack(headers, None, folder))
     return header, resolve_bands(header, bands)
 
 
-def _stack(paths: Sequence[str], names: Sequence[str] | None, folder: Path) -> RasterInfo:
-    headers, masked = [], []
-    for path in paths:
-        with RasterReader(path) as reader:
-            headers.append(reader.info)
-            if reader.masked:
-                masked.append(reader.info)
+def _stack(headers: Sequence[RasterInfo], names: Sequence[str] | None, folder: Path) -> str:
+    """Path of a VRT of rasters that line up; one of a kind is made once."""
+    masked = [header for header in headers if header.masked]
     for header in headers[1:]:
         if not same_grid(headers[0], header):
             raise DataError(
@@ -86,7 +88,7 @@ def _stack(paths: Sequence[str], names: Sequence[str] | None, folder: Path) -> R
     file = folder / "images" / f"{hashlib.sha256(content).hexdigest()[:24]}.vrt"
     if not file.exists():
         keep(file, content)
-    return inspect(file)
+    return str(file)
 
 
 def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None, mask: str | None) -> bytes:

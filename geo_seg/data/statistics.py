@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geo_seg.errors import ConfigError, DataError
 
-_CHUNK = 1 << 15  # values whose float64 copy stays in a core's cache
+_CHUNK = 1 << 16  # values whose float64 copy stays in a core's cache
 _SAMPLE = 1 << 20  # pixels of a scene, about, that quantiles are taken from: their ranks are right to 0.03 %
 _STEPS = 200  # of rank between the quantiles that are kept: half a per cent each
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean and deviation of RGB from 0 to 255
@@ -172,6 +172,9 @@ _Part = tuple[int, float, float]  # count, mean, sum of squared deviations
 
 def _part(values: NDArray[Any]) -> _Part:
     chosen = values.astype(np.float64)
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:  # sums of a chunk are exact: one pass less
+        count, total, squares = len(chosen), int(chosen.sum()), int(chosen.dot(chosen))
+        return count, total / count, (count * squares - total**2) / count
     mean = chosen.mean()
     chosen -= mean
     return len(chosen), float(mean), float(chosen.dot(chosen))

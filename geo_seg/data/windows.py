@@ -96,9 +96,12 @@ class WindowReader:
             return handles[index]
         if len(handles) >= self._most:
             handles.popitem(last=False)[1].close()
-        scene, copy = self._scenes[index], self._index[index].decoded
+        scene, found = self._scenes[index], self._index[index]
+        whole = found.bands.pixels == scene.image.height * scene.image.width
         handles[index] = (
-            DecodedScene(copy, scene, self.table) if copy else RasterScene(scene, self.table, self._config)
+            DecodedScene(found.decoded, scene, self.table, whole)
+            if found.decoded
+            else RasterScene(scene, self.table, self._config, whole)
         )
         return handles[index]
 

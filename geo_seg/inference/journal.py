@@ -12,9 +12,10 @@ import torch
 
 import geo_seg
 from geo_seg.checkpoint import entry
+from geo_seg.data.cache import files_of
 from geo_seg.errors import DataError
 from geo_seg.inference.members import Ensemble
-from geo_seg.raster import RasterInfo, files_of
+from geo_seg.raster import RasterInfo
 from geo_seg.whole import write_whole
 from geo_seg.writing import is_whole, unwritten
 

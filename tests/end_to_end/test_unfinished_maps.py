@@ -18,10 +18,10 @@ from rio_cogeo.cogeo import cog_validate
 from torch import nn
 
 from geo_seg import mosaic
+from geo_seg.data.cache import files_of
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import choices, measuring
 from geo_seg.inference.predict import Predictor
-from geo_seg.raster import files_of
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, Threshold, draw, facts, predict, read, threshold
 

@@ -389,6 +389,8 @@ def test_what_is_kept_between_runs_lies_in_cache_dir(tmp_path: Path, monkeypatch
     SceneDataModule(config, 0)
     kept = [path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")]
     kinds = sorted((Path(name).parent.name, Path(name).suffix) for name in kept)
-    assert kinds == sorted([("", ".index"), ("", ".raw"), ("images", ".vrt"), ("labels", ".tif")] * 2)
+    assert kinds == sorted(
+        [("", ".headers")] + [("", ".index"), ("", ".raw"), ("images", ".vrt"), ("labels", ".tif")] * 2
+    )
     assert not (tmp_path / "elsewhere").exists()
     assert not (tmp_path / "home").exists()

@@ -155,3 +155,34 @@ def test_a_truncated_image_is_named(small: DatasetConfig, tmp_path: Path) -> Non
     small.root, small.split = str(tmp_path), SplitConfig(val=0.5)
     with pytest.raises(DataError, match=r"a\.tif: .*(truncated|cannot be opened)"):
         SceneDataModule(small, 0)
+
+
+@pytest.mark.parametrize("cache", ["none", "memmap"])
+def test_a_scene_without_nodata_is_valid_inside_and_nowhere_else(tmp_path: Path, cache: str) -> None:
+    image, mask = draw_scene(0)
+    image += 1
+    for name, part in (("a", image), ("b", image[:, :50, :70])):
+        write_raster(tmp_path / "images" / f"{name}.tif", part, nodata=0)
+        write_raster(tmp_path / "masks" / f"{name}.tif", mask[: part.shape[1], : part.shape[2]])
+    config = DatasetConfig(
+        name="own",
+        root=str(tmp_path),
+        images="images/*.tif",
+        masks="masks/*.tif",
+        classes=["low", "middle", "high"],
+        split=SplitConfig(by="pattern", val="images/b.tif"),
+        allow_leakage=True,
+        window=32,
+        cache=cache,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    data = SceneDataModule(config, 0)
+    (batch,) = data.val_dataloader()
+    assert data.index["val"][0].bands.pixels == 50 * 70
+    for (_, row, col), valid, labels in zip(
+        batch["place"].tolist(), batch["valid"], batch["labels"], strict=True
+    ):
+        inside = torch.zeros(64, 64, dtype=torch.bool)
+        inside[: 50 - row, : 70 - col] = True
+        assert torch.equal(valid, inside)
+        assert torch.equal(labels != 255, inside)

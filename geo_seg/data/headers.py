@@ -1,0 +1,72 @@
+"""Headers of the rasters of a data set, kept between runs for as long as the files do not change."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from geo_seg.data.cache import Stamp, stamp_of
+from geo_seg.data.folder import cache_folder, keep
+from geo_seg.data.manifest import is_remote
+from geo_seg.dataset_config import DatasetConfig
+from geo_seg.raster import RasterInfo, inspect
+
+_VERSION = 1  # of what is kept; another one is read anew
+
+
+class Headers:
+    """Reads headers, each file's once: thousands of scenes start in seconds that way.
+
+    Remote files are opened at every start: they may change without a sign.
+
+    Args:
+        config: the data set; its headers lie in one file of the cache folder.
+    """
+
+    def __init__(self, config: DatasetConfig) -> None:
+        files = (str(Path(config.root).absolute()), config.images, config.masks, config.manifest)
+        name = hashlib.sha256(repr((_VERSION, files)).encode()).hexdigest()[:32]
+        self._file = cache_folder(config.cache_dir) / f"{name}.headers"
+        self._known = _load(self._file)
+        self._used: dict[str, tuple[Stamp, RasterInfo]] = {}
+
+    def of(self, path: str) -> RasterInfo:
+        """The header of a raster; threads may ask at the same time.
+
+        Raises:
+            DataError: the file can't be opened.
+        """
+        stamp = None if is_remote(path) else stamp_of([path])
+        if stamp is None:
+            return inspect(path)
+        known = self._known.get(path)
+        found = known if known and known[0] == stamp else (stamp, inspect(path))
+        self._used[path] = found
+        return found[1]
+
+    def keep(self) -> None:
+        """Keeps the headers that were asked for.
+
+        Raises:
+            DataError: the cache folder can't be written to.
+        """
+        same = self._used.keys() == self._known.keys()
+        if not same or any(found is not self._known[path] for path, found in self._used.items()):
+            listed = [(stamp, vars(info)) for stamp, info in self._used.values()]
+            keep(self._file, json.dumps(listed).encode())
+
+
+def _load(file: Path) -> dict[str, tuple[Stamp, RasterInfo]]:
+    shared: dict[
+        str | None, str | None
+    ] = {}  # scenes have few CRSs, and a text each would be most of the memory
+    try:
+        return {row["path"]: (stamp, _header(row, shared)) for stamp, row in json.loads(file.read_bytes())}
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or not written by this program
+        return {}
+
+
+def _header(row: dict[str, Any], shared: dict[str | None, str | None]) -> RasterInfo:
+    made: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    made["crs"] = shared.setdefault(row["crs"], row["crs"])
+    return RasterInfo(**made)
