@@ -103,7 +103,8 @@ class DecodedScene:
         self._height, self._width = scene.image.height, scene.image.width
         self._ignore_index = table.ignore_index
         try:
-            content = np.memmap(path, np.uint8, "r+" if writable else "r")
+            # as a plain array: parts of a memmap are made several times slower
+            content = np.asarray(np.memmap(path, np.uint8, "r+" if writable else "r"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: the decoded copy of {scene.name} is gone; run again") from error
         parts = []

@@ -48,7 +48,9 @@ class RandomWindows:
         share = np.array([self._offsets[n].share if n in self._offsets else 1.0 for n in range(len(scenes))])
         self._area = np.ceil(self._shape.prod(axis=1) * share).astype(np.int64).cumsum()
         flat = [cells.reshape(-1, cells.shape[2]) for cells in self._cells]
-        self._labelled = np.concatenate([part.sum(axis=1, dtype=np.int64) for part in flat]).cumsum()
+        labelled = [part.sum(axis=1, dtype=np.int64) for part in flat]
+        self._full = [bool(part.all()) for part in labelled]
+        self._labelled = np.concatenate(labelled).cumsum()
         self._by_class: list[NDArray[np.int64]] = []
         if kind == "balanced":
             counts = (np.concatenate([part[:, c] for part in flat]) for c in range(flat[0].shape[1]))
@@ -73,6 +75,8 @@ class RandomWindows:
     def is_empty(self, place: Place) -> bool:
         """Whether a window holds no labelled pixel for sure."""
         index, (row, col, height, width) = place
+        if self._full[index]:
+            return False
         rows = slice(row // CELL, -(-(row + height) // CELL))
         return not self._cells[index][rows, col // CELL : -(-(col + width) // CELL)].any()
 
