@@ -57,9 +57,7 @@ class Headers:
 
 
 def _load(file: Path) -> dict[str, tuple[Stamp, RasterInfo]]:
-    shared: dict[
-        str | None, str | None
-    ] = {}  # scenes have few CRSs, and a text each would be most of the memory
+    shared: dict[str | None, str | None] = {}  # scenes have few CRSs; a text each would fill memory
     try:
         return {row["path"]: (stamp, _header(row, shared)) for stamp, row in json.loads(file.read_bytes())}
     except (OSError, ValueError, KeyError, TypeError):  # missing, or not written by this program
