@@ -23,7 +23,21 @@ from torch import nn
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
-CLASSES, BANDS = 6, 4
+
+from benchmarks.inference_peers import CLASSES, LIBRARIES, PEERS  # noqa: E402 - found there
+
+BANDS = 4
+HOWS = (  # window, margin, overlap, blend
+    (512, 0, 0, "hann"),
+    (512, 32, 64, "hann"),
+    (1024, 0, 0, "hann"),
+    (1024, 32, 64, "hann"),
+    (1024, 80, 64, "hann"),
+    (1536, 32, 64, "hann"),
+    (1536, 80, 64, "crop"),
+    (1536, 80, 64, "linear"),
+    (1536, 80, 64, "hann"),
+)
 
 
 class Free(nn.Module):
@@ -164,43 +178,9 @@ def ours(found: Any, raster: str, output: str, **options: Any) -> None:
     run.run(InferenceConfig(checkpoint="x", input=raster, output=output, accelerator="cpu", **options))
 
 
-def monai(found: Any, raster: str, output: str, **_: Any) -> None:
-    """MONAI's sliding window over the whole image in memory, a quarter of each window shared."""
-    from monai.inferers import SlidingWindowInferer
-
-    with rasterio.open(raster) as source:
-        image, profile = torch.from_numpy(source.read().astype(np.float32))[None], source.profile
-    image = found.normalize(image, torch.ones(image[:, 0].shape, dtype=torch.bool))
-    with torch.inference_mode():
-        logits = SlidingWindowInferer((512, 512), 1, 0.25, mode="gaussian")(image, found.model)
-        classes = logits.argmax(1).to(torch.uint8).numpy()
-    profile.update(count=1, dtype="uint8", nodata=255)
-    with rasterio.open(f"{output}.tif", "w", **profile) as target:
-        target.write(classes)
-
-
-def grid_loop(found: Any, raster: str, output: str, **_: Any) -> None:
-    """The loop that TorchGeo's grid sampler leads to: whole chips, a sum of logits in memory."""
-    side, stride = 512, 384
-    with rasterio.open(raster) as source, torch.inference_mode():
-        height, width, profile = source.height, source.width, source.profile
-        total = torch.zeros(CLASSES, height, width)
-        for row in [*range(0, height - side, stride), height - side]:
-            for col in [*range(0, width - side, stride), width - side]:
-                chip = source.read(window=rasterio.windows.Window(col, row, side, side)).astype(np.float32)
-                image = found.normalize(
-                    torch.from_numpy(chip)[None], torch.ones(1, side, side, dtype=torch.bool)
-                )
-                total[:, row : row + side, col : col + side] += found.model(image)[0]
-        classes = total.argmax(0).to(torch.uint8).numpy()
-    profile.update(count=1, dtype="uint8", nodata=255)
-    with rasterio.open(f"{output}.tif", "w", **profile) as target:
-        target.write(classes[None])
-
-
-MODULES = {"ours": ["geo_seg.inference.run"], "monai": ["monai.inferers"], "grid loop": []}
 MODES = ("throughput", "memory", "seams", "polygons")
-TOOLS = {"ours": ours, "monai": monai, "grid loop": grid_loop}
+TOOLS = {"ours": ours, **PEERS}
+MODULES = {"ours": ["geo_seg.inference.run"], **LIBRARIES}
 
 
 def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
@@ -227,7 +207,7 @@ def apart(
     tool: str, kind: str, raster: Path, call: str = "--measure", **options: Any
 ) -> dict[str, float] | None:
     """Measures in a process of its own; None if the tool isn't there."""
-    if tool == "monai" and find_spec("monai") is None:
+    if any(find_spec(name.partition(".")[0]) is None for name in MODULES.get(tool, ())):
         return None
     command = [sys.executable, __file__, call, tool, kind, str(raster), json.dumps(options)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -242,18 +222,22 @@ def throughput(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
         for kind in ("free", "unet"):
             if kind == "unet" and size > 3000:
                 continue
-            for tool in TOOLS:
-                found = apart(tool, kind, raster, **({"precision": "fp32"} if tool == "ours" else {}))
+            for tool, precision in [("ours", "fp32"), ("ours", "auto"), *((peer, "fp32") for peer in PEERS)]:
+                if precision == "auto" and kind == "free":
+                    continue
+                found = apart(tool, kind, raster, **({"precision": precision} if tool == "ours" else {}))
                 if found is not None:
-                    print(f"{size}^2 {kind:5} {tool:9}: {_told(found, size**2)}", flush=True)
+                    told = _told(found, size**2)
+                    print(f"{size}^2 {kind} {tool} {precision}: {told}", flush=True)
                     rows.append({"size": size, "kind": kind, "tool": tool, **found})
     return rows
 
 
 def _told(found: dict[str, float], pixels: int) -> str:
-    host = 1e6 * (found["cpu"] - found["model_cpu"]) / pixels
+    host, whole = (1e6 * seconds / pixels for seconds in (found["cpu"] - found["model_cpu"], found["cpu"]))
     return (
-        f"host {host:.3f} CPU s per Mpx, model {found['model_cpu'] / found['cpu']:.1%} of the CPU time and "
+        f"{whole:.3f} CPU s per Mpx, {host:.3f} of them beside the model; "
+        f"{found['wall'] / pixels * 1e6:.3f} s on the clock; model {found['model_cpu'] / found['cpu']:.1%} of the CPU time and "
         f"{found['model'] / found['wall']:.1%} of the wall, {found['pixels'] / pixels:.2f} pixels seen per "
         f"pixel, {found['memory']:.0f} MB"
     )
@@ -275,7 +259,7 @@ def memory(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
             if height < 10 * width or how == "whole":
                 found = apart("ours", "free", raster, precision="fp32", window=1024, **more)
                 row[how] = found["memory"]
-        if height == width <= 6000 and (found := apart("monai", "free", raster)):
+        if height == width and (found := apart("monai", "free", raster)):
             row["monai"] = found["memory"]
         told = ", ".join(f"{key} {value:.0f} MB" for key, value in row.items() if isinstance(value, float))
         print(f"{width} wide x {height} high: {told}", flush=True)
@@ -321,7 +305,7 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
     from geo_seg.tiling import Grid, Seams, Window
 
     torch.set_num_threads(1)
-    found, info, side = load(model), inspect(raster), 1536
+    found, info, side = load(model), inspect(raster), 2816  # whole windows of 512, 1024, 1536
     source = Source(info, fitting_bands(info, found), found.nodata, found.zero_is_nodata)
     top, left = ((length - side) // 64 * 32 for length in (info.height, info.width))
     with tempfile.TemporaryDirectory() as folder:
@@ -346,26 +330,22 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
 
         rows = []
         whole = classes(Grid.over(side, side, side, Seams(0, 0)))
-        hows = [
-            Seams(0, 0),
-            Seams(0, 64),
-            Seams(32, 0),
-            *(Seams(32, 64, b) for b in ("crop", "linear", "hann")),
-        ]
-        for window, how in [*((512, how) for how in hows), (1024, Seams(32, 64))]:
+        for window, margin, overlap, blend in HOWS:
+            how = Seams(margin, overlap, blend)
             grid = Grid.over(side, side, window, how)
             wrong = classes(grid) != whole
-            near = np.zeros((side, side), bool)
+            near = np.zeros(wrong.shape, bool)
             for axis, view in ((grid.rows, near), (grid.cols, near.T)):
                 for seam in axis.seams:
                     middle = seam + axis.overlap // 2
                     view[middle - 48 : middle + 48] = True
-            cost = len(grid) * grid.rows.window * grid.cols.window / side**2
+            cost = (window / (window - -(-how.shared // 32) * 32)) ** 2
             shares = (
                 f"{wrong.mean():.4%} of all, {wrong[near].mean():.4%} near, {wrong[~near].mean():.4%} far"
             )
-            print(f"window {window}, {how}: {shares}; {cost:.2f} pixels seen per pixel", flush=True)
-            name = f"{window}: margin {how.margin}, overlap {how.overlap}, {how.blend}"
+            told = f"{shares}; {cost:.2f} pixels seen per pixel of a large raster"
+            print(f"window {window}, {how}: {told}", flush=True)
+            name = f"{window}: margin {margin}, overlap {overlap}, {blend}"
             rows.append({"name": name, "cost": cost, "near": wrong[near].mean(), "far": wrong[~near].mean()})
     return rows
 

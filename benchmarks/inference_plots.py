@@ -73,9 +73,9 @@ def seams(rows: Rows, file: Path) -> None:
         axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=2)
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("% of pixels, of another class than in one window")
-    axes.margins(x=0.12)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(xscale="log", xlabel="% of pixels of another class")
+    axes.set_xlim(left=5e-4, right=10)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, file)
 
 

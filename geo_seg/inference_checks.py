@@ -37,7 +37,8 @@ def check_inference(cfg: DictConfig) -> InferenceConfig:
     _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")
     if isinstance(config.window, int) and config.window % 32:
         raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
-    _auto_or("margin", config.margin, 0, "0 or more pixels")
+    if config.margin is not None:
+        _auto_or("margin", config.margin, 0, "null, or 0 or more pixels")
     _auto_or("batch_size", config.batch_size, 1, "1 or more")
     if config.overlap < 0:
         raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")

@@ -16,10 +16,11 @@ class InferenceConfig:
         weights: per checkpoint of an ensemble, above 0; null weighs all alike.
         input: a raster, a folder, a glob, a STAC item, or a list of these.
         output: the folder that the maps go to; it is made when it isn't there.
-        window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1024
+        window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1536
             that the memory holds. Windows are made smaller where as many cover the raster.
         margin: pixels along the edges of a window that don't count, because the model sees too little of
-            what lies around them; "auto" measures on the raster how many the model needs.
+            what lies around them; null takes what lets neighbours share 15 % of a window (80 pixels at 1536),
+            at least 32; "auto" measures on the raster how many the model needs.
         overlap: pixels between the margins of neighbouring windows, over which they are blended.
         blend: "hann" (a raised cosine), "linear", or "crop" (each window up to the middle of the overlap).
         batch_size: windows that the model sees at once; "auto" takes 1 on a CPU and up to 8 on a GPU.
@@ -59,7 +60,7 @@ class InferenceConfig:
     input: Any = MISSING
     output: str = MISSING
     window: int | str = "auto"
-    margin: int | str = 32
+    margin: int | str | None = None
     overlap: int = 64
     blend: str = "hann"
     batch_size: int | str = "auto"

@@ -1,5 +1,6 @@
 """What is settled for each raster before it is mapped: windows, seams, precision, panels."""
 
+import math
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,8 +17,19 @@ from geo_seg.inference.scale import Scale
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.tiling import STRIDE, Grid, Seams
 
-_WINDOWS = (1024, 768, 512, 384, 256)  # from the largest; beyond it little is gained and much is waited for
+_WINDOWS = (
+    1536,
+    1280,
+    1024,
+    768,
+    512,
+    384,
+    256,
+)  # from the largest; beyond it little is gained and much is waited for
 _ROWS = 2048  # of the raster in a window at most, where that can be chosen
+_SHARED = 0.15  # of a window that it shares with a neighbour by default: at most 1.4 pixels are seen for each
+_LEAST = 32  # pixels of the default margin, in windows for which that is more than this share
+_PANEL = 8192  # columns of a raster that are mapped at once at most: a wider one takes no more memory
 _PART = 2048  # rows of a part at least: what a crash may cost
 
 
@@ -41,7 +53,7 @@ class Chooser:
         self._training = training
         self._say = say
         self._precision: str | None = None if config.precision == "auto" else config.precision
-        self._margin: int | None = None if config.margin == "auto" else int(config.margin)
+        self._measured: int | None = None
 
     @cached_property
     def per_pixel(self) -> float:
@@ -62,9 +74,7 @@ class Chooser:
         window, batch = self._window(limit / 2, source.scale)
         if self._precision is None:
             self._precision = measure_precision(self._predictor, source, self._say)
-        if self._margin is None:
-            self._margin = measure_margin(self._predictor, source, self._precision, self._say)
-        seams = Seams(self._margin, config.overlap, config.blend)
+        seams = Seams(self._margin(source, self._precision, window), config.overlap, config.blend)
         if seams.shared > window // 2:
             raise ConfigError(
                 f"margin={seams.margin} overlap={seams.overlap}: neighbours would share {seams.shared} px (2 "
@@ -81,7 +91,7 @@ class Chooser:
             precision=self._precision,
             batch_size=batch,
             rows=-(-_PART // (grid.rows.window - min(shared, grid.rows.window // 2))),
-            cols=len(grid.cols),
+            cols=math.ceil(len(grid.cols) / math.ceil(source.info.width / _PANEL)),
         )
         return replace(made, cols=self._panel(limit, source, grid, made)) if config.max_memory else made
 
@@ -91,6 +101,17 @@ class Chooser:
         shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
         written = shown.bytes_per_pixel(classes)
         return needed(source, part, classes, batch_size, self.per_pixel, written)
+
+    def _margin(self, source: Source, precision: str, window: int) -> int:
+        given = self._config.margin
+        if given is None:
+            room = (_SHARED * window - self._config.overlap) / 2
+            return max(_LEAST, int(room // 16 * 16))
+        if given == "auto":
+            if self._measured is None:
+                self._measured = measure_margin(self._predictor, source, precision, self._say)
+            return self._measured
+        return int(given)
 
     def _window(self, budget: float, scale: Scale) -> tuple[int, int]:
         """Side of the windows, and how many the model sees at once, in a budget of bytes."""
@@ -112,7 +133,7 @@ class Chooser:
     def _panel(self, limit: float, source: Source, grid: Grid, made: Choices) -> int:
         """Columns of windows that a limit in bytes leaves room for, at most those of the raster."""
         most = 0
-        for cols in range(len(grid.cols), 0, -1):
+        for cols in range(made.cols, 0, -1):
             most = max(self.needed(source, part, made.batch_size) for part in grid.cut(made.rows, cols))
             if most <= limit:
                 return cols

@@ -76,13 +76,15 @@ def write_part(
             for layer in reversed(made)
         ]
         for strip in rows:
+            whole = strip.valid.all()
             for target, layer in zip(targets, reversed(made), strict=True):
                 values = {
                     CLASSES: strip.classes[None],
                     PROBABILITIES: strip.probabilities,
                     UNCERTAINTIES: strip.uncertainty,
                 }[layer.suffix]
-                target.append(np.where(strip.valid, values, layer.nodata).astype(layer.dtype))
+                shown = values if whole else np.where(strip.valid, values, layer.nodata)
+                target.append(shown.astype(layer.dtype, copy=False))
 
 
 def finish(

@@ -101,8 +101,10 @@ def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.b
     if not held:
         nothing = np.empty((0, 0, 0), bool)
         return nothing[None][:0], nothing, nothing
-    valid = np.stack([v for _, _, v in held])
-    return np.stack([i for i, _, _ in held]), valid if as_is else np.stack([s for _, s, _ in held]), valid
+    image, seen, valid = (
+        arrays[0][None] if len(arrays) == 1 else np.stack(arrays) for arrays in zip(*held, strict=True)
+    )
+    return image, valid if as_is else seen, valid
 
 
 def read_reflected(reader: RasterReader, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -498,9 +498,9 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
     [
         ("window=100", "window=100: expected auto, or a multiple of 32"),
         ("window=big", "window=big: expected auto, or a multiple of 32"),
-        ("margin=-1", "margin=-1: expected auto, or 0 or more pixels"),
+        ("margin=-1", "margin=-1: expected auto, or null, or 0 or more pixels"),
         ("overlap=-1", "overlap=-1: expected 0 or more"),
-        ("overlap=600", "at most half of window="),
+        ("overlap=800", "at most half of window="),
         ("blend=han", "blend=han: there is no such choice; did you mean 'hann'"),
         ("batch_size=0", "batch_size=0: expected auto, or 1 or more"),
         ("max_memory=0", "max_memory=0: expected gigabytes above 0"),

@@ -1,5 +1,6 @@
 """What is "auto" is settled by the memory that there is."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,41 @@ def test_windows_fit_the_share_of_a_process_and_the_rows_of_a_finer_raster(
     source = Source(inspect(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), (1,), None, False, scale)
     chooser = choices.Chooser(config(), predictor, 64, print, processes)
     assert chooser.choose(source).window == window
+
+
+@pytest.mark.parametrize(
+    ("window", "overlap", "margin"), [("auto", 64, 80), (1280, 64, 64), (1024, 64, 32), (512, 0, 32)]
+)
+def test_large_windows_share_more_with_their_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int | str, overlap: int, margin: int
+) -> None:
+    chosen, _ = wide(tmp_path, monkeypatch, window=window, overlap=overlap)
+    assert chosen.margin == margin
+    assert wide(tmp_path, monkeypatch, window=window, overlap=overlap, margin=48)[0].margin == 48
+
+
+def test_wide_rasters_are_mapped_in_panels_of_like_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, parts = wide(tmp_path, monkeypatch)
+    panels = {part.area.col: part.area.width for part in parts}
+    assert sum(panels.values()) == WIDE
+    assert len(panels) == 3
+    assert max(panels.values()) <= choices._PANEL + 2 * chosen.window
+
+
+WIDE = 20_000
+
+
+def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, Any]:
+    """What is chosen for a raster of that width, and its parts."""
+    monkeypatch.setattr(choices, "free_memory", lambda _: 100e9)
+    monkeypatch.setattr(choices, "bytes_per_pixel", lambda _: 1000.0)
+    predictor: Any = SimpleNamespace(device=torch.device("cpu"))
+    info = replace(inspect(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), width=WIDE, height=3000)
+    source = Source(info, (1,), None, False, Scale())
+    chosen = choices.Chooser(config(**options), predictor, 64, print, 1).choose(source)
+    return chosen, choices.parts_of(source, chosen)
 
 
 def test_processes_of_a_run_on_a_machine_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
