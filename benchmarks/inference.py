@@ -237,7 +237,8 @@ def _told(found: dict[str, float], pixels: int) -> str:
     host, whole = (1e6 * seconds / pixels for seconds in (found["cpu"] - found["model_cpu"], found["cpu"]))
     return (
         f"{whole:.3f} CPU s per Mpx, {host:.3f} of them beside the model; "
-        f"{found['wall'] / pixels * 1e6:.3f} s on the clock; model {found['model_cpu'] / found['cpu']:.1%} of the CPU time and "
+        f"{found['wall'] / pixels * 1e6:.3f} s on the clock; "
+        f"model {found['model_cpu'] / found['cpu']:.1%} of the CPU time and "
         f"{found['model'] / found['wall']:.1%} of the wall, {found['pixels'] / pixels:.2f} pixels seen per "
         f"pixel, {found['memory']:.0f} MB"
     )
