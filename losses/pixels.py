@@ -58,6 +58,7 @@ class Pixels:
         self._kept = self._finite = False
         self._own: Tensor | None = None
         self._places: Tensor | None = None
+        self._seconds: Tensor | None = None
 
     def keep(self, values: Tensor) -> Tensor:
         """Sets values to 0 at ignored pixels, in place, whatever they were (NaN too).
@@ -95,11 +96,22 @@ class Pixels:
     def own_probabilities(self) -> Tensor:
         """(N, H, W): the probability of the label, 0 at ignored pixels. Multiclass only. Computed once."""
         if self._own is None:
-            own = self.at_labels(self._activated())
+            p = self._activated()
+            if self.num_classes == 2:  # a third of what looking up takes
+                own = (p[:, 0] * (1.0 - self.seconds)).addcmul_(p[:, 1], self.seconds)
+            else:
+                own = self.at_labels(p)
             # a logit that is no number makes all probabilities of its pixel NaN, the one in this channel too
             self._finite = host_may_look(own) and not own.sum().isnan()
             self._own = self.keep(own)
         return self._own
+
+    @property
+    def seconds(self) -> Tensor:
+        """(N, H, W): 1 where the label is class 1 of two, else 0, in the logits' dtype. Computed once."""
+        if self._seconds is None:
+            self._seconds = self.labels.to(self.logits.dtype)
+        return self._seconds
 
     @property
     def ones(self) -> Tensor:
@@ -203,6 +215,9 @@ class Pixels:
             (N, C, H, W): strength (p - q), where q is the (smoothed) one-hot label.
         """
         p, grad = self.spend_probabilities()
+        if self.num_classes == 2:
+            target = self.seconds * (1.0 - smooth) + smooth / 2 if smooth else self.seconds
+            return apart(grad, (p[:, 1] - target).mul_(strength))
         by_pixel = strength.unsqueeze(1) if strength.dim() else strength
         torch.mul(p, by_pixel, out=grad)
         if smooth:
@@ -223,6 +238,13 @@ class Pixels:
             return by_probability.mul_(p).mul_(1.0 - p)
         by_probability.mul_(p)  # p g
         return by_probability.addcmul_(p, by_probability.sum(1, keepdim=True), value=-1)  # p (g - sum of p g)
+
+
+def apart(grad: Tensor, slope: Tensor) -> Tensor:
+    """Fills a gradient (N, 2, H, W); slope (N, H, W) is that of the second logit: their difference counts."""
+    grad[:, 1] = slope
+    torch.neg(slope, out=grad[:, 0])
+    return grad
 
 
 class PixelLoss(nn.Module):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.pixels import Pixels
+from losses.pixels import Pixels, apart
 from losses.sums import sum_by_label, wide
 
 
@@ -33,7 +33,7 @@ class Regions(NamedTuple):
 
 def measure(pixels: Pixels) -> Regions:
     """The soft sizes of a batch."""
-    if not pixels.binary:
+    if pixels.num_classes > 2:
         own, ones, labels = (  # all images as one
             x.flatten(0, 1).unsqueeze(0) for x in (pixels.own_probabilities, pixels.ones, pixels.labels)
         )
@@ -42,13 +42,17 @@ def measure(pixels: Pixels) -> Regions:
             wide(pixels.probabilities.sum((0, 2, 3))),
             sum_by_label(ones, labels, pixels.num_classes)[0],
         )
-    p, label = pixels.probabilities[:, 0], pixels.labels
-    count, size = wide(pixels.count), wide(label.sum())
+    p, label = pixels.probabilities[:, -1], pixels.seconds
+    count, size = wide(pixels.count), wide(pixels.labels.sum())
     predicted, overlap = wide(p.sum()), wide((p * label).sum())
-    background = count - size - predicted + overlap
+    if pixels.binary:
+        rest, background = count - predicted, count - size - predicted + overlap
+    else:
+        q = pixels.probabilities[:, 0]
+        rest, background = wide(q.sum()), wide((q * (1 - label)).sum())
     return Regions(
         torch.stack([background, overlap]),
-        torch.stack([count - predicted, predicted]),
+        torch.stack([rest, predicted]),
         torch.stack([count - size, size]),
     )
 
@@ -64,12 +68,8 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
     Returns:
         (N, C, H, W) derivative by the logits, 0 at ignored pixels.
     """
-    if pixels.binary:
-        p = pixels.probabilities
-        by_foreground = (by_predicted[1] - by_predicted[0] - by_overlap[0]).to(p.dtype)
-        by_hit = (by_overlap[0] + by_overlap[1]).to(p.dtype)
-        slope = (pixels.labels.unsqueeze(1) * by_hit).add_(by_foreground)
-        return slope.mul_(p).mul_(1.0 - p)
+    if pixels.num_classes == 2:
+        return _gradient_of_two(pixels, by_overlap, by_predicted)
     # the derivative by p_c is by_predicted[c], plus by_overlap[c] where c is the label
     p = pixels.probabilities
     hit = pixels.of_labels(by_overlap).mul_(pixels.own_probabilities)  # (N, H, W)
@@ -80,3 +80,15 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
     for images, part in pixels.slices():
         torch.mul(rows[images, :, part], slope - mean[images, :, part], out=out[images, :, part])
     return pixels.add_at_labels(grad, hit)
+
+
+def _gradient_of_two(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor:
+    """As gradient, of two classes: their probabilities add up to 1."""
+    p = pixels.probabilities
+    by_foreground = (by_predicted[1] - by_predicted[0] - by_overlap[0]).to(p.dtype)
+    by_hit = (by_overlap[0] + by_overlap[1]).to(p.dtype)
+    slope = (pixels.seconds * by_hit).add_(by_foreground)
+    if pixels.binary:
+        p = p[:, 0]
+        return slope.mul_(p).mul_(1.0 - p).unsqueeze(1)
+    return apart(pixels.spend_probabilities()[1], slope.mul_(p[:, 0]).mul_(p[:, 1]))
