@@ -24,10 +24,11 @@ from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, DataError, nearest
 from geo_seg.raster import RasterInfo, RasterReader, inspect
 
-_VERSION = 1  # of what a kept label holds; one of another version is made anew
+_VERSION = 2  # of what a kept label holds; one of another version is made anew
 _PIXELS = 1 << 23  # of a strip
 _BLOCK = 256  # side of the tiles of a kept label
 _NOTES = "GEO_SEG_NOTES"
+_INTEGERS = ("int", "uint")
 _SIDECARS = (".dbf", ".shx", ".prj", ".cpg")  # of a shapefile
 
 
@@ -64,7 +65,8 @@ class Labels:
         # the values of a palette are class values, unless the class table speaks of colours
         colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (mask.palette and self._lists_colors())
         self._check(mask, image, colored)
-        if same_grid(image, mask) and not colored and source.aoi is None:
+        plain = not colored and mask.dtype.startswith(_INTEGERS)
+        if plain and same_grid(image, mask) and source.aoi is None:
             return mask, []
         return self._kept(source, image, (mask, [str(file) for file in files_of(source.mask)], colored))
 
@@ -74,9 +76,9 @@ class Labels:
                 f"{mask.path}: the mask has {len(mask.bands)} bands, expected one band of class values, or "
                 "three of uint8 and a color for every class in dataset.classes"
             )
-        if not mask.dtype.startswith(("int", "uint")):
+        if not mask.dtype.startswith((*_INTEGERS, "float")):
             raise DataError(
-                f"{mask.path}: the mask holds {mask.dtype}, expected integers (class values); convert it"
+                f"{mask.path}: the mask holds {mask.dtype}, expected whole numbers (class values); convert it"
             )
         if not colored and self._table.texts:
             raise DataError(

@@ -83,12 +83,14 @@ class RasterStrips:
             black = (0, 0, 0)  # a palette may be short
             self._palette = np.array([shades.get(value, black)[:3] for value in range(256)], np.uint8).T
         self._strange: Counter[str] = Counter()
+        self._fractions = 0  # pixels
         self._lenient = table.ignore_unlisted
         self._colors = table.colors_of_masks if colored else None
         listed = {value for values in table.values for value in values}
         self._empty = [v for v in set(mask.nodata) if v is not None and v not in listed]
         kind = _WIDER[np.dtype(mask.dtype).itemsize]
-        self.dtype, self.nodata = table.storage if colored else (np.dtype(kind), int(np.iinfo(kind).min))
+        none = max(int(np.iinfo(kind).min), -(1 << 53))  # of larger ones rasterio makes another number
+        self.dtype, self.nodata = table.storage if colored else (np.dtype(kind), none)
 
     def read(self, top: int, bottom: int) -> NDArray[Any]:
         """(rows, width) values of the image's rows from top to below bottom."""
@@ -103,11 +105,8 @@ class RasterStrips:
             ) from error
         if self._palette is not None:
             found = self._palette[:, found[0]]
-        if self._colors is None:
-            made = found[0].astype(self.dtype)
-            made[np.isin(found[0], self._empty)] = self.nodata
-        else:
-            made = self._decoded(found, self._colors, outside)
+        colors = self._colors
+        made = self._whole(found[0]) if colors is None else self._decoded(found, colors, outside)
         if outside is not None:
             made[outside] = self.nodata
         return made
@@ -116,11 +115,16 @@ class RasterStrips:
         """Closes the files.
 
         Raises:
-            DataError: there were colours that no class has.
+            DataError: there were colours that no class has, or fractions.
         """
         if self._raster is not self._source:
             self._raster.close()
         self._source.close()
+        if self._fractions:
+            raise DataError(
+                f"{self._mask.path}: the mask holds {self._mask.dtype}, and {self._fractions} px can't be "
+                "class values; expected whole numbers"
+            )
         if self._strange:
             raise DataError(
                 f"{self._mask.path}: colours of no class: {_listed(self._strange)}; the class table has "
@@ -128,6 +132,19 @@ class RasterStrips:
                 "set dataset.unlisted=ignore (a lossy format such as JPG spoils the colours of masks)"
             )
         return []
+
+    def _whole(self, found: NDArray[Any]) -> NDArray[Any]:
+        """Values of a mask; programs that burn polygons often write them as floats."""
+        empty = np.isin(found, self._empty)
+        if found.dtype.kind == "f":
+            empty |= np.isnan(found)
+            fit = (found == np.rint(found)) & (abs(found) < np.iinfo(self.dtype).max)
+            self._fractions += int(np.count_nonzero(~(fit | empty)))
+            empty |= ~fit
+            found = np.where(empty, 0, found)
+        made = found.astype(self.dtype)
+        made[empty] = self.nodata
+        return made
 
     def _decoded(
         self, found: NDArray[Any], colors: Mapping[str, int | None], outside: NDArray[np.bool_] | None

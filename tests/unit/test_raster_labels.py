@@ -10,7 +10,7 @@ from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
 from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster
@@ -202,3 +202,32 @@ def test_a_truncated_mask_that_is_reprojected_is_named(config: DatasetConfig) ->
     with pytest.raises(DataError, match=r"a\.tif: .*(truncated or corrupt|cannot be opened)"):
         find_scenes(config, 0)
     assert not list((Path(config.root) / "cache" / "labels").glob(".*"))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_whole_numbers_in_a_mask_of_floats_are_class_values_and_nan_is_ignored(
+    config: DatasetConfig, kind: type
+) -> None:
+    mask = draw_scene(0)[1]
+    floats = mask.astype(kind)
+    floats[:9], floats[9:11], floats[11] = np.nan, np.finfo(np.float32).min, 255
+    write_masks(config, floats, nodata=float(np.finfo(np.float32).min))
+    found = labels(config)
+    assert (found[:12] == 255).all()
+    np.testing.assert_array_equal(found[12:], mask[12:])
+    floats[20, 3:7], floats[30, 5] = 0.5, np.inf
+    write_masks(config, floats)
+    with pytest.raises(
+        DataError, match=r"a\.tif: the mask holds float(32|64), and 165 px can't be class values"
+    ):
+        labels(config)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64])
+def test_masks_of_every_integer_type_are_brought_onto_the_grid(config: DatasetConfig, kind: type) -> None:
+    mask = draw_scene(0)[1]
+    write_masks(config, mask.astype(kind)[:, :70])
+    config.label = LabelConfig(align="reproject")
+    found = labels(config)
+    np.testing.assert_array_equal(found[:, :70], mask[:, :70])
+    assert (found[:, 70:] == 255).all()
