@@ -15,7 +15,7 @@ from geo_seg.data.offsets import of_split
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import SPLITS, open_scenes, split
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import GeoSegError
+from geo_seg.errors import DataError, GeoSegError
 
 UNSPLIT = "all"
 """Name of the one split of a data set that can't be split."""
@@ -83,7 +83,8 @@ def examine(config: DatasetConfig, seed: int) -> Examination:
     index = {scene.name: found for scene, found in zip(scenes, looked, strict=True) if found}
     scenes = [scene for scene in scenes if scene.name in index]
     if not scenes:
-        raise errors[0]
+        more = f" (none of {len(errors)} scenes can be looked at)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0]}{more}")
     parts, leaks = {UNSPLIT: scenes}, []
     try:
         parts = split(scenes, config.split, Path(config.root), seed)

@@ -94,6 +94,16 @@ def test_nothing_to_look_at_is_an_error(config: DatasetConfig) -> None:
         examine(config, 0)
 
 
+def test_where_no_scene_can_be_looked_at_the_first_reason_stands_for_all(config: DatasetConfig) -> None:
+    for number in range(6):
+        image, mask = draw_scene(number)
+        scene(Path(config.root), number, image, np.stack([mask, mask]))
+    with pytest.raises(
+        DataError, match=r"s0\.tif: the mask has 2 bands.*\(none of 6 scenes can be looked at\)"
+    ):
+        examine(config, 0)
+
+
 def test_most_scenes_without_a_class_are_a_problem(config: DatasetConfig) -> None:
     for number in range(4):
         scene(Path(config.root), number, draw_scene(number)[0], np.full((96, 80), 255, np.uint8))
