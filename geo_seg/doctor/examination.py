@@ -30,6 +30,7 @@ class Examination:
         table: its classes.
         scenes: per split; the scenes that could be read.
         index: of each scene, with what the split has of it.
+        whole: index of each scene by its name, whatever its splits have of it.
         problems: with which training would fail or go wrong.
         warnings: what may be meant so.
         leaks: see find_leaks.
@@ -39,18 +40,16 @@ class Examination:
     table: ClassTable
     scenes: dict[str, list[Scene]]
     index: dict[str, list[SceneIndex]]
+    whole: dict[str, SceneIndex]
     problems: list[str]
     warnings: list[str] = field(default_factory=list)
     leaks: Sequence[Leak] = ()
 
     @property
     def pairs(self) -> list[tuple[Scene, SceneIndex]]:
-        """Every scene once, with its index."""
-        found: dict[str, tuple[Scene, SceneIndex]] = {}
-        for name, scenes in self.scenes.items():
-            for scene, index in zip(scenes, self.index[name], strict=True):
-                found.setdefault(scene.name, (scene, index))
-        return list(found.values())
+        """Every scene once, with the index of all of it."""
+        found = {scene.name: scene for scenes in self.scenes.values() for scene in scenes}
+        return [(scene, self.whole[name]) for name, scene in found.items()]
 
     @property
     def training(self) -> str:
@@ -99,6 +98,7 @@ def examine(config: DatasetConfig, seed: int) -> Examination:
         table,
         ordered,
         {name: [of_split(s, index[s.name], config.window) for s in part] for name, part in ordered.items()},
+        index,
         [str(error) for error in errors],
         leaks=leaks,
     )

@@ -97,7 +97,8 @@ def _labels(found: Examination) -> Iterator[str]:
         )
     for name in (*found.scenes,):
         if not found.counts(name).any():
-            yield f"no pixel of {name} has a class: all are nodata or ignored; see dataset.split"
+            near = "" if found.config.split.by != "blocks" else ", or too near to blocks of val and test"
+            yield f"no pixel of {name} has a class: all are nodata or ignored{near}; see dataset.split"
 
 
 def _values(found: Examination) -> Iterator[str]:

@@ -167,6 +167,15 @@ def test_what_may_be_meant_so_is_a_warning(config: DatasetConfig) -> None:
         assert words in text
 
 
+def test_blocks_that_leave_nothing_to_train_on_are_no_fault_of_the_labels(config: DatasetConfig) -> None:
+    config.split = SplitConfig(by="blocks", val=0.2, test=0.2, block=32, buffer=500)
+    found = looked_at(config)
+    line = "no pixel of train has a class: all are nodata or ignored, or too near to blocks of val and test"
+    assert f"{line}; see dataset.split" in found.problems
+    assert not any("compare the values of the masks" in problem for problem in found.problems)
+    assert [row[4] for row in tables(found)[1].rows] == ["6 of 6", "6 of 6", "6 of 6"]
+
+
 def test_a_leak_that_is_allowed_is_a_warning(config: DatasetConfig) -> None:
     image, mask = draw_scene(9)
     for kind, pixels in (("images", image), ("masks", mask)):
