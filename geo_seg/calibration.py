@@ -175,7 +175,7 @@ class Reliability(Metric):
         for row, divisor in enumerate((1.0, temperature)):
             logs = self.task.log_probabilities(logits.float() / divisor)
             best = logs.max(dim=1)
-            confidence = best.values.exp().double()
+            confidence = best.values.exp().double().nan_to_num(0.0)  # of a model that has diverged
             place = (confidence * _BINS).long().clamp(max=_BINS - 1)
             place = torch.where(valid, place, _BINS).flatten()  # ignored pixels go to a bin of their own
             likelihood = logs.gather(1, target.unsqueeze(1))[:, 0]
@@ -205,7 +205,7 @@ class Reliability(Metric):
         gaps = sum(abs(c - r) for c, r in zip(confidence, right, strict=True))
         return {
             "ece": gaps / total if total else None,
-            "nll": cost / total if total else None,
+            "nll": cost / total if total and math.isfinite(cost) else None,
             "pixels": [int(n) for n in pixels],
             "confidence": [c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
             "accuracy": [r / n if n else None for r, n in zip(right, pixels, strict=True)],

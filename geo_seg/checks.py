@@ -74,6 +74,9 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _check_model(config.model)
     for section in ("optimizer", "scheduler", "trainer"):
         _check_target(section, section, getattr(config, section))
+    epochs = config.trainer.get("max_epochs")
+    if isinstance(epochs, int) and epochs < 1:
+        raise ConfigError(f"trainer.max_epochs={epochs}: expected 1 or more")
     _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
     _check_lists(config)
     return config

@@ -1,5 +1,6 @@
 """Training samples from a data set of the user's own, through torch's DataLoader and its worker processes."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,8 +40,11 @@ class SampleBatches:
         rank: of this process.
         world_size: number of processes; each reads its own share of an epoch.
 
+    Attributes:
+        waited: seconds in which whoever takes batches has waited for them.
+
     Raises:
-        ConfigError: the data set can't be made.
+        ConfigError: the data set can't be made, or holds nothing.
     """
 
     def __init__(
@@ -64,6 +68,9 @@ class SampleBatches:
         except (InstantiationException, TypeError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             raise ConfigError(f"dataset.samples: {first_line(cause)}") from error
+        if not self._length:
+            raise ConfigError(f"dataset.samples: {options['_target_']} holds no sample; see its options")
+        self.waited = 0.0
         self._table = table
         self._bands = bands
         self._size = max(size or self._length, batch_size * world_size)
@@ -87,16 +94,20 @@ class SampleBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         self._loader.generator.manual_seed(hash((self._seed, self._epoch(), self._rank)) % 2**63)
-        for samples, numbers in zip(self._loader, self.numbers(), strict=True):
-            yield self._batch(samples, numbers)
+        loaded = iter(self._loader)
+        for numbers in self.numbers():
+            begun = time.perf_counter()
+            batch = self._batch(next(loaded), numbers)
+            self.waited += time.perf_counter() - begun
+            yield batch
 
     def from_beginning(self) -> Iterator[Batch]:
         """The epoch as a whole, for something beside training."""
-        start, self._start = self._start, lambda: 0
+        (start, waited), self._start = (self._start, self.waited), lambda: 0
         try:
             yield from self
         finally:
-            self._start = start
+            self._start, self.waited = start, waited
 
     def numbers(self) -> list[list[int]]:
         """The numbers of the samples of each batch that is left in the epoch."""

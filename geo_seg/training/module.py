@@ -19,7 +19,7 @@ from geo_seg.checkpoint import KEY, Facts, entry
 from geo_seg.config import EncoderConfig, EvaluationConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows import Batch
-from geo_seg.errors import ConfigError
+from geo_seg.errors import ConfigError, first_line
 from geo_seg.metrics import Mean
 from geo_seg.models import Normalize
 from geo_seg.training.evaluating import Counted, Evaluation
@@ -191,7 +191,10 @@ class SegmentationModule(pl.LightningModule):
         # one kernel for all weights; the scaler of float16 can't clip behind it
         if "fused" in signature(kind).parameters and self.trainer.precision != "16-mixed":
             options.setdefault("fused", True)
-        optimizer = kind(groups, **options)
+        try:
+            optimizer = kind(groups, **options)
+        except ValueError as error:
+            raise ConfigError(f"optimizer {kind.__name__}: {first_line(error)}") from error
         options = dict(self._scheduler)
         target, interval = get_class(options.pop("_target_")), options.pop("interval", "epoch")
         steps = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
@@ -206,7 +209,10 @@ class SegmentationModule(pl.LightningModule):
             interval == "step" or not self.trainer.enable_validation
         ):
             raise ConfigError(f"scheduler {target.__name__} watches the validation: expected one per epoch")
-        scheduler = target(optimizer, **options)
+        try:
+            scheduler = target(optimizer, **options)
+        except ValueError as error:
+            raise ConfigError(f"scheduler {target.__name__}: {first_line(error)}") from error
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": interval, "reduce_on_plateau": False},

@@ -107,6 +107,8 @@ def reading_advice(config: DatasetConfig, decoded: bool) -> str:
         decoded: whether there are decoded copies of all scenes.
     """
     cores = os.cpu_count() or 1
+    if config.samples is not None:
+        return f"dataset.num_workers={cores} reads samples with all cores of this machine"
     ways = []
     if config.num_threads < cores:
         ways.append(f"dataset.num_threads={cores} reads with all cores of this machine")

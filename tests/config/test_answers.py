@@ -150,6 +150,7 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("compile=fast", ("compile", "bool")),
         ("trainer.max_epoch=3", ("trainer.max_epoch", "'max_epochs'")),
         ("+trainer.max_epochss=3", ("trainer.max_epochss", "'max_epochs'")),
+        ("trainer.max_epochs=0", ("trainer.max_epochs=0", "1 or more")),
         ("trainer.max_epochs=many", ("trainer.max_epochs='many'", "int")),
         ("+model.encoder_dept=3", ("model.encoder_dept", "'encoder_depth'")),
         ("model.encoder_depth=deep", ("model.encoder_depth='deep'", "int")),

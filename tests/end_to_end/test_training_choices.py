@@ -1,6 +1,7 @@
 """How a run learns: each one-word choice does what it says."""
 
 import copy
+import csv
 import json
 import signal
 import subprocess
@@ -58,6 +59,26 @@ def test_two_runs_with_one_seed_give_the_same_table_and_weights(small_root: Path
     assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
     assert not differing(weights(tmp_path / "a"), weights(tmp_path / "b"))
     torch.use_deterministic_algorithms(False)
+
+
+def test_a_run_trains_on_samples_of_ones_own_and_tells_how_long_it_waited(
+    small_root: Path, tmp_path: Path
+) -> None:
+    samples = "dataset.samples={_target_:tests.unit.test_samples.Drawn,count:8}"
+    train(configured(small_root, *COURSE, samples, "dataset.windows_per_epoch=8"), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    with (tmp_path / "run" / "system.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert 0 < float(row["data_wait_share"]) < 1
+
+
+@pytest.mark.parametrize("option", ["optimizer.lr=-1", "scheduler.factor=7"])
+def test_values_that_an_optimizer_or_scheduler_refuses_are_answered_in_one_line(
+    small_root: Path, tmp_path: Path, option: str
+) -> None:
+    config = configured(small_root, SMALL, "optimizer=sgd", "scheduler=plateau", option)
+    with pytest.raises(ConfigError, match=r"^(optimizer SGD|scheduler ReduceLROnPlateau): \S.+$"):
+        train(config, tmp_path / "run")
 
 
 def test_the_run_folder_tells_data_revision_and_packages(small_root: Path, tmp_path: Path) -> None:

@@ -138,3 +138,10 @@ def test_no_pixel_gives_no_reliability() -> None:
     metric.update(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), 255), 1.0)
     found = metric.compute()
     assert found["raw"]["ece"] is None and found["scaled"]["nll"] is None
+
+
+def test_a_model_that_has_diverged_is_counted_as_sure_of_nothing() -> None:
+    metric = Reliability(Task("multiclass", 3))
+    metric.update(torch.full((1, 3, 2, 2), torch.nan), torch.zeros(1, 2, 2, dtype=torch.long), 1.0)
+    found = metric.compute()["raw"]
+    assert (found["ece"], found["nll"], found["pixels"][0]) == (pytest.approx(1.0), None, 4)

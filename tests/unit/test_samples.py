@@ -61,6 +61,11 @@ def test_batches_look_as_those_of_scenes_do(small: DatasetConfig) -> None:
     batches = SceneDataModule(own(small), 0).train_dataloader()
     assert isinstance(batches, SampleBatches)
     assert len(batches) == 2  # of 4, and two samples are left over
+    assert batches.waited == 0
+    assert len(list(batches.from_beginning())) == 2
+    assert batches.waited == 0
+    assert len(list(batches)) == 2
+    assert batches.waited > 0
     batch = next(iter(batches))
     like = next(iter(SceneDataModule(small, 0).train_dataloader()))
     assert set(batch) == set(like)
@@ -156,6 +161,12 @@ def test_a_data_set_that_cannot_be_made_is_said_in_one_line(small: DatasetConfig
     config = replace(small, samples={"_target_": TARGET, "size": 3})
     with pytest.raises(ConfigError, match=r"dataset\.samples: .*size"):
         SceneDataModule(config, 0).train_dataloader()
+    for options, message in (
+        ({"_target_": "no_such_module.Crops"}, r"Error loading 'no_such_module\.Crops': ModuleNotFoundError"),
+        ({"_target_": TARGET, "count": 0}, r"Drawn holds no sample"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            SceneDataModule(replace(small, samples=options), 0).train_dataloader()
 
 
 def test_a_place_says_where_a_sample_comes_from(small: DatasetConfig) -> None:
