@@ -73,7 +73,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         if leads:
             _begin(config, known, path, trainer, ending)
         begin = time.monotonic()
-        _fit(trainer, module, data, best.last)
+        _fit(trainer, module, data, best)
         fitted = time.monotonic()
         score = best.best_model_score
         rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
@@ -156,12 +156,18 @@ def _trainer(
     return trainer, best
 
 
-def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule, last: Path) -> None:
+def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule, best: Checkpoints) -> None:
+    last = best.last if best.last.exists() else None
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     except ValueError as error:
         if "more than 1 value per channel" in str(error):
             raise ConfigError(
                 "this model needs dataset.batch_size=2 or more to normalise its features"
             ) from error
         raise
+    if not Path(best.best_model_path).exists():
+        raise ConfigError(
+            "no epoch was trained and validated, so that there is no best checkpoint; see "
+            "trainer.max_epochs, limit_train_batches and check_val_every_n_epoch"
+        )

@@ -16,7 +16,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from geo_seg.commands import command
-from geo_seg.errors import TrainingError
+from geo_seg.errors import ConfigError, TrainingError
 from geo_seg.whole import write_whole
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
@@ -116,6 +116,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listens to signals; keeps the weights that training begins with."""
+        self._check_length(trainer)
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:  # Lightning puts the old handlers back in the end
                 signal.signal(number, self._on_signal)
@@ -125,6 +126,16 @@ class Checkpoints(Checkpoint):
             loops.epoch_loop.restarting = False
         if not self.last.exists():
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=0)
+
+    def _check_length(self, trainer: pl.Trainer) -> None:
+        """Raises if training ends before the first validation: no weights would be the best."""
+        batches, epoch = trainer.max_steps * trainer.accumulate_grad_batches, trainer.num_training_batches
+        first = min(trainer.val_check_batch or epoch, epoch)
+        if self.monitor and trainer.global_step == 0 and 0 < batches < first:
+            raise ConfigError(
+                f"trainer.max_steps={trainer.max_steps}: ends before the first epoch, of {epoch} batches, "
+                "and nothing is validated; expected more steps, or a smaller dataset.windows_per_epoch"
+            )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves at once from now on: what is left of the run begins again from its checkpoints."""

@@ -81,6 +81,22 @@ def test_values_that_an_optimizer_or_scheduler_refuses_are_answered_in_one_line(
         train(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("trainer.max_steps=1", r"trainer\.max_steps=1: ends before the first epoch, of 2 batches"),
+        ("trainer.limit_train_batches=0", "no epoch was trained and validated"),
+        ("trainer.check_val_every_n_epoch=9", "no epoch was trained and validated"),
+    ],
+)
+def test_a_run_that_would_validate_nothing_is_answered_in_one_line(
+    small_root: Path, tmp_path: Path, option: str, message: str
+) -> None:
+    config = configured(small_root, *COURSE, "dataset.windows_per_epoch=8", "dataset.batch_size=4", option)
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run")
+
+
 def test_the_run_folder_tells_data_revision_and_packages(small_root: Path, tmp_path: Path) -> None:
     trained(small_root, tmp_path / "a")
     trained(small_root, tmp_path / "b", "dataset.split.val=images/s3.tif")
