@@ -126,6 +126,34 @@ def test_value_and_gradient_equal_the_oracle(name, mode, options, weights, seed,
         assert_same(loss, lambda z, y: oracle(z, y, task, **options), logits, labels)
 
 
+# of two classes much is computed otherwise: their probabilities add up to 1
+TWO = [(name, {}, None) for name in losses.available() if "multiclass" in losses.modes(name)] + [
+    ("cross_entropy", {"smooth_factor": 0.2}, (1.0, 3.0)),
+    ("softmax_focal", {"gamma": 0.5}, (1.0, 3.0)),
+    ("ohem", {"thresh": 0.4, "min_kept": 9}, None),
+    ("dice", {"classes": [0, 1]}, None),
+    ("dice", {"log_loss": True}, (2.0, 1.0)),
+    ("tversky", {"alpha": 0.2, "beta": 0.9, "smooth": 2.0}, None),
+    ("compound", {"terms": {"dice": 2, "cross_entropy": 0.5}}, None),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "weights"), TWO, ids=[f"{n}-{o}-{w}" for n, o, w in TWO])
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), shape=st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9)))
+def test_two_classes_equal_the_oracle_too(name, options, weights, seed, shape):
+    task = losses.Task("multiclass", 2, 255, weights, (300, 100))
+    loss = losses.build(name, task, **options)
+    for spread, ignored, classes in ((2.0, 0.0, None), (2.0, 0.3, None), (8.0, 0.3, None), (2.0, 0.3, 1)):
+        logits, labels = draw(task, seed, shape, spread, ignored, classes)
+        assert_same(loss, lambda z, y: getattr(oracles, name)(z, y, task, **options), logits, labels)
+        spoilt = logits.masked_fill((labels == 255).unsqueeze(1), float("nan"))
+        value, grad, *_ = both(loss, lambda z, y: z.sum(), spoilt, labels)
+        expected, expected_grad, *_ = both(loss, lambda z, y: z.sum(), logits, labels)
+        assert torch.equal(value, expected)
+        assert torch.equal(grad, expected_grad)
+
+
 @pytest.mark.parametrize(("name", "mode", "options", "weights"), VARIANTS, ids=IDS)
 def test_gradcheck_in_float64(name, mode, options, weights):
     task = make_task(mode, weights)
