@@ -222,8 +222,8 @@ def throughput(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
         for kind in ("free", "unet"):
             if kind == "unet" and size > 3000:
                 continue
-            for tool, precision in [("ours", "fp32"), ("ours", "auto"), *((peer, "fp32") for peer in PEERS)]:
-                if precision == "auto" and kind == "free":
+            for tool, precision in [("ours", "fp32"), ("ours", "bf16"), *((peer, "fp32") for peer in PEERS)]:
+                if precision == "bf16" and kind == "free":
                     continue
                 found = apart(tool, kind, raster, **({"precision": precision} if tool == "ours" else {}))
                 if found is not None:
@@ -258,7 +258,7 @@ def memory(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"height": height, "width": width}
         for how, more in (("whole", {}), ("panels", {"max_memory": 0.5})):
             if height < 10 * width or how == "whole":
-                found = apart("ours", "free", raster, precision="fp32", window=1024, **more)
+                found = apart("ours", "free", raster, precision="fp32", **more)
                 row[how] = found["memory"]
         if height == width and (found := apart("monai", "free", raster)):
             row["monai"] = found["memory"]

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Rows = list[dict[str, Any]]
-COLORS = {"ours": "#1b6ca8", "monai": "#d97925", "grid loop": "#7a7a7a"}
+COLORS = {"ours": "#1b6ca8", "monai": "#d97925", "terratorch": "#5a9e6f", "grid loop": "#7a7a7a"}
 
 
 def throughput(rows: Rows, file: Path) -> None:
@@ -28,7 +28,9 @@ def throughput(rows: Rows, file: Path) -> None:
         [i + 0.4 * (1 - 1 / len(tools)) for i in range(len(sizes))], [f"{s} x {s}" for s in sizes]
     )
     axes.set_ylabel("CPU s per Mpx beside the model")
-    axes.legend(frameon=False)
+    figure.legend(
+        *axes.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=len(tools)
+    )
     _save(figure, file)
 
 
@@ -55,7 +57,7 @@ def memory(rows: Rows, file: Path) -> None:
         xscale="log", yscale="log", xlabel="pixels of the raster in millions", ylabel="MB beyond the model"
     )
     axes.margins(x=0.25, y=0.15)
-    axes.yaxis.set_minor_formatter("{x:.0f}")
+    axes.yaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter("{x:.0f}")
     axes.legend(frameon=False, fontsize=8)
     _save(figure, file)
