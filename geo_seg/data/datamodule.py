@@ -1,7 +1,7 @@
 """The data set as Lightning sees it: scenes, statistics, and the batches of every split."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from geo_seg.data.index import SceneIndex, index_scenes
 from geo_seg.data.offsets import of_split
 from geo_seg.data.samples import OWN, SampleBatches
 from geo_seg.data.sampling import Place, RandomWindows, grid_windows
-from geo_seg.data.scenes import SPLITS, find_scenes
+from geo_seg.data.scene import Scene
+from geo_seg.data.scenes import NEEDED, SPLITS, find_scenes
 from geo_seg.data.statistics import normalization
 from geo_seg.data.windows import WindowBatches, WindowReader
 from geo_seg.dataset_config import DatasetConfig
@@ -31,24 +32,27 @@ class SceneDataModule(pl.LightningDataModule):
     Args:
         config: the data set.
         seed: of the split and of the training windows.
+        needed: the splits that must have scenes.
 
     Attributes:
         fingerprint: see there.
         leak: what training windows show of the scenes of val and test, or None.
+        class_counts: training pixels of each class; there with training scenes only.
+        bands: how images are normalised; there with training scenes only.
 
     Raises:
         DataError: files don't fit the configuration, see find_scenes and index_scenes, or the split leaks.
         ConfigError: the configuration contradicts itself or the files.
     """
 
-    def __init__(self, config: DatasetConfig, seed: int) -> None:
+    def __init__(self, config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED) -> None:
         super().__init__()
         self.config = config
         self.seed = seed
         self.table = class_table(config)
         if config.generate == "demo":
             draw_demo(Path(config.root))
-        self.scenes = find_scenes(config, seed)
+        self.scenes = find_scenes(config, seed, needed)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
         index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
@@ -61,6 +65,8 @@ class SceneDataModule(pl.LightningDataModule):
             for name in SPLITS
         }
         self._readers: list[WindowReader] = []
+        if not self.scenes["train"]:
+            return  # a test: the checkpoint knows what training has found
         counts = np.sum([found.classes for found in self.index["train"]], axis=0)
         self.class_counts: list[int] = counts.tolist()
         if not sum(self.class_counts):
@@ -74,15 +80,19 @@ class SceneDataModule(pl.LightningDataModule):
 
     @property
     def dtype(self) -> str:
-        """NumPy name of the training images' type."""
-        return self.scenes["train"][0].image.dtype
+        """NumPy name of the images' type."""
+        return self._first.image.dtype
 
     @property
     def band_names(self) -> list[str]:
         """Names of the bands that the model sees, or their numbers where the files give none."""
-        scene = self.scenes["train"][0]
+        scene = self._first
         names = dict(zip(scene.image.bands, scene.image.names, strict=True))
         return [names.get(band) or str(band) for band in scene.bands]
+
+    @property
+    def _first(self) -> Scene:
+        return next(scene for name in SPLITS for scene in self.scenes[name])
 
     def reader(self, split: str) -> WindowReader:
         """Reads windows of the scenes of a split."""
@@ -101,6 +111,8 @@ class SceneDataModule(pl.LightningDataModule):
         return dict(sorted((+counts).items()))
 
     def _audit(self, index: dict[str, list[SceneIndex]]) -> str | None:
+        if not self.scenes["train"]:
+            return None
         leaks = find_leaks(self.scenes, index, self.config)
         if not leaks:
             return None

@@ -3,7 +3,7 @@
 import csv
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,24 +21,27 @@ from geo_seg.errors import ConfigError, DataError, Wrong, nearest, stop
 from geo_seg.raster import RasterInfo
 
 SPLITS = ("train", "val", "test")
+NEEDED = ("train", "val")
+"""Splits that training can't do without."""
 
 
-def find_scenes(config: DatasetConfig, seed: int) -> dict[str, list[Scene]]:
+def find_scenes(config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED) -> dict[str, list[Scene]]:
     """Finds images and labels, checks that they fit, and splits them.
 
     Args:
         config: the data set.
         seed: of a split by fraction or blocks.
+        needed: the splits that must have scenes.
 
     Returns:
-        The scenes of train, val and test; test may be empty.
+        The scenes of train, val and test; those that aren't needed may be empty.
 
     Raises:
         DataError: no images, an image without a mask, a mask on another grid or of another type, a band that
             isn't there, scenes whose numbers of bands or types differ, or an empty split.
         ConfigError: the split can't be made.
     """
-    return split(open_scenes(config), config.split, Path(config.root), seed)
+    return split(open_scenes(config), config.split, Path(config.root), seed, needed)
 
 
 def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
@@ -77,22 +80,26 @@ def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
     return scenes
 
 
-def split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -> dict[str, list[Scene]]:
+def split(
+    scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int, needed: Collection[str] = NEEDED
+) -> dict[str, list[Scene]]:
     """Divides scenes into train, val and test; a scene is in one of them at most, but for blocks.
 
     Raises:
         ConfigError: the choice doesn't fit how the split is made.
-        DataError: a list or table can't be read or doesn't fit the scenes, a scene is in two splits, or train
-            or val is empty.
+        DataError: a list or table can't be read or doesn't fit the scenes, a scene is in two splits, or a
+            split that is needed is empty.
     """
-    found = _split(scenes, config, root, seed)
-    for name in ("train", "val"):
-        if not found[name]:
+    found = _split(scenes, config, root, seed, needed)
+    for name in SPLITS:
+        if name in needed and not found[name]:
             raise DataError(f"no scene is left for {name}: {len(scenes)} in all; see dataset.split")
     return found
 
 
-def _split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) -> dict[str, list[Scene]]:
+def _split(
+    scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int, needed: Collection[str]
+) -> dict[str, list[Scene]]:
     named = [scene for scene in scenes if scene.split]
     if config.by == "manifest":
         return _by_manifest(scenes)
@@ -104,12 +111,15 @@ def _split(scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int) 
         return split_by_blocks(scenes, config, seed)
     if config.by == "fraction":
         return _by_fraction(scenes, config, root, seed)
-    chosen = {
-        name: _by_list(scenes, getattr(config, name), root, name)
-        if config.by == "list"
-        else _by_pattern(scenes, getattr(config, name), name)
-        for name in SPLITS
-    }
+    lenient = not {"train", "val"} <= {*needed}  # scenes of the other splits may lie elsewhere
+    chosen = {}
+    for name in SPLITS:
+        said, strict = getattr(config, name), name in needed or not lenient
+        chosen[name] = (
+            _by_list(scenes, said, root, name, strict)
+            if config.by == "list"
+            else _by_pattern(scenes, said, name, strict)
+        )
     if config.train is None:
         others = {scene.name for name in ("val", "test") for scene in chosen[name]}
         chosen["train"] = [scene for scene in scenes if scene.name not in others]
@@ -219,29 +229,31 @@ def _lines(path: Path, key: str) -> list[str]:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from error
 
 
-def _by_pattern(scenes: Sequence[Scene], patterns: object, name: str) -> list[Scene]:
+def _by_pattern(scenes: Sequence[Scene], patterns: object, name: str, strict: bool) -> list[Scene]:
     if patterns is None:
         return []
     wanted = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(wanted, list) or not all(isinstance(pattern, str) for pattern in wanted):
         raise ConfigError(f"dataset.split.{name}={patterns!r}: expected a glob or a list of globs")
     found = [scene for scene in scenes if any(fnmatch(scene.name, pattern) for pattern in wanted)]
-    if not found:
+    if strict and not found:
         raise DataError(f"dataset.split.{name}: no image matches {wanted}, for example {scenes[0].name}")
     return found
 
 
-def _by_list(scenes: Sequence[Scene], file: object, root: Path, name: str) -> list[Scene]:
+def _by_list(scenes: Sequence[Scene], file: object, root: Path, name: str, strict: bool) -> list[Scene]:
     if file is None:
         return []
     path = root / str(file)
+    if not strict and not path.is_file():
+        return []
     lines = [line.strip() for line in _lines(path, name) if line.strip()]
     known = {
         key: scene for scene in scenes for key in (scene.name, Path(scene.name).name, Path(scene.name).stem)
     }
     for line in lines:
-        if line not in known:
+        if strict and line not in known:
             raise DataError(
                 f"{path}: {line!r} is none of the {len(scenes)} images; {nearest(line, known)[:80]}"
             )
-    return [known[line] for line in lines]
+    return [known[line] for line in lines if line in known]

@@ -43,10 +43,10 @@ class GridSweeper(BasicSweeper):
             arguments: the command line.
 
         Raises:
-            ConfigError: a choice that can't be enumerated, or a start by torchrun or srun.
+            ConfigError: a choice that can't be enumerated, or see refuse.
             SweepError: runs failed.
         """
-        refuse_ranks()
+        refuse(self.config)
         assert self.hydra_context and self.launcher  # noqa: S101 - Hydra has called setup
         overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(
             [*self._parse_config(), *arguments]
@@ -69,12 +69,25 @@ class GridSweeper(BasicSweeper):
         return results
 
 
-def refuse_ranks() -> None:
-    """Raises where torchrun or srun has started several processes: each of them would run the sweep."""
+def refuse(config: Any) -> None:
+    """Raises where a sweep can't be.
+
+    Args:
+        config: that all its runs share.
+
+    Raises:
+        ConfigError: torchrun or srun has started several processes, each of which would run the sweep; or its
+            runs would not train.
+    """
     if is_one_of_many():
         raise ConfigError(
             "a sweep is started by one process, `python train.py -m ...`, not by torchrun or srun; its runs "
             "start their own processes (trainer.devices)"
+        )
+    if config.mode != "train":
+        raise ConfigError(
+            f"mode={config.mode}: the runs of a sweep (-m) train; expected one command for each: "
+            f"python train.py mode={config.mode} ..."
         )
 
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from geo_seg.errors import ConfigError
 from geo_seg.identity import code_version
-from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse_ranks
+from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse
 from geo_seg.sweeps.launcher import ProcessLauncher
 from geo_seg.sweeps.outcomes import Outcome, read_curve, write_outcome
 from geo_seg.whole import write_whole
@@ -113,7 +113,7 @@ class OptunaSweeper(Sweeper):
             ConfigError: a choice that can't be searched, or a start by torchrun or srun.
             SweepError: runs failed.
         """
-        refuse_ranks()
+        refuse(self._config)
         if find_spec("optuna") is None:
             raise ConfigError('sweeper=optuna: not installed; pip install "geo-seg[optuna]"')
         said = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]

@@ -83,9 +83,11 @@ def picture_windows(
 
 
 def picture_samples(module: SegmentationModule, data: SceneDataModule) -> list[Shown]:
-    """The first windows of training as they are read."""
+    """The first windows of training as they are read; none where a test has no training scenes."""
     config = data.config
     scenes = data.scenes["train"]
+    if not scenes:
+        return []
     windows = RandomWindows(scenes, data.index["train"], config.sampler, config.window, _SAMPLES, data.seed)
     reader = data.reader("train")
     shown = []

@@ -71,7 +71,7 @@ def write_report(
 
 
 def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
-    first = data.scenes["train"][0].image
+    first = next(scene for own in data.scenes.values() for scene in own).image
     sizes = [(s.image.width, s.image.height) for own in data.scenes.values() for s in own]
     least, most = min(sizes, key=_area), max(sizes, key=_area)
     size = f"{least[0]} x {least[1]}" + (f" to {most[0]} x {most[1]}" if most != least else "")

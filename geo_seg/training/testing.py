@@ -17,7 +17,7 @@ from geo_seg.rerun import CONFIG, as_configuration
 from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_module, trainer_options
 from geo_seg.training.callbacks import progress_bar
-from geo_seg.training.concluding import conclude, evaluate, splits_of
+from geo_seg.training.concluding import conclude, evaluate
 from geo_seg.whole import write_whole
 
 
@@ -48,11 +48,14 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         trainer=config.trainer,
         evaluation=config.evaluation,
     )
-    data = SceneDataModule(config.dataset, config.seed)
+    data = SceneDataModule(config.dataset, config.seed, [config.split] if config.split else [])
     _check(trained, data)
-    if config.split and not data.scenes[config.split]:
-        raise ConfigError(f"split={config.split}: the data set has no such scenes; see dataset.split")
-    splits = [config.split] if config.split else splits_of(data)
+    splits = [config.split] if config.split else [name for name in ("val", "test") if data.scenes[name]]
+    if not splits:
+        raise ConfigError("mode=test: the data set has no scenes for val and test; see dataset.split")
+    for name in ("val", "test"):
+        if config.split is None and name not in splits and getattr(config.dataset.split, name):
+            console.print(f"note: the data set has no scenes for {name} here; see dataset.split.{name}")
     module = build_module(config, data, trained)
     bars = shows_bars(console)
     trainer = pl.Trainer(

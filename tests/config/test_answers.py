@@ -326,6 +326,7 @@ def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
             "trials=0, batch=None: expected 1 or more",
         ),
         (["sweeper=optuna", "hydra/launcher=basic", "seed=0,1"], "add hydra.sweeper.pruner=none"),
+        (["mode=test", "checkpoint=a,b"], "python train.py mode=test ..."),
         (["loss=focl,dice"], "loss=focl: there is no such loss; did you mean 'focal'?"),
     ],
 )

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, run_folder, store_schemas
-from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.rerun import configuration
 from geo_seg.training import concluding
 from geo_seg.training.run import run
@@ -140,6 +140,29 @@ def test_a_checkpoint_far_from_its_run_is_tested_on_the_data_set_that_is_named(
     assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
 
 
+@pytest.mark.parametrize("by", ["pattern", "list"])
+def test_a_data_set_of_which_only_the_test_scenes_are_there_can_be_tested(
+    trained: Path, small_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    for name in ("s2", "s3", "s5"):
+        for kind in ("images", "masks"):
+            (tmp_path / "only" / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(small_root / kind / f"{name}.tif", tmp_path / "only" / kind)
+    (tmp_path / "only" / "test.txt").write_text("s2\ns3\ns5\n")
+    (tmp_path / "only" / "train.txt").write_text("s0\ns1\n")
+    globs = ["'images/s[01].tif'", "images/s4.tif", "'images/s[235].tif'"]
+    told = globs if by == "pattern" else ["train.txt", "val.txt", "test.txt"]
+    keys = [f"dataset.split.{name}" for name in ("by", "train", "val", "test")]
+    said = [f"{key}={value}" for key, value in zip(keys, [by, *told], strict=True)]
+    found = scored(trained, tmp_path / "t", f"dataset.root={tmp_path / 'only'}", *said)
+    assert "note: the data set has no scenes for val here; see dataset.split.val" in capsys.readouterr().out
+    assert found["split"] == "test" and "val" not in found
+    assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
+    assert (tmp_path / "t" / "report.html").is_file()
+    with pytest.raises(DataError, match=r"val: no image matches|val\.txt: no such file"):
+        scored(trained, tmp_path / "u", f"dataset.root={tmp_path / 'only'}", "split=val", *said)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -148,7 +171,8 @@ def test_a_checkpoint_far_from_its_run_is_tested_on_the_data_set_that_is_named(
             "a multiclass model of low, middle, high",
         ),
         (["dataset.bands=[1]"], "see dataset.bands"),
-        (["split=test", "dataset.split.test=null"], "split=test: the data set has no such scenes"),
+        (["split=test", "dataset.split.test=null"], "no scene is left for test: 6 in all"),
+        (["dataset.split.val=null", "dataset.split.test=null"], "no scenes for val and test"),
         (["optimizer.lr=1"], "optimizer.lr=1: nothing reads it in a test"),
         (["loss=dice"], "loss=dice: nothing reads it in a test"),
         (["seed=3"], "seed=3: nothing reads it in a test"),
@@ -157,7 +181,7 @@ def test_a_checkpoint_far_from_its_run_is_tested_on_the_data_set_that_is_named(
 def test_what_does_not_go_with_the_model_is_said_in_one_line(
     trained: Path, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message) as said:
+    with pytest.raises((ConfigError, DataError), match=message) as said:
         scored(trained, tmp_path / "t", *overrides)
     assert "\n" not in str(said.value)
     assert not (tmp_path / "t").exists()
