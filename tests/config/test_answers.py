@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from experiment.short_cpu import CHANGES, SETS, SHORT
 from geo_seg import checks
 from geo_seg.answers import explain
 from geo_seg.checks import check_training
@@ -94,6 +95,11 @@ def test_paths_of_maps_may_begin_with_the_home_folder(monkeypatch: pytest.Monkey
 def test_every_loss_passes_the_checks_in_a_mode_that_it_has(loss: str) -> None:
     modes = registered(REPOSITORY / "losses")[loss][1]
     assert answer_to(f"loss={loss}", f"dataset={'demo' if 'multiclass' in modes else 'inria'}") == ""
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES))
+def test_every_change_that_the_search_for_the_recipe_tries_is_an_option(change: str) -> None:
+    assert answer_to("experiment=short_cpu", "dataset=dubai", *SETS["dubai"], *SHORT, *CHANGES[change]) == ""
 
 
 def test_a_yaml_exists_for_every_loss_and_every_model() -> None:
