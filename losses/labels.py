@@ -54,7 +54,7 @@ def checked_range(labels: Tensor, num_classes: int, ignore_index: int | None) ->
                 _refuse(labels, num_classes)
             return labels.long(), None
     valid = None if ignore_index is None else labels != ignore_index
-    labels = labels if valid is None else torch.where(valid, labels, 0)
+    labels = labels if valid is None else labels * valid
     if labels.numel():
         low, high = torch.aminmax(labels)
         fits = (low >= 0) & (high < num_classes)

@@ -16,7 +16,7 @@ from losses.labels import checked_labels, checked_range, host_may_look
 from losses.registry import Task
 
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
-_TINY = 1e-30  # a smaller probability is near to underflow, and its logarithm comes from the logits
+_MOST = 69.0  # of -log p: beyond, p is near to underflow, and its logarithm comes from the logits
 _CACHED = 1 << 18  # numbers to work on at a time: 1 MB in float32
 
 
@@ -147,16 +147,13 @@ class Pixels:
         Returns:
             (N, H, W): -log p at the label, mixed with the mean of -log p; 0 at ignored pixels.
         """
-        own = self.own_probabilities
-        if self.valid is not None:
-            own = torch.where(self.valid, own, 1.0)
-        losses = own.log().neg_()
-        if smooth or not host_may_look(own) or (own.numel() and own.amin() < _TINY):
+        losses = self.keep(self.own_probabilities.log().neg_())
+        if smooth or not host_may_look(losses) or (losses.numel() and losses.amax() > _MOST):
             largest = self.logits.amax(dim=1)
             # p is exp(logit) / sum; at the largest logit it is at least 1 / C, so its log is exact
             log_sum = self.probabilities.amax(dim=1).log_().neg_()  # of the sum of exp(logit - largest)
             exact = (largest - self.at_labels(self.logits)).add_(log_sum)
-            losses = torch.where(own < _TINY, exact, losses)
+            losses = torch.where(losses > _MOST, exact, losses)
             if smooth:
                 losses.lerp_((largest - self.logits.mean(dim=1)).add_(log_sum), smooth)
                 losses = self.keep(losses)
