@@ -30,6 +30,7 @@ class ClassTable:
         ignore_unlisted: whether any other mask value does, too.
         codes: what vector files and coloured masks may say (a number or text, "#rrggbb"), and the mask value
             that stands for it; None where it is ignored.
+        remedy: what to do about labels of no class.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class ClassTable:
     ignore_values: tuple[int, ...]
     ignore_unlisted: bool
     codes: Mapping[str, int | None]
+    remedy: str = "add them to dataset.classes or dataset.ignore_values, or set dataset.unlisted=ignore"
 
     @property
     def colors_of_masks(self) -> dict[str, int | None]:
@@ -155,8 +157,7 @@ def check_mask(table: ClassTable, path: str, counts: Mapping[int, int], nodata: 
         more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
         known = {name: list(values) for name, values in zip(table.names, table.values, strict=True)}
         raise DataError(
-            f"{path}: mask values in no class: {listed}{more}; the class table has {known}; add them to "
-            "dataset.classes or dataset.ignore_values, or set dataset.unlisted=ignore"
+            f"{path}: mask values in no class: {listed}{more}; the class table has {known}; {table.remedy}"
         )
 
 

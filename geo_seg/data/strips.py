@@ -85,6 +85,7 @@ class RasterStrips:
         self._strange: Counter[str] = Counter()
         self._fractions = 0  # pixels
         self._lenient = table.ignore_unlisted
+        self._remedy = table.remedy
         self._colors = table.colors_of_masks if colored else None
         listed = {value for values in table.values for value in values}
         self._empty = [v for v in set(mask.nodata) if v is not None and v not in listed]
@@ -128,8 +129,8 @@ class RasterStrips:
         if self._strange:
             raise DataError(
                 f"{self._mask.path}: colours of no class: {_listed(self._strange)}; the class table has "
-                f"{', '.join(self._colors or ())}; add them to dataset.classes or dataset.ignore_values, or "
-                "set dataset.unlisted=ignore (a lossy format such as JPG spoils the colours of masks)"
+                f"{', '.join(self._colors or ())}; {self._remedy} (a lossy format such as JPG spoils the "
+                "colours of masks)"
             )
         return []
 
@@ -222,8 +223,7 @@ class PolygonStrips:
             named = f"values of {attribute!r}" if attribute else "no dataset.label.attribute, so that value"
             raise DataError(
                 f"{path}: {named} in no class: {_listed(self._strange)}; the class table has "
-                f"{', '.join(map(repr, self._table.codes))}; add them to dataset.classes or "
-                "dataset.ignore_values, or set dataset.unlisted=ignore"
+                f"{', '.join(map(repr, self._table.codes))}; {self._table.remedy}"
             )
         return polygon_notes(self._polygons)
 

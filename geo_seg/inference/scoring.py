@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from geo_seg.writing import PartWriter, unwritten
 FILE = "metrics.json"
 """Where the scores go, beside the maps."""
 
+_REMEDY = (
+    "the classes are those that the model learnt: recode the labels, or make what should not count nodata"
+)
 _ROWS = 256  # that are compared at once
 _RIGHT = (235, 235, 235)  # colour of pixels that are right in a raster of differences
 
@@ -53,7 +57,7 @@ class Scoring:
 
     def __init__(self, labels: Any, rasters: dict[str, str], checkpoint: Checkpoint) -> None:
         self._config = _dataset(checkpoint)
-        self._table = class_table(self._config)
+        self._table = replace(class_table(self._config), remedy=_REMEDY)
         self._names = checkpoint.class_names
         self._colors = checkpoint.class_colors
         self._files = _match(labels, rasters)

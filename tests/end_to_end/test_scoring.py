@@ -129,13 +129,45 @@ def test_what_is_compared_goes_to_other_processes(place: Any, tmp_path: Path) ->
     assert vars(pickle.loads(pickle.dumps(reference))) == vars(reference)  # noqa: S301 - our own
 
 
+def test_labels_of_no_class_that_are_nodata_do_not_count(place: Any, tmp_path: Path) -> None:
+    source, classes, labels = place
+    labels[20:40, :30] = 77
+    masks = write_raster(tmp_path / "masks" / "image.tif", labels, nodata=77)
+    predict(source, tmp_path / "out", learnt(), labels=str(masks))
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["confusion"] == table(classes, labels)
+
+
+@pytest.mark.parametrize("kind", ["polygons", "colours"])
+def test_polygons_and_colours_of_no_class_are_told_what_inference_can_do(
+    place: Any, tmp_path: Path, kind: str
+) -> None:
+    source, _, labels = place
+    if kind == "polygons":
+        with rasterio.open(source) as image:
+            box = shapely.to_wkb([shapely.box(*image.bounds)])
+        given, model = tmp_path / "all.gpkg", learnt(label={"attribute": "kind"})
+        pyogrio.raw.write(
+            given, box, [np.array([77])], ["kind"], geometry_type="Polygon", crs="EPSG:32633"
+        )  # fmt: skip
+    else:
+        classes = [{"name": "low", "values": ["#000000"]}, {"name": "high", "values": ["#ffffff"]}]
+        given = write_raster(tmp_path / "colours.tif", np.stack([labels] * 3))
+        model = learnt(classes=classes, ignore_values=[])
+    with pytest.raises(DataError, match="recode the labels, or make what should not count nodata") as found:
+        predict(source, tmp_path / "out", model, labels=str(given))
+    assert "dataset." not in str(found.value)
+
+
 def test_labels_that_do_not_fit_are_said_before_any_work(place: Any, tmp_path: Path) -> None:
     source, _, labels = place
     seen = stop_after(patch := pytest.MonkeyPatch(), 99)
     labels[5, 5] = 77
     strange = write_raster(tmp_path / "strange.tif", labels)
-    with pytest.raises(DataError, match=r"mask values in no class: 77 \(1 px\)"):
+    with pytest.raises(DataError, match=r"mask values in no class: 77 \(1 px\)") as found:
         predict(source, tmp_path / "out", learnt(), labels=str(strange))
+    assert "recode the labels, or make what should not count nodata" in str(found.value)
+    assert "dataset." not in str(found.value)  # inference has no such options
     with pytest.raises(DataError, match=r"labels=.*nowhere: there is no such file"):
         predict(source, tmp_path / "out", learnt(), labels=str(tmp_path / "nowhere"))
     write_raster(tmp_path / "in" / "other.tif", read(source))
