@@ -49,7 +49,7 @@ def curves(rows: Sequence[Mapping[str, float]]) -> list[Drawn]:
             ends.append(f"{key} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
         axes.set_xlabel("epoch")
         axes.set_title(title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # or one epoch has fractions
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
         if name == "curves":

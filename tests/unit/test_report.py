@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -16,7 +17,7 @@ from geo_seg.data.scene import Scene
 from geo_seg.defaults import default_configuration, differences
 from geo_seg.ious import mean_ious
 from geo_seg.raster import RasterInfo
-from geo_seg.report import markup
+from geo_seg.report import figures, markup
 from geo_seg.report.pictures import encoded, panels
 from geo_seg.report.places import outlines, place_of
 from geo_seg.tiling import Window
@@ -183,3 +184,23 @@ def test_the_speed_of_a_run_is_told_epoch_by_epoch(tmp_path: Path) -> None:
         {"epoch": "1", "samples_per_second": "12.35"},
         {"epoch": "2", "samples_per_second": "–"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ticks"), [(1, [1]), (2, [1, 2]), (40, [0, 5, 10, 15, 20, 25, 30, 35, 40])]
+)
+def test_curves_are_marked_at_whole_epochs(
+    epochs: int, ticks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[float]] = []
+
+    def shown(figure: Figure) -> bytes:
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        seen.append([tick for tick in axes.get_xticks() if low <= tick <= high])
+        return b""
+
+    monkeypatch.setattr(figures, "_png", shown)
+    figures.curves([{"epoch": epoch, "val/loss": 1.0, "val/miou": 0.5} for epoch in range(epochs)])
+    assert seen == [ticks, ticks]
