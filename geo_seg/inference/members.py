@@ -52,9 +52,18 @@ def gather(config: InferenceConfig) -> Ensemble:
 
     Raises:
         CheckpointError: one is missing or broken, or they don't agree.
-        ConfigError: weights or threshold don't fit them.
+        ConfigError: one is there twice, or weights or threshold don't fit them.
     """
     found = tuple(load(path) for path in _paths(config.checkpoint))
+    files = [checkpoint.path.resolve() for checkpoint in found]
+    twice = next(
+        (checkpoint.path for checkpoint in found if files.count(checkpoint.path.resolve()) > 1), None
+    )
+    if twice is not None:
+        raise ConfigError(
+            f"checkpoint={config.checkpoint}: {twice} is there twice; name each checkpoint once, and let "
+            "weights say how much it counts"
+        )
     return assemble(found, config.weights, config.temperature, config.threshold)
 
 
@@ -104,7 +113,7 @@ def _paths(given: Any) -> list[str]:
     for pattern in given if isinstance(given, list) else [given]:
         # a run's folder may have brackets in its name; Path.glob takes no absolute patterns
         matches = [] if Path(pattern).exists() else sorted(glob(pattern))  # noqa: PTH207
-        found += [path for path in matches or [pattern] if path not in found]
+        found += matches or [pattern]
     return found
 
 

@@ -1,5 +1,6 @@
 """What several models say, and one model in several views: the mean of their probabilities, in place."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import losses
-from geo_seg.checkpoint import Checkpoint
+from geo_seg.checkpoint import Checkpoint, find
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.inference import members
 from geo_seg.inference.votes import VIEWS
@@ -121,6 +122,16 @@ def test_models_that_read_or_mean_other_things_are_no_ensemble(changes: dict[str
         members.assemble([shifted(), shifted(**changes)])
 
 
+def loaded(path: str) -> Checkpoint:
+    return replace(shifted(), path=find(path))
+
+
+def best_of(run: Path) -> None:
+    """A run folder with something in the place of its best checkpoint."""
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.ckpt").touch()
+
+
 def test_weights_and_a_threshold_have_to_fit_the_models() -> None:
     with pytest.raises(ConfigError, match="2 for 1 checkpoints"):
         members.assemble([shifted()], weights=[1, 2])
@@ -130,14 +141,31 @@ def test_weights_and_a_threshold_have_to_fit_the_models() -> None:
 
 def test_an_ensemble_is_named_by_a_list_or_a_glob(tmp_path: Path) -> None:
     for name in ("run [1]", "run2", "other"):
-        (tmp_path / name).mkdir()
+        best_of(tmp_path / name)
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "load", lambda path: seen.append(Path(path).name) or shifted())
-        given = [str(tmp_path / "run*"), str(tmp_path / "run [1]"), str(tmp_path / "other")]
+        patch.setattr(members, "load", lambda path: seen.append(Path(path).name) or loaded(path))
+        given = [str(tmp_path / "run?*"), str(tmp_path / "other")]
         config = members.InferenceConfig(checkpoint=given, input="x", output="y")
         assert len(members.gather(config).checkpoints) == 3
-    assert seen == ["run [1]", "run2", "other"]
+        config = members.InferenceConfig(checkpoint=str(tmp_path / "run [1]"), input="x", output="y")
+        assert len(members.gather(config).checkpoints) == 1
+    assert seen == ["run [1]", "run2", "other", "run [1]"]
+
+
+@pytest.mark.parametrize("again", ["a", "./a", "a/checkpoints/best.ckpt", "[ab]"])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0]])
+def test_a_checkpoint_that_is_there_twice_is_said_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str, weights: list[float] | None
+) -> None:
+    best_of(tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(members, "load", loaded)
+    config = members.InferenceConfig(checkpoint=["a", again], weights=weights, input="x", output="y")
+    with pytest.raises(
+        ConfigError, match=r"a/checkpoints/best.ckpt is there twice; name each checkpoint once"
+    ):
+        members.gather(config)
 
 
 def test_temperature_and_threshold_come_from_the_checkpoint_unless_given(tmp_path: Path) -> None:
