@@ -106,7 +106,8 @@ class Polygons:
                 raise DataError(
                     f"{self._image.path}: its place cannot be told in the CRS of {self.path} ({error})"
                 ) from error
-        margin = _MARGIN * max(right - left, high - low)
+        share = _MARGIN if self._crs else 1 / max(bottom - top, self._image.width)  # else a pixel
+        margin = share * max(right - left, high - low)
         return left - margin, low - margin, right + margin, high + margin
 
     def _parse(
