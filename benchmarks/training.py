@@ -187,9 +187,42 @@ def metrics(options: argparse.Namespace, root: Path) -> None:
         told(f"scores of a batch ({name}), % of a step", ratios, "<= 1", scale=100)
 
 
-def seconds(command: list[str], folder: Path) -> float:
+def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) -> None:
+    """What all scores cost in an epoch over the training pixels, with its validation, in per cent of it."""
+    config = configured(options, root, "augment=none", "dataset.windows_per_epoch=null")
+    data = SceneDataModule(config.dataset, 0)
+    shares = []
+    for number in range(min(options.rounds, 3)):
+        module, spent = build_module(config, data), [0.0]
+        for name in ("validate", "end_validation"):
+            setattr(module.evaluation, name, timed(getattr(module.evaluation, name), spent))
+        folder = scratch / f"epoch{number}"
+        folder.mkdir()
+        table = MetricsTable(folder / "metrics.csv", None)
+        trainer, best = running._trainer(config, folder, table, Console(quiet=True), data)
+        begun = time.perf_counter()
+        running._fit(trainer, module, data, best.last)
+        shares.append(spent[0] / (time.perf_counter() - begun))
+    told("scores in an epoch with validation, % of it", shares, "<= 1", scale=100)
+
+
+def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    """The function, which adds the seconds that it takes."""
+
+    def run(*arguments: Any) -> Any:
+        begun = time.perf_counter()
+        found = function(*arguments)
+        spent[0] += time.perf_counter() - begun
+        return found
+
+    return run
+
+
+def seconds(command: list[str], folder: Path, threads: int | None = None) -> float:
     """How long a process takes."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     begun = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     return time.perf_counter() - begun
@@ -217,16 +250,17 @@ def start(options: argparse.Namespace, root: Path, scratch: Path) -> None:
 
 
 def processes(options: argparse.Namespace, root: Path, scratch: Path) -> None:
-    """Samples per second of two processes against twice those of one."""
-    ratios = []
+    """Samples per second of two processes against twice those of one, with half of the cores each."""
+    ratios, threads = [], max((os.cpu_count() or 2) // 2, 1)
     for number in range(options.rounds):
         speeds = []
         for count in (1, 2):
             folder = scratch / f"ddp{number}_{count}"
             each = f"dataset.windows_per_epoch={options.batch * options.steps * count}"
-            more = ["trainer=ddp", f"trainer.devices={count}", "trainer.limit_val_batches=1", each]
-            command = [sys.executable, str(REPOSITORY / "train.py"), *words(options, root, *more)]
-            seconds([*command, f"hydra.run.dir={folder}"], scratch)
+            few = ["trainer.limit_val_batches=1", "+trainer.limit_test_batches=1", each]
+            said = words(options, root, "trainer=ddp", f"trainer.devices={count}", *few)
+            command = [sys.executable, str(REPOSITORY / "train.py"), *said, f"hydra.run.dir={folder}"]
+            seconds(command, scratch, threads)
             with (folder / "system.csv").open() as file:
                 speeds.append(float(next(csv.DictReader(file))["samples_per_second"]))
         ratios.append(speeds[1] / (2 * speeds[0]))
@@ -253,6 +287,7 @@ def main() -> None:
             step_and_loader(options, root, scratch)
         if "metrics" in options.parts:
             metrics(options, root)
+            metrics_of_an_epoch(options, root, scratch)
         if "start" in options.parts:
             start(options, root, scratch)
         if "processes" in options.parts:
