@@ -20,6 +20,11 @@ _QUOTING = (
     "a value with other signs than letters, digits and /-%+.,:*? needs double quotes inside of single ones: "
     "'key=\"value\"'; for ~ write $HOME"
 )
+_FLAGS = {  # what Hydra says of its flags in a traceback, by how it begins
+    "The --resolve flag": "--resolve: fills in what --cfg or --help shows; for example --cfg job --resolve",
+    "Only one of --run": "expected one of --run, --multirun (-m), --cfg, --info and --shell-completion",
+}
+_NEEDED = ("dataset", "model", "loss", "optimizer", "scheduler", "trainer", "mode", "model.name", "loss.name")
 _EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 
 
@@ -33,13 +38,14 @@ def answer(main: Callable[[], Any]) -> NoReturn:
     if rank() > 0 or "mode=leaderboard" in sys.argv:
         sys.argv += without_folder()
     try:
+        _check_deletions(sys.argv[1:])
         main()
     except BrokenPipeError:  # whoever read the help has seen enough
         os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
     except _EXPECTED as error:
         _give_up(error)
     except ValueError as error:
-        _give_up(_no_choice(error))
+        _give_up(_of_hydra(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -87,8 +93,21 @@ def _give_up(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def _no_choice(error: ValueError) -> Exception:
-    """What Hydra says of loss=null in a traceback, as an answer; other errors as they are."""
+def _check_deletions(words: Sequence[str]) -> None:
+    """Answers ~loss before Hydra deletes it and misses it later, under the name of what reads it."""
+    for word in words:
+        key = word.removeprefix("~").partition("=")[0]
+        if word.startswith("~") and key in _NEEDED:
+            raise ConfigError(
+                f"{word}: nothing goes without {key}; change it with {key}=..., or leave this out"
+            )
+
+
+def _of_hydra(error: ValueError) -> Exception:
+    """What Hydra says of loss=null or its flags in a traceback, as an answer; other errors as they are."""
+    for beginning, said in _FLAGS.items():
+        if str(error).startswith(beginning):
+            return ConfigError(said)
     if not str(error).startswith("Config group override must be"):
         return error
     given = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]

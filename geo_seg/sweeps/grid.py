@@ -58,11 +58,13 @@ class GridSweeper(BasicSweeper):
             raise ConfigError(
                 f"{continuous[0]}: a range without steps has no values to list; add sweeper=optuna"
             )
+        batches = self.split_arguments(overrides, self.max_batch_size)
+        for batch in batches:
+            self.validate_batch_is_legal(batch)
         folder = begin(self.config)
         results: list[Sequence[JobReturn]] = []
         number = 0
-        for batch in self.split_arguments(overrides, self.max_batch_size):
-            self.validate_batch_is_legal(batch)
+        for batch in batches:
             results.append(self.launcher.launch(batch, initial_job_idx=number))
             number += len(batch)
         conclude(folder, [job for jobs in results for job in jobs])

@@ -124,6 +124,7 @@ class OptunaSweeper(Sweeper):
                 "nothing to search for: add choices such as loss=dice,focal or optimizer.lr=interval(...)"
             )
         fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
+        self._check_choices(space)
         folder = begin(self._config)
         study = self._study(folder, sorted(map(str, said)))
         results: list[JobReturn] = []
@@ -132,6 +133,13 @@ class OptunaSweeper(Sweeper):
             results += self._run(study, space, [str(o) for o in fixed], min(size, left))
         conclude(folder, results)
         return results
+
+    def _check_choices(self, space: dict[str, Override]) -> None:
+        """Has Hydra look for the file of every choice, before anything is written."""
+        for key, override in space.items():
+            if override.is_discrete_sweep() and self._loader.get_group_options(key):
+                for value in override.sweep_string_iterator():
+                    self._loader.load_sweep_config(self._config, [f"{key}={value}"])
 
     def _run(
         self, study: "optuna.Study", space: dict[str, Override], fixed: list[str], count: int

@@ -306,6 +306,34 @@ def test_a_typo_is_answered_before_torch_is_imported(run: Run, tmp_path: pathlib
     assert result.stdout.split() == ["2", "False"]
 
 
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["~loss"], "~loss: nothing goes without loss; change it with loss=..., or leave this out"),
+        (["-m", "~model", "seed=0,1"], "~model: nothing goes without model"),
+        (["~trainer=auto"], "~trainer=auto: nothing goes without trainer"),
+        (["~loss.name"], "~loss.name: nothing goes without loss.name"),
+        (["--resolve"], "--resolve: fills in what --cfg or --help shows; for example --cfg job --resolve"),
+        (["--cfg", "job", "-m"], "expected one of --run, --multirun (-m), --cfg"),
+    ],
+)
+def test_deletions_and_flags_that_cannot_be_are_answered_in_one_line(
+    run: Run, tmp_path: pathlib.Path, words: list[str], answer: str
+) -> None:
+    result = run("train.py", *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {answer}")
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "word", ["~logger", "~callbacks", "~augment", "~callbacks.early_stopping", "~loss.smooth_factor"]
+)
+def test_what_may_be_deleted_is(run: Run, word: str) -> None:
+    assert run("train.py", word, "--cfg", "job").returncode == 0
+
+
 def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
     result = run("train.py", "seed=1", "logger=null")
     assert result.returncode == 2
@@ -334,6 +362,8 @@ def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
         (["sweeper=optuna", "hydra/launcher=basic", "seed=0,1"], "add hydra.sweeper.pruner=none"),
         (["mode=test", "checkpoint=a,b"], "python train.py mode=test ..."),
         (["loss=focl,dice"], "loss=focl: there is no such loss; did you mean 'focal'?"),
+        (["loss=dice,focl", "hydra.sweeper.max_batch_size=1"], "loss=focl: there is no such loss"),
+        (["loss=dice,focl", "sweeper=optuna"], "loss=focl: there is no such loss; did you mean 'focal'?"),
     ],
 )
 def test_a_wrong_word_of_a_sweep_is_answered_before_anything_runs(
@@ -343,7 +373,7 @@ def test_a_wrong_word_of_a_sweep_is_answered_before_anything_runs(
     assert result.returncode == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
-    assert not list(tmp_path.glob("sweep/*/.hydra"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-m", "hydra.launcher.slots=0"], ["+loss.gama=2"]])

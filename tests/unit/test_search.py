@@ -41,6 +41,13 @@ class Told:
         return jobs
 
 
+class NoGroups:
+    """A loader of configurations without groups."""
+
+    def get_group_options(self, group: str) -> list[str]:
+        return []
+
+
 def good(choices: dict[str, str]) -> float:
     """Highest at lr = 0.01 and loss = dice."""
     import math
@@ -51,8 +58,8 @@ def good(choices: dict[str, str]) -> float:
 def search(sweep: Path, score: Score = good, choices: Sequence[str] = CHOICES, **options: object) -> Told:
     sweeper = OptunaSweeper(**{**DEFAULTS, "pruner": "none", "trials": 6, **options})  # type: ignore[arg-type]
     launcher = Told(sweep, score)
-    sweeper._config = DictConfig({"hydra": {"sweep": {"dir": str(sweep)}}})
-    sweeper._loader = None  # type: ignore[assignment]
+    sweeper._config = DictConfig({"mode": "train", "hydra": {"sweep": {"dir": str(sweep)}}})
+    sweeper._loader = NoGroups()  # type: ignore[assignment]
     sweeper._launcher = launcher
     sweeper.sweep(list(choices))
     return launcher
