@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from torch import nn
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.scene import Scene
 from geo_seg.models import parameters
 
 
@@ -49,18 +51,8 @@ def introduce(
             f"{name} {value:.3g}" for name, value in zip(data.table.names, values.tolist(), strict=True)
         )
         console.print(f"class weights: {listed}", markup=False, soft_wrap=True)
-    small = [
-        scene.name
-        for scene in data.scenes["train"]
-        if min(scene.image.height, scene.image.width) < config.dataset.window
-    ]
-    if small:
-        console.print(
-            f"note: {len(small)} scenes are smaller than dataset.window={config.dataset.window} and are "
-            f"padded with ignored pixels, {small[0]} for one",
-            markup=False,
-            soft_wrap=True,
-        )
+    if padded := padding(data.scenes["train"], config.dataset.window):
+        console.print(f"note: {padded}", markup=False, soft_wrap=True)
     absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
     if absent:
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
@@ -73,6 +65,30 @@ def introduce(
     for note, names in noted.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         console.print(f"note: {names[0]}{more}: {note}", markup=False, soft_wrap=True)
+
+
+def padding(scenes: Sequence[Scene], window: int) -> str:
+    """What the user should know of scenes that are smaller than a window; "" if none is.
+
+    Args:
+        scenes: of training.
+        window: side in pixels.
+    """
+    small = [scene for scene in scenes if min(scene.image.height, scene.image.width) < window]
+    if not small:
+        return ""
+    largest = max(scenes, key=lambda scene: max(scene.image.height, scene.image.width))
+    side = -(-max(largest.image.height, largest.image.width) // 32) * 32  # of which models take multiples
+    if side < window:
+        return (
+            f"dataset.window={window} is larger than every scene, and the rest costs memory for nothing; the "
+            f"largest, {largest.name}, has {largest.image.height} x {largest.image.width} pixels: "
+            f"dataset.window={side} holds it"
+        )
+    return (
+        f"{len(small)} scenes are smaller than dataset.window={window} and are padded with ignored pixels, "
+        f"{small[0].name} for one"
+    )
 
 
 def quiet() -> None:

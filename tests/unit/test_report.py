@@ -21,6 +21,7 @@ from geo_seg.report import figures, markup
 from geo_seg.report.pictures import encoded, panels
 from geo_seg.report.places import outlines, place_of
 from geo_seg.tiling import Window
+from geo_seg.training.introduction import padding
 from geo_seg.training.pictures import ranked
 from geo_seg.training.reporting import read_speed
 from tests.conftest import REPOSITORY
@@ -204,3 +205,21 @@ def test_curves_are_marked_at_whole_epochs(
     monkeypatch.setattr(figures, "_png", shown)
     figures.curves([{"epoch": epoch, "val/loss": 1.0, "val/miou": 0.5} for epoch in range(epochs)])
     assert seen == [ticks, ticks]
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        (4096, "the largest, a.tif, has 60 x 100 pixels: dataset.window=128 holds it"),
+        (129, "dataset.window=129 is larger than every scene"),
+        (
+            128,
+            "2 scenes are smaller than dataset.window=128 and are padded with ignored pixels, a.tif for one",
+        ),
+        (60, ""),
+    ],
+)
+def test_a_window_that_is_larger_than_every_scene_is_said_with_one_that_fits(window: int, said: str) -> None:
+    found = padding([scene("a.tif"), scene("b.tif")], window)
+    assert said in found
+    assert bool(said) == bool(found)
