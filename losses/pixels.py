@@ -109,7 +109,7 @@ class Pixels:
 
     @property
     def seconds(self) -> Tensor:
-        """(N, H, W): 1 where the label is class 1 of two, else 0, in the logits' dtype. Computed once."""
+        """(N, H, W), not to be written to: 1 where the label is class 1 of two, in the logits' dtype."""
         if self._seconds is None:
             self._seconds = self.labels.to(self.logits.dtype)
         return self._seconds

@@ -1,6 +1,5 @@
 """Binary cross entropy with smoothing."""
 
-import torch
 from torch import Tensor, nn
 
 from losses.pixels import PixelLoss, Pixels
@@ -39,24 +38,26 @@ class SoftBinaryCrossEntropy(PixelLoss):
 
     def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
         """Value and gradient, as in PixelLoss."""
-        logits, p = pixels.logits[:, 0], pixels.probabilities[:, 0]  # (N, H, W)
-        target = pixels.labels.to(logits.dtype)
-        if self.smooth_factor:
-            target = target.mul_(1 - 2 * self.smooth_factor).add_(self.smooth_factor)
-        positive, negative = target * self.pos_weight, 1.0 - target
+        logits, p, target = pixels.logits[:, 0], pixels.probabilities[:, 0], pixels.seconds  # (N, H, W)
+        plain = not self.smooth_factor and self.pos_weight == 1.0
         small = negative_log_sigmoid(logits.abs())
         # -log s(z) = small + max(-z, 0), -log s(-z) = small + max(z, 0)
-        losses = positive * (small - logits.clamp(max=0)) + negative * (small + logits.clamp(min=0))
+        if plain:
+            losses = (1.0 - 2.0 * target).mul_(logits).clamp_(min=0).add_(small)
+        else:
+            target = target * (1 - 2 * self.smooth_factor) + self.smooth_factor
+            positive, negative = target * self.pos_weight, 1.0 - target
+            losses = positive * (small - logits.clamp(max=0)) + negative * (small + logits.clamp(min=0))
         value = divide(pixels.keep(losses).sum(), pixels.count)
         if not pixels.wants_grad:
             return value, None
-        grad = (positive + negative).mul_(p).sub_(positive).mul_(divide(pixels.ones, pixels.count))
-        return value, grad.unsqueeze(1)
+        grad = p - target if plain else (positive + negative).mul_(p).sub_(positive)
+        return value, grad.mul_(divide(pixels.ones, pixels.count)).unsqueeze(1)
 
 
 def negative_log_sigmoid(values: Tensor) -> Tensor:
-    """-log of the sigmoid of values that are not negative, where the plain formula is exact to 1e-7."""
-    return torch.sigmoid(values).log_().neg_()
+    """-log of the sigmoid of values that are not negative, in place; there the formula is exact to 1e-7."""
+    return values.sigmoid_().log_().neg_()
 
 
 @register("soft_bce", modes=("binary",))
