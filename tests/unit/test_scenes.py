@@ -139,9 +139,9 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
         find_scenes(own(tmp_path, draw_scene(0)[1][:90]), 0)
 
 
-def test_float_labels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the mask holds float32, expected integers"):
-        find_scenes(own(tmp_path, draw_scene(0)[1].astype(np.float32)), 0)
+def test_complex_labels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the mask holds complex64, expected integers"):
+        find_scenes(own(tmp_path, draw_scene(0)[1].astype(np.complex64)), 0)
 
 
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
