@@ -21,8 +21,8 @@ from geo_seg.errors import DataError
 
 Stamp = list[list[Any]]
 _VERSION = 2  # of what an entry holds; one of another version is made anew
-_SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name, and instead of its suffix: headers and places
-_BESIDE = (".hdr", ".wld", ".prj")
+_SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name
+_BESIDE = (".hdr", ".wld", ".prj")  # instead of its suffix
 
 
 class SceneCache:

@@ -17,15 +17,8 @@ from geo_seg.inference.scale import Scale
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.tiling import STRIDE, Grid, Seams
 
-_WINDOWS = (
-    1536,
-    1280,
-    1024,
-    768,
-    512,
-    384,
-    256,
-)  # from the largest; beyond it little is gained and much is waited for
+# from the largest; beyond it little is gained and much is waited for
+_WINDOWS = (1536, 1280, 1024, 768, 512, 384, 256)
 _ROWS = 2048  # of the raster in a window at most, where that can be chosen
 _SHARED = 0.15  # of a window that it shares with a neighbour by default: at most 1.4 pixels are seen for each
 _LEAST = 32  # pixels of the default margin, in windows for which that is more than this share

@@ -56,9 +56,7 @@ def gather(config: InferenceConfig) -> Ensemble:
     """
     found = tuple(load(path) for path in _paths(config.checkpoint))
     files = [checkpoint.path.resolve() for checkpoint in found]
-    twice = next(
-        (checkpoint.path for checkpoint in found if files.count(checkpoint.path.resolve()) > 1), None
-    )
+    twice = next((c.path for c, file in zip(found, files, strict=True) if files.count(file) > 1), None)
     if twice is not None:
         raise ConfigError(
             f"checkpoint={config.checkpoint}: {twice} is there twice; name each checkpoint once, and let "
