@@ -111,7 +111,7 @@ def _split(
         return split_by_blocks(scenes, config, seed)
     if config.by == "fraction":
         return _by_fraction(scenes, config, root, seed)
-    lenient = not {"train", "val"} <= {*needed}  # scenes of the other splits may lie elsewhere
+    lenient = not {*NEEDED} <= {*needed}  # scenes of the other splits may lie elsewhere
     chosen = {}
     for name in SPLITS:
         said, strict = getattr(config, name), name in needed or not lenient
@@ -222,11 +222,10 @@ def _lines(path: Path, key: str) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; see dataset.split.{key}")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines(
-            keepends=True
-        )  # spreadsheets begin it with a BOM
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin it with a BOM
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    return text.splitlines(keepends=True)
 
 
 def _by_pattern(scenes: Sequence[Scene], patterns: object, name: str, strict: bool) -> list[Scene]:
