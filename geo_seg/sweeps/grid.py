@@ -1,5 +1,6 @@
 """Hydra's sweeper for every combination of the listed choices, and what all sweepers share."""
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 import geo_seg
 from geo_seg.answers import explain
-from geo_seg.errors import ConfigError, SweepError
+from geo_seg.checks import check_training
+from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
 from geo_seg.ranks import is_one_of_many
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
 
@@ -61,6 +63,7 @@ class GridSweeper(BasicSweeper):
         batches = self.split_arguments(overrides, self.max_batch_size)
         for batch in batches:
             self.validate_batch_is_legal(batch)
+        self._refuse_all_wrong([list(words) for batch in batches for words in batch])
         folder = begin(self.config)
         results: list[Sequence[JobReturn]] = []
         number = 0
@@ -69,6 +72,31 @@ class GridSweeper(BasicSweeper):
             number += len(batch)
         conclude(folder, [job for jobs in results for job in jobs])
         return results
+
+    def _refuse_all_wrong(self, runs: list[list[str]]) -> None:
+        """Raises what is wrong with the first run if no run is right: then there is no sweep to begin."""
+        assert self.hydra_context and self.config is not None  # noqa: S101 - Hydra has called setup
+        wrong: Exception | None = None
+        for words in runs:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+            try:
+                check_training(without_hydra(config))
+            except UnfitChoiceError:
+                return
+            except Exception as error:
+                wrong = wrong or error
+            else:
+                return
+        if wrong is not None:
+            raise wrong
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The configuration of a run, without what is Hydra's own."""
+    found = copy.deepcopy(config)
+    with open_dict(found):
+        del found["hydra"]
+    return found
 
 
 def refuse(config: Any) -> None:

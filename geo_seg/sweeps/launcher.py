@@ -1,6 +1,5 @@
 """Hydra's launcher for sweeps: every job is a `python train.py` of its own."""
 
-import copy
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
 from geo_seg.identity import read_run_file
 from geo_seg.sweeps.earlier import broken_run, finished_run
+from geo_seg.sweeps.grid import without_hydra
 from geo_seg.sweeps.outcomes import Outcome, forget_outcome, validation_score, write_outcome
 from geo_seg.sweeps.processes import Command, Ended, run_all
 
@@ -156,7 +156,7 @@ class ProcessLauncher(Launcher):
         """How a job ends that needs no process; else finds what it may go on with."""
         overrides = tuple(filter_overrides(job.overrides))
         try:
-            config = check_training(_without_hydra(job.config))
+            config = check_training(without_hydra(job.config))
         except UnfitChoiceError as error:
             print(f"skipped: {explain(error)}", file=sys.stderr)
             return Outcome("skipped", overrides, error=explain(error))
@@ -261,7 +261,7 @@ def _return(job: _Job, outcome: Outcome) -> JobReturn:
     failed = outcome.status == "failed"
     found = JobReturn(
         overrides=list(job.overrides),
-        cfg=_without_hydra(job.config),
+        cfg=without_hydra(job.config),
         hydra_cfg=OmegaConf.masked_copy(job.config, "hydra"),
         working_dir=str(job.folder),
         task_name=str(job.config.hydra.job.name),
@@ -276,10 +276,3 @@ def _tell(job: _Job, outcome: Outcome) -> None:
         print(f"error: {outcome.error}", file=sys.stderr)
     value = "" if outcome.value is None else f", mean IoU {outcome.value:.4f}"
     log.info(f"\t#{job.number} : {outcome.status} after {outcome.seconds:.0f} s{value}")
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    found = copy.deepcopy(config)
-    with open_dict(found):
-        del found["hydra"]
-    return found

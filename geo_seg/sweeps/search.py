@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +20,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from geo_seg.errors import ConfigError
+from geo_seg.checks import check_training
+from geo_seg.errors import ConfigError, UnfitChoiceError
 from geo_seg.identity import code_version
-from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse
+from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse, without_hydra
 from geo_seg.sweeps.launcher import ProcessLauncher
 from geo_seg.sweeps.outcomes import Outcome, read_curve, write_outcome
 from geo_seg.whole import write_whole
@@ -123,23 +125,26 @@ class OptunaSweeper(Sweeper):
             raise ConfigError(
                 "nothing to search for: add choices such as loss=dice,focal or optimizer.lr=interval(...)"
             )
-        fixed = [o.input_line for o in overrides if not o.is_sweep_override()]
-        self._check_choices(space)
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        self._check_choices(space, fixed)
         folder = begin(self._config)
         study = self._study(folder, sorted(map(str, said)))
         results: list[JobReturn] = []
         size: int = getattr(self._launcher, "slots", 1) if self._batch is None else self._batch
         while (left := self._trials - _counted(study)) > 0:
-            results += self._run(study, space, [str(o) for o in fixed], min(size, left))
+            results += self._run(study, space, fixed, min(size, left))
         conclude(folder, results)
         return results
 
-    def _check_choices(self, space: dict[str, Override]) -> None:
-        """Has Hydra look for the file of every choice, before anything is written."""
+    def _check_choices(self, space: dict[str, Override], fixed: list[str]) -> None:
+        """Looks at the file of every choice and at one run, before anything is written."""
         for key, override in space.items():
             if override.is_discrete_sweep() and self._loader.get_group_options(key):
                 for value in override.sweep_string_iterator():
                     self._loader.load_sweep_config(self._config, [f"{key}={value}"])
+        first = [f"{o.get_key_element()}={_first(o)}" for o in space.values()]
+        with suppress(UnfitChoiceError):
+            check_training(without_hydra(self._loader.load_sweep_config(self._config, [*fixed, *first])))
 
     def _run(
         self, study: "optuna.Study", space: dict[str, Override], fixed: list[str], count: int
@@ -206,6 +211,13 @@ class OptunaSweeper(Sweeper):
         if self._pruner == "none":
             return optuna.pruners.NopPruner()
         return optuna.pruners.MedianPruner(n_startup_trials=self._startup, n_warmup_steps=self._warmup)
+
+
+def _first(override: Override) -> str:
+    choice = override.value()
+    if isinstance(choice, IntervalSweep):
+        return str(choice.start)
+    return next(override.sweep_string_iterator())
 
 
 def _suggest(trial: "optuna.Trial", key: str, override: Override) -> str:

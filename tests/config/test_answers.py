@@ -361,6 +361,8 @@ def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
         ),
         (["sweeper=optuna", "hydra/launcher=basic", "seed=0,1"], "add hydra.sweeper.pruner=none"),
         (["mode=test", "checkpoint=a,b"], "python train.py mode=test ..."),
+        (["dataset.batch_size=0,-1"], "dataset.batch_size=0: expected 1 or more"),
+        (["dataset.batch_size=0", "seed=0,1", "sweeper=optuna"], "dataset.batch_size=0: expected 1 or more"),
         (["loss=focl,dice"], "loss=focl: there is no such loss; did you mean 'focal'?"),
         (["loss=dice,focl", "hydra.sweeper.max_batch_size=1"], "loss=focl: there is no such loss"),
         (["loss=dice,focl", "sweeper=optuna"], "loss=focl: there is no such loss; did you mean 'focal'?"),

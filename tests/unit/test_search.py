@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
+from geo_seg.config import store_schemas
 from geo_seg.errors import SweepError
 from geo_seg.sweeps import search as search_module
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
 from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf
+from tests.conftest import REPOSITORY
 
 pytest.importorskip("optuna")
 DEFAULTS = {key: value for key, value in vars(OptunaSweeperConf()).items() if key != "_target_"}
@@ -42,7 +45,12 @@ class Told:
 
 
 class NoGroups:
-    """A loader of configurations without groups."""
+    """A loader of configurations without groups, of which each is the default one."""
+
+    def load_sweep_config(self, config: DictConfig, overrides: list[str]) -> DictConfig:
+        store_schemas()
+        with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
+            return compose("train", return_hydra_config=True)
 
     def get_group_options(self, group: str) -> list[str]:
         return []
