@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 from geo_seg.answers import answer, answers
 from geo_seg.config import store_schemas
 from geo_seg.inference_checks import check_inference
+from geo_seg.lasting import lasting
 
 store_schemas()
 
@@ -15,7 +16,8 @@ def main(cfg: DictConfig) -> None:
     """Checks the configuration, then predicts."""
     with answers():
         config = check_inference(cfg)
-        from geo_seg.inference.run import run
+        with lasting():
+            from geo_seg.inference.run import run
 
         run(config)
 

@@ -5,8 +5,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from geo_seg.answers import answer, answers
-from geo_seg.checks import check_training
 from geo_seg.config import store_schemas
+from geo_seg.lasting import lasting
 from geo_seg.rerun import configuration
 
 store_schemas()
@@ -16,13 +16,13 @@ store_schemas()
 def main(cfg: DictConfig) -> float | None:
     """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
     with answers():
-        config = check_training(configuration(cfg, HydraConfig.get().overrides.task))
+        config = configuration(cfg, HydraConfig.get().overrides.task)
         from geo_seg.sweeps.inside import instead_of_training, taken_up
 
         if (other := instead_of_training(config)) is not None:
             return other()
-        from geo_seg.training.run import run
-
+        with lasting():
+            from geo_seg.training.run import run
         return run(taken_up(config), HydraConfig.get().runtime.output_dir)
 
 

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, run_of
 from geo_seg.errors import ConfigError
 
@@ -23,8 +24,8 @@ _GROUPS_OF_TEST = ("dataset", "trainer")
 _SECTIONS_OF_TEST = ("dataset.", "trainer.", "evaluation.")
 
 
-def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """What a run is to do: the composed configuration, or that of a run folder.
+def configuration(cfg: DictConfig, overrides: Sequence[str]) -> TrainConfig:
+    """What a run is to do, checked: the composed configuration, or that of a run folder.
 
     It comes from the run folder with resume= and rerun=, and in a test of a run, with what the command line
     changes.
@@ -34,8 +35,12 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         overrides: the command line's share of it, such as "seed=1".
 
     Raises:
-        ConfigError: the folder holds no run, or an override doesn't go with it.
+        ConfigError: the folder holds no run, an override doesn't go with it, or see check_training.
     """
+    return check_training(_asked(cfg, overrides))
+
+
+def _asked(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if cfg.mode == "test" and cfg.checkpoint:
         return _tested(cfg, overrides)
     if cfg.resume and cfg.rerun:

@@ -18,6 +18,7 @@ FLOORS = {
     "geo_seg.inference_config": 1,
     "geo_seg.inference_checks": 1,
     "geo_seg.keys": 1,
+    "geo_seg.lasting": 1,
     "geo_seg.defaults": 1,
     "geo_seg.rerun": 1,
     "geo_seg.ranks": 1,

@@ -84,7 +84,10 @@ def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path)
     write_run_file(folder, known, finished=False)
     (folder / SCORES).unlink(missing_ok=True)
     if not (folder / _PROVENANCE).exists():
-        found = {f"{d.metadata['Name']}=={d.version}" for d in distributions()}
+        facts = (
+            distribution.metadata for distribution in distributions()
+        )  # read from the disk by every access
+        found = {f"{about['Name']}=={about['Version']}" for about in facts}
         write_whole(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
         write_whole(folder / _PROVENANCE, json.dumps(versions(), indent=2))
     write_whole(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))

@@ -1,0 +1,38 @@
+"""Imports without the search for garbage."""
+
+import gc
+import weakref
+
+import pytest
+
+from geo_seg.lasting import lasting
+
+
+class Ring:
+    """Refers to itself: only a search for garbage finds out that nobody else does."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_is_made_within_is_never_searched_and_the_rest_is() -> None:
+    try:
+        with lasting():
+            assert not gc.isenabled()
+            kept = weakref.ref(Ring())
+        assert gc.isenabled()
+        found = weakref.ref(Ring())
+        gc.collect()
+        assert kept() is not None
+        assert found() is None
+    finally:
+        gc.unfreeze()
+    gc.collect()
+    assert kept() is None
+
+
+def test_garbage_is_searched_again_after_an_import_that_fails() -> None:
+    with pytest.raises(ImportError), lasting():
+        raise ImportError
+    assert gc.isenabled()
+    gc.unfreeze()
