@@ -1,18 +1,19 @@
 """Maps of large rasters: share of the model, cost and memory of all else, and seams; against public peers.
 
 python benchmarks/inference.py throughput|memory|seams|polygons [--sizes 3000 6000]
-    [--model CHECKPOINT --raster FILE] [--docs docs]
-Each measurement runs in a process of its own; peers are left out where they can't be imported.
+    [--rounds 3] [--threads 1] [--model CHECKPOINT --raster FILE] [--docs docs]
+Each measurement runs in a process of its own; peers are left out where they can't be imported. Throughput is
+measured in interleaved rounds; a ratio is the median over the rounds, with the least and the most.
 """
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import nn
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.inference_peers import CLASSES, LIBRARIES, PEERS  # noqa: E402 - found there
+from benchmarks.inference_peers import CLASSES, LARGEST, PEERS, Mapping  # noqa: E402 - found there
 
 BANDS = 4
 HOWS = (  # window, margin, overlap, blend
@@ -169,79 +170,131 @@ def polygons(folder: Path, sizes: list[int]) -> None:
         raster.unlink()
 
 
-def ours(found: Any, raster: str, output: str, **options: Any) -> None:
+def ours(found: Any, **options: Any) -> Mapping:
     """Ours."""
     from geo_seg.inference import members, run
     from geo_seg.inference_config import InferenceConfig
 
     members.load = lambda _: found
-    run.run(InferenceConfig(checkpoint="x", input=raster, output=output, accelerator="cpu", **options))
+    fixed = {"checkpoint": "x", "accelerator": "cpu", **options}
+    return lambda raster, folder: run.run(InferenceConfig(input=raster, output=folder, **fixed))
 
 
 MODES = ("throughput", "memory", "seams", "polygons")
-TOOLS = {"ours": ours, **PEERS}
-MODULES = {"ours": ["geo_seg.inference.run"], **LIBRARIES}
+TOOLS: dict[str, Any] = {"ours": ours, **PEERS}
 
 
 def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
-    """Runs one tool once, in this process, and prints what it took as JSON."""
-    torch.set_num_threads(1)
+    """Runs one tool once, in this process, and prints what it took as JSON, null if it isn't installed."""
+    torch.set_num_threads(options.pop("threads", 1))
     found = checkpoint(kind)
-    for module in MODULES[tool]:
-        import_module(module)
+    try:
+        mapping = TOOLS[tool](found, **options)
+    except ModuleNotFoundError as error:
+        if tool not in PEERS:
+            raise
+        print(f"{tool} is left out: {error}", file=sys.stderr)
+        print("null")
+        return
     with torch.inference_mode():  # what libraries, model and kernels take is not counted
         found.model(torch.zeros(1, BANDS, 512, 512))
     found.model.seconds, found.model.cpu, found.model.pixels = 0.0, 0.0, 0
     Path("/proc/self/clear_refs").write_text("5")  # else the peak of whoever started this counts
     base = _highest()
     with tempfile.TemporaryDirectory() as folder:
-        begin, cpu = time.perf_counter(), time.process_time()
-        TOOLS[tool](found, raster, f"{folder}/maps", **options)
+        begin, cpu, system = time.perf_counter(), time.process_time(), os.times().system
+        mapping(raster, folder)
         wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    peak = _highest()
-    took = {"wall": wall, "cpu": cpu, "memory": (peak - base) / 1000, "model": found.model.seconds}
-    print(json.dumps({**took, "model_cpu": found.model.cpu, "pixels": found.model.pixels}))
+        system = os.times().system - system
+        peak = _highest()
+        took = {"wall": wall, "cpu": cpu, "memory": (peak - base) / 1000, "model": found.model.seconds}
+        took |= {"system": system, "model_cpu": found.model.cpu, "pixels": found.model.pixels}
+        if kind == "free":
+            took["wrong"] = _wrong(found, raster, next(Path(folder).glob("*.tif")))
+    print("\n" + json.dumps(took))
+
+
+def _wrong(found: Any, raster: str, file: Path) -> float:
+    """Share of the pixels that aren't of the class that a model says which sees one pixel at a time."""
+    wrong = 0
+    with rasterio.open(raster) as source, rasterio.open(file) as given:
+        for _, part in source.block_windows():
+            image = torch.from_numpy(source.read(window=part))[None]
+            logits = found.model(found.normalize(image, torch.ones(image[:, 0].shape, dtype=torch.bool)))
+            wrong += np.count_nonzero(logits[0].argmax(0).numpy() != given.read(1, window=part))
+        return wrong / (source.height * source.width)
 
 
 def apart(
     tool: str, kind: str, raster: Path, call: str = "--measure", **options: Any
 ) -> dict[str, float] | None:
     """Measures in a process of its own; None if the tool isn't there."""
-    if any(find_spec(name.partition(".")[0]) is None for name in MODULES.get(tool, ())):
-        return None
     command = [sys.executable, __file__, call, tool, kind, str(raster), json.dumps(options)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    fair = {
+        "OMP_NUM_THREADS": str(options.get("threads", 1)),  # also in threads that a tool starts
+        "OMP_WAIT_POLICY": "passive",  # two that spin take many times as long beside other work
+        "NUMPY_MADVISE_HUGEPAGE": "0",  # they cost geoai from 0 to 3 s, as the kernel has some left or not
+    }
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **fair})
+    found: dict[str, float] | None = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def throughput(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
-    """What the model takes of the time, and what all else costs."""
-    rows = []
+def throughput(folder: Path, sizes: list[int], rounds: int, threads: int) -> list[dict[str, Any]]:
+    """What the model takes of the time, and what all else costs; ratios to ours at the end."""
+    rows, ratios = [], []
     for size in sizes:
-        raster = folder / f"{size}.tif"
         for kind in ("free", "unet"):
             if kind == "unet" and size > 3000:
                 continue
-            for tool, precision in [("ours", "fp32"), ("ours", "bf16"), *((peer, "fp32") for peer in PEERS)]:
-                if precision == "bf16" and kind == "free":
-                    continue
-                found = apart(tool, kind, raster, **({"precision": precision} if tool == "ours" else {}))
-                if found is not None:
-                    told = _told(found, size**2)
-                    print(f"{size}^2 {kind} {tool} {precision}: {told}", flush=True)
-                    rows.append({"size": size, "kind": kind, "tool": tool, **found})
+            taken = _in_turn(folder / f"{size}.tif", kind, size, rounds, threads)
+            for tool, found in taken.items():
+                middle = {key: statistics.median(each[key] for each in found) for key in found[0]}
+                print(f"{size}^2 {kind} {tool}: {_told(middle, size**2, threads)}", flush=True)
+                rows.append({"size": size, "kind": kind, "tool": tool, **middle})
+            for tool in (name for name in taken if name in PEERS):
+                for own in (name for name in taken if name not in PEERS):
+                    cpu, wall = (_ratio(taken[tool], taken[own], key) for key in ("cpu", "wall"))
+                    ratios.append(f"{size}^2 {kind}, {tool} / {own}: {cpu} of CPU time, {wall} on the clock")
+    print(f"{threads} threads, {rounds} rounds:", *ratios, sep="\n")
     return rows
 
 
-def _told(found: dict[str, float], pixels: int) -> str:
+def _in_turn(
+    raster: Path, kind: str, size: int, rounds: int, threads: int
+) -> dict[str, list[dict[str, float]]]:
+    """What each tool that is there took in each round."""
+    ours = {"ours": {"precision": "fp32"}} | ({"ours bf16": {"precision": "bf16"}} if kind == "unet" else {})
+    calls: dict[str, dict[str, Any]] = ours | {peer: {} for peer in PEERS if size <= LARGEST.get(peer, size)}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name in list(taken):
+            tool = name if name in PEERS else "ours"
+            found = apart(tool, kind, raster, threads=threads, **calls[name])
+            if found is None:
+                del taken[name]
+            else:
+                taken[name].append(found)
+    return taken
+
+
+def _ratio(one: list[dict[str, float]], other: list[dict[str, float]], key: str) -> str:
+    found = [a[key] / b[key] for a, b in zip(one, other, strict=True)]
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+
+
+def _told(found: dict[str, float], pixels: int, threads: int) -> str:
     host, whole = (1e6 * seconds / pixels for seconds in (found["cpu"] - found["model_cpu"], found["cpu"]))
-    return (
-        f"{whole:.3f} CPU s per Mpx, {host:.3f} of them beside the model; "
-        f"{found['wall'] / pixels * 1e6:.3f} s on the clock; "
-        f"model {found['model_cpu'] / found['cpu']:.1%} of the CPU time and "
-        f"{found['model'] / found['wall']:.1%} of the wall, {found['pixels'] / pixels:.2f} pixels seen per "
-        f"pixel, {found['memory']:.0f} MB"
-    )
+    kernel, wall = found["system"] / found["cpu"], 1e6 * found["wall"] / pixels
+    told = [f"{whole:.3f} CPU s per Mpx, {kernel:.0%} of it in the kernel; {wall:.3f} s on the clock"]
+    if threads == 1:  # else the model's other threads would count as all else
+        share = found["model_cpu"] / found["cpu"]
+        told.append(f"{host:.3f} CPU s beside the model, which takes {share:.1%} of the CPU time")
+    told.append(f"model {found['model'] / found['wall']:.1%} of the wall")
+    told.append(f"{found['pixels'] / pixels:.2f} pixels seen per pixel, {found['memory']:.0f} MB")
+    if "wrong" in found:
+        told.append(f"{found['wrong']:.4%} of another class than the model's")
+    return "; ".join(told)
 
 
 def memory(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
@@ -356,6 +409,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=list(MODES), default="throughput")
     parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 6000, 12000])
+    parser.add_argument("--rounds", type=int, default=3, help="throughput: each tool so often, in turn")
+    parser.add_argument("--threads", type=int, default=1, help="throughput: of torch, and workers of dask")
     parser.add_argument("--model", help="seams: a run folder or checkpoint")
     parser.add_argument("--raster", help="seams: a raster that it fits")
     parser.add_argument("--docs", help="a folder: draws the figures there, but for polygons")
@@ -380,7 +435,7 @@ def main() -> None:
         else:
             for size in given.sizes:
                 draw(folder / f"{size}.tif", size, size)
-            rows = throughput(folder, given.sizes)
+            rows = throughput(folder, given.sizes, given.rounds, given.threads)
     if given.docs:
         import inference_plots
 

@@ -10,7 +10,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Rows = list[dict[str, Any]]
-COLORS = {"ours": "#1b6ca8", "monai": "#d97925", "terratorch": "#5a9e6f", "grid loop": "#7a7a7a"}
+COLORS = {
+    "ours": "#1b6ca8",
+    "monai": "#d97925",
+    "terratorch": "#5a9e6f",
+    "geoai": "#a05195",
+    "geo-inference": "#c2a33a",
+    "grid loop": "#7a7a7a",
+}
 
 
 def throughput(rows: Rows, file: Path) -> None:
@@ -28,9 +35,7 @@ def throughput(rows: Rows, file: Path) -> None:
         [i + 0.4 * (1 - 1 / len(tools)) for i in range(len(sizes))], [f"{s} x {s}" for s in sizes]
     )
     axes.set_ylabel("CPU s per Mpx beside the model")
-    figure.legend(
-        *axes.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=len(tools)
-    )
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
     _save(figure, file)
 
 
