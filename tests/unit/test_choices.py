@@ -10,6 +10,7 @@ import torch
 
 from geo_seg.inference import choices
 from geo_seg.inference.engines import sharers
+from geo_seg.inference.memory import Held, bytes_per_pixel
 from geo_seg.inference.reading import Source
 from geo_seg.inference.scale import Scale
 from geo_seg.inference_config import InferenceConfig
@@ -77,3 +78,32 @@ def test_processes_of_a_run_on_a_machine_are_counted(monkeypatch: pytest.MonkeyP
     assert sharers(config()) == 1
     assert sharers(config(engine="torchrun")) == 3
     assert sharers(config(engine="ray", workers=5)) == 5
+
+
+def test_what_operations_hold_counts_for_as_long_as_somebody_holds_it() -> None:
+    with Held() as held:
+        first = torch.zeros(1000)
+        kept = [first + 1, first.view(10, 100), first.add_(1)]
+        assert held.most == 2 * 4000
+        for _ in range(5):
+            first * 2
+        assert held.most == 3 * 4000
+        del kept
+        first * 2
+    assert held.most == 3 * 4000
+    torch.zeros(9000)
+    assert held.most == 3 * 4000
+
+
+def test_the_memory_of_a_model_is_that_of_its_largest_step() -> None:
+    class Wide(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            for _ in range(4):
+                wide = image.expand(-1, 50, -1, -1).contiguous()  # 200 bytes per pixel, let go at once
+                image = wide[:, :1] + 0
+                del wide
+            return image
+
+    ensemble: Any = SimpleNamespace(device=torch.device("cpu"), bands=1, models=[Wide()], votes=1)
+    ensemble.task = SimpleNamespace(num_classes=2)
+    assert 200 + 4 < bytes_per_pixel(ensemble) - 4 * (3 + 6) < 2 * (200 + 8)
