@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ Stamp = list[list[Any]]
 _VERSION = 2  # of what an entry holds; one of another version is made anew
 _SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name
 _BESIDE = (".hdr", ".wld", ".prj")  # instead of its suffix
+_OF_SHAPES = (".dbf", ".shx", ".prj", ".cpg")  # the same, of a shapefile
 
 
 class SceneCache:
@@ -71,13 +72,14 @@ class SceneCache:
         keep(self.copy(scene).with_suffix(".index"), head + b"\n" + body)
 
 
-def stamp_of(files: list[str]) -> Stamp | None:
+def stamp_of(files: Sequence[str]) -> Stamp | None:
     """Path, size and time of change of files and their sidecars; None if one isn't in the file system."""
     stamp: Stamp = []
     for file in files:
         stem, suffix = os.path.splitext(file)  # noqa: PTH122 - thousands of files: a Path each takes longer
         world = f".{suffix[1:2]}{suffix[-1:]}w"  # .tfw of a .tif
-        names = [file + ending for ending in _SIDECARS] + [stem + ending for ending in (*_BESIDE, world)]
+        beside = _OF_SHAPES if suffix.lower() == ".shp" else (*_BESIDE, world)
+        names = [file + ending for ending in _SIDECARS] + [stem + ending for ending in beside]
         for name in names:
             try:
                 found = os.stat(name)  # noqa: PTH116

@@ -12,11 +12,10 @@ from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors thro
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from geo_seg.data.cache import files_of
+from geo_seg.data.cache import files_of, stamp_of
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, keep
 from geo_seg.data.grids import affine, describe_grid, same_grid
-from geo_seg.data.manifest import is_remote
 from geo_seg.data.sources import Source, is_vector
 from geo_seg.data.strips import PolygonStrips, RasterStrips, Strips, polygon_notes
 from geo_seg.data.vectors import Polygons
@@ -29,7 +28,6 @@ _PIXELS = 1 << 23  # of a strip
 _BLOCK = 256  # side of the tiles of a kept label
 _NOTES = "GEO_SEG_NOTES"
 _INTEGERS = ("int", "uint")
-_SIDECARS = (".dbf", ".shx", ".prj", ".cpg")  # of a shapefile
 
 
 class Labels:
@@ -114,7 +112,7 @@ class Labels:
         self, source: Source, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
     ) -> tuple[RasterInfo, list[str]]:
         files = [source.mask, *(raster[1] if raster else ()), *([source.aoi] if source.aoi else ())]
-        stamp = _stamp(files)
+        stamp = stamp_of([str(Path(file).absolute()) for file in files])
         path = self._folder / f"{Path(source.mask).stem}_{self._hash(files, stamp, image)}.tif"
         if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
             keep(path, lambda part: self._write(part, source, image, raster))
@@ -183,21 +181,6 @@ def _uncovered(name: str, table: ClassTable) -> int | None:
             f"{nearest(name, [*table.names, 'ignore'])}"
         )
     return table.values[table.names.index(name)][0]
-
-
-def _stamp(files: Sequence[str]) -> list[tuple[str, int, int]] | None:
-    """Path, size and time of change of files; None if one isn't in the file system."""
-    stamp = []
-    for file in files:
-        if is_remote(file):
-            return None
-        beside = [Path(file).with_suffix(suffix) for suffix in _SIDECARS] if file.endswith(".shp") else []
-        for path in [Path(file), *(path for path in beside if path.exists())]:
-            if not path.exists():
-                raise DataError(f"{path}: no such file")
-            found = path.stat()
-            stamp.append((str(path.absolute()), found.st_size, found.st_mtime_ns))
-    return stamp
 
 
 def unused(config: DatasetConfig) -> str | None:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,11 +15,10 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.intervals import intervals, places_of
 from geo_seg.metrics import scores
 from geo_seg.report.tables import score_table
-from geo_seg.training.callbacks import Row
 from geo_seg.training.evaluating import Counted
 from geo_seg.training.folder import SCORES
 from geo_seg.training.module import SegmentationModule
-from geo_seg.training.reporting import write_report
+from geo_seg.training.reporting import Ended, write_report
 from geo_seg.whole import write_whole
 
 
@@ -67,48 +65,30 @@ def evaluate(
     return found
 
 
-def conclude(
-    config: TrainConfig,
-    data: SceneDataModule,
-    module: SegmentationModule,
-    results: Mapping[str, Counted],
-    facts: Mapping[str, Any],
-    rows: Sequence[Row],
-    seconds: Mapping[str, float],
-    path: Path,
-    console: Console,
-    closing: str,
-) -> None:
+def conclude(run: Ended, console: Console, closing: str) -> None:
     """Writes what evaluate has found: tables, pictures and report, and metrics.json in the end.
 
     Args:
-        config: of the run.
-        data: the scenes.
-        module: the model.
-        results: per split; the last one is that of the report.
-        facts: what else metrics.json holds.
-        rows: of metrics.csv.
-        seconds: how long what took, for the report alone; the other files are the same every time.
-        path: the folder.
+        run: that has ended.
         console: where the scores are printed.
         closing: printed in the end.
     """
-    split = list(results)[-1]
-    found = {"split": split, **{name: counted.scores for name, counted in results.items()}, **facts}
-    found["unreadable"] = data.unreadable
+    results, path = run.results, run.path
+    found = {"split": run.split, **{name: counted.scores for name, counted in results.items()}, **run.facts}
+    found["unreadable"] = run.data.unreadable
     matrices = {
         name: [
             {"name": scene.name, "confusion": matrix.tolist()}
-            for scene, matrix in zip(data.scenes[name], counted.scenes, strict=False)
+            for scene, matrix in zip(run.data.scenes[name], counted.scenes, strict=False)
         ]
         for name, counted in results.items()
     }
     path.mkdir(parents=True, exist_ok=True)
     write_whole(path / "scenes.json", json.dumps(matrices))
-    write_whole(path / "scenes.csv", _table(_scene_rows(results, module.facts.class_names)))
+    write_whole(path / "scenes.csv", _table(_scene_rows(results, run.module.facts.class_names)))
     write_whole(path / "classes.csv", _table(_class_rows(results)))
-    write_report(config, data, module, results, found, rows, seconds, path)
-    table = score_table(results[split].scores, f"{split} scenes")
+    write_report(run, found)
+    table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
     console.print(closing, soft_wrap=True, markup=False)
     with (path / "summary.txt").open("w", encoding="utf-8") as file:

@@ -4,7 +4,7 @@ import csv
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +23,67 @@ from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_samples, picture_scenes, picture_windows
 
 
-def write_report(
-    config: TrainConfig,
-    data: SceneDataModule,
-    module: SegmentationModule,
-    results: Mapping[str, Counted],
-    found: Mapping[str, Any],
-    rows: Sequence[Row],
-    seconds: Mapping[str, float],
-    path: Path,
-) -> None:
-    """Writes report.html and its figures.
+@dataclass(frozen=True)
+class Ended:
+    """A run that has trained, or tested, and scored.
 
-    Args:
+    Attributes:
         config: of the run.
         data: the scenes.
         module: the model.
-        results: per split what was counted; windows of the first one are shown, scenes of the last.
-        found: the content of metrics.json.
+        results: per split what was counted; the report shows windows of the first one, scenes of the last.
+        facts: what metrics.json holds beside the scores.
         rows: of metrics.csv.
-        seconds: how long what took.
-        path: the folder.
+        seconds: how long what took, for the report alone; the other files are the same every time.
+        path: the run folder.
     """
-    windows, split = next(iter(results)), found["split"]
+
+    config: TrainConfig
+    data: SceneDataModule
+    module: SegmentationModule
+    results: Mapping[str, Counted]
+    facts: Mapping[str, Any]
+    rows: Sequence[Row]
+    seconds: Mapping[str, float]
+    path: Path
+
+    @property
+    def split(self) -> str:
+        """The split of the report."""
+        return list(self.results)[-1]
+
+
+def write_report(run: Ended, found: Mapping[str, Any]) -> None:
+    """Writes report.html and its figures.
+
+    Args:
+        run: whose report it is.
+        found: the content of metrics.json.
+    """
+    config, data, module = run.config, run.data, run.module
+    windows = next(iter(run.results))
     plain = asdict(config)
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     content = Content(
         title=f"{name}, test" if config.mode == "test" else name,
         found=found,
         facts=module.facts,
-        rows=rows,
+        rows=run.rows,
         data=DataSummary(
             facts=_facts(config, data),
             splits={own: _split(data, own) for own in SPLITS if data.scenes[own]},
             outlines=outlines(data.scenes),
             samples=picture_samples(module, data),
         ),
-        scenes=picture_scenes(module, data, split, path / "figures"),
-        windows=picture_windows(module, data, windows, results[windows]),
+        scenes=picture_scenes(module, data, run.split, run.path / "figures"),
+        windows=picture_windows(module, data, windows, run.results[windows]),
         config=plain,
         changes=differences(plain, default_configuration()),
         machine=_machine(module),
-        timing=[(what, _duration(value)) for what, value in seconds.items()],
-        speed=read_speed(path / "system.csv"),
+        timing=[(what, _duration(value)) for what, value in run.seconds.items()],
+        speed=read_speed(run.path / "system.csv"),
     )
-    write(path, content)
+    write(run.path, content)
 
 
 def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from geo_seg.training.guard import LossGuard
 from geo_seg.training.introduction import introduce, quiet
 from geo_seg.training.loggers import build_loggers, close_loggers, log_beginning, log_end
 from geo_seg.training.module import SegmentationModule
+from geo_seg.training.reporting import Ended
 from geo_seg.training.saving import Checkpoints, WholeFile
 from geo_seg.training.speed import Speed, reading_advice
 from geo_seg.training.testing import test
@@ -87,7 +88,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
             closing = (
                 f"report      {path / 'report.html'}\ncheckpoint  {best.best_model_path}\ngo on with  {maps}"
             )
-            conclude(config, data, module, results, facts, rows, took, path, console, closing)
+            conclude(Ended(config, data, module, results, facts, rows, took, path), console, closing)
             scores = {} if score is None else {"best_val_miou": score}
             log_end(trainer.loggers, config, path, scores, trainer.global_step)
             write_run_file(path, known, finished=True)

@@ -18,6 +18,7 @@ from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_module, trainer_options
 from geo_seg.training.callbacks import progress_bar
 from geo_seg.training.concluding import conclude, evaluate
+from geo_seg.training.reporting import Ended
 from geo_seg.whole import write_whole
 
 
@@ -76,7 +77,7 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
         seconds = {"scores": time.monotonic() - begin}
-        conclude(config, data, module, results, tested, [], seconds, path, console, closing)
+        conclude(Ended(config, data, module, results, tested, [], seconds, path), console, closing)
     return float(results[splits[-1]].scores["miou"] or 0.0)
 
 
