@@ -111,7 +111,7 @@ def fitted(config: TrainConfig, data: SceneDataModule, folder: Path) -> float:
     table = MetricsTable(folder / "metrics.csv", None)
     folder.mkdir(parents=True)
     trainer, best = running._trainer(config, folder, table, console, data)
-    running._fit(trainer, module, data, best.last)
+    running._fit(trainer, module, data, best)
     with (folder / "system.csv").open() as file:
         return float(next(csv.DictReader(file))["step_seconds"])
 
@@ -201,7 +201,7 @@ def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) 
         table = MetricsTable(folder / "metrics.csv", None)
         trainer, best = running._trainer(config, folder, table, Console(quiet=True), data)
         begun = time.perf_counter()
-        running._fit(trainer, module, data, best.last)
+        running._fit(trainer, module, data, best)
         shares.append(spent[0] / (time.perf_counter() - begun))
     told("scores in an epoch with validation, % of it", shares, "<= 1", scale=100)
 

@@ -10,8 +10,6 @@ from torchmetrics import Metric
 
 from geo_seg.metrics import mean_of_present, ratio
 
-_NEUTRAL = torch.iinfo(torch.int16)
-
 
 class BoundaryIoU(Metric):
     """Boundary IoU of every class (Cheng et al. 2021, arXiv 2103.16562), summed over batches and processes.
@@ -47,11 +45,15 @@ class BoundaryIoU(Metric):
         """
         valid = labels.ne(self.ignore_index)
         distance = band_width(self.width, *labels.shape[-2:])
-        truth, guess = (near_another(ids, valid, distance) for ids in (labels, predicted))
-        bands = ((labels, truth & guess & (predicted == labels)), (labels, truth), (predicted, guess))
-        for row, (ids, chosen) in enumerate(bands):
-            cell = torch.where(chosen, ids.long(), self.num_classes)
-            self.counts[row] += torch.bincount(cell.flatten(), minlength=self.num_classes + 1)[:-1]
+        truth, guess = (near_another(ids, valid, distance, self.num_classes) for ids in (labels, predicted))
+        size = self.num_classes + 1  # the last one is for pixels outside of the bands
+        rows, cols = (
+            torch.where(band, ids.int(), self.num_classes)
+            for band, ids in ((truth, labels), (guess, predicted))
+        )
+        table = torch.bincount((rows * size + cols).flatten(), minlength=size**2).view(size, size)
+        inside = slice(self.num_classes)
+        self.counts += torch.stack((table.diagonal()[inside], table[inside].sum(1), table[:, inside].sum(0)))
 
     def compute(self) -> Tensor:
         """(3, classes) pixels in both bands, in the label's, and in the prediction's."""
@@ -77,20 +79,24 @@ def band_width(width: float, height: int, columns: int) -> int:
     return max(round(width * math.hypot(height, columns) if width < 1 else width), 1)
 
 
-def near_another(ids: Tensor, valid: Tensor, distance: int) -> Tensor:
+def near_another(ids: Tensor, valid: Tensor, distance: int, num_classes: int) -> Tensor:
     """Where a valid pixel has a valid pixel of another class within a distance.
 
     Args:
         ids: (N, H, W) class ids.
         valid: (N, H, W); other pixels have no class.
         distance: in pixels, rows and columns apart.
+        num_classes: classes, at most 32000.
 
     Returns:
         (N, H, W) bool.
     """
-    ids = ids.to(torch.int16)
-    highest = _spread(torch.where(valid, ids, _NEUTRAL.min), distance, torch.maximum, _NEUTRAL.min)
-    lowest = _spread(torch.where(valid, ids, _NEUTRAL.max), distance, torch.minimum, _NEUTRAL.max)
+    dtype = torch.uint8 if num_classes <= 256 else torch.int16  # the smaller, the faster
+    # of all ids the least and the most: they don't count beside that of the pixel itself
+    least, most = 0, num_classes - 1
+    ids = ids.to(dtype)
+    highest = _spread(torch.where(valid, ids, least), distance, torch.maximum, least)
+    lowest = _spread(torch.where(valid, ids, most), distance, torch.minimum, most)
     return valid & (highest != lowest)
 
 
