@@ -12,6 +12,7 @@ FLOORS = {
     "geo_seg.commands": 1,
     "geo_seg.config": 1,
     "geo_seg.signatures": 1,
+    "geo_seg.allocation": 1,
     "geo_seg.answers": 1,
     "geo_seg.checks": 1,
     "geo_seg.dataset_config": 1,

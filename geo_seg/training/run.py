@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from geo_seg.allocation import keep_freed_memory
 from geo_seg.commands import command
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
@@ -51,6 +52,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         TrainingError: the loss is not finite.
     """
     quiet()
+    keep_freed_memory()
     leads = rank() == 0
     console = Console(highlight=False, quiet=not leads)
     if config.mode == "test":

@@ -1,0 +1,58 @@
+"""Memory that is freed is at hand for what is asked for next."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geo_seg.inference import predict
+from geo_seg.training import run
+from tests.conftest import REPOSITORY
+
+USE_MEMORY = """
+import resource, sys
+import numpy as np
+from geo_seg.allocation import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(8_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin)
+"""
+
+
+def faults(how: str, folder: Path) -> int:
+    """Pages that the system provides for the third of three arrays of 64 MB, each of which is let go."""
+    code = folder / "use_memory.py"
+    code.write_text(USE_MEMORY)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "NUMPY_MADVISE_HUGEPAGE": "0"}
+    done = subprocess.run([sys.executable, code, how], env=environment, capture_output=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries stay as they are")
+def test_the_system_provides_memory_once_and_not_with_every_array(tmp_path: Path) -> None:
+    assert faults("leave", tmp_path) > 10_000
+    assert faults("keep", tmp_path) < 100
+
+
+def test_mapping_and_training_keep_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class KeptError(Exception):
+        """Instead of what would follow."""
+
+    def keep() -> None:
+        raise KeptError
+
+    for module in (predict, run):
+        monkeypatch.setattr(module, "keep_freed_memory", keep)
+    nothing: Any = None
+    with pytest.raises(KeptError):
+        predict.Predictor(nothing, torch.device("cpu"))
+    with pytest.raises(KeptError):
+        run.run(nothing, tmp_path)
