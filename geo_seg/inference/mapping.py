@@ -19,6 +19,7 @@ from geo_seg.inference.journal import Choices, Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, left_over, write_part
 from geo_seg.inference.measuring import Say
 from geo_seg.inference.members import Ensemble
+from geo_seg.inference.memory import keep_what_layers_free
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
@@ -132,6 +133,8 @@ class Mapper:
         self.predictor = Predictor(
             ensemble, choose_device(config.accelerator), config.compile, config.tta, config.backend
         )
+        if config.max_memory is None:
+            keep_what_layers_free(self.predictor)
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
 

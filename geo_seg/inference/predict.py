@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geo_seg.allocation import keep_freed_memory
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.inference.band import RowBand
 from geo_seg.inference.deciding import Shown, Strip, decide
@@ -64,7 +63,6 @@ class Predictor:
         tta: str = "none",
         backend: str = "torch",
     ) -> None:
-        keep_freed_memory()
         self.task = ensemble.first.task
         self.device = device
         self.bands = ensemble.first.in_channels

@@ -19,7 +19,7 @@ import losses
 from geo_seg import checkpoint
 from geo_seg.checkpoint import Checkpoint, Facts
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.inference import choices, members
+from geo_seg.inference import choices, mapping, members
 from geo_seg.inference import run as inference
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.models import Normalize, build_model
@@ -119,6 +119,17 @@ def test_the_map_equals_the_threshold_of_the_whole_image_whatever_the_windows(
     predict(folder / "image.tif", folder, max_memory=1.0 if panels else None, **options)
     expected = np.where((image == 0).all(0), 255, image[0] > LIMIT)
     np.testing.assert_array_equal(read(folder / "image_classes.tif")[0], expected)
+
+
+def test_freed_memory_is_kept_unless_memory_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[float | None] = []
+    source = write_raster(tmp_path / "image.tif", draw((2, 70, 90)))
+    for limit in (None, 1.0):
+        monkeypatch.setattr(mapping, "keep_what_layers_free", lambda _, limit=limit: kept.append(limit))
+        predict(source, tmp_path, max_memory=limit, exists="overwrite")
+    assert kept == [None]
 
 
 def test_zero_is_nodata_in_the_map_when_it_was_in_training(tmp_path: Path) -> None:
