@@ -187,6 +187,7 @@ TOOLS: dict[str, Any] = {"ours": ours, **PEERS}
 def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
     """Runs one tool once, in this process, and prints what it took as JSON, null if it isn't installed."""
     torch.set_num_threads(options.pop("threads", 1))
+    compares = options.pop("compares", False)
     found = checkpoint(kind)
     try:
         mapping = TOOLS[tool](found, **options)
@@ -209,7 +210,7 @@ def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
         peak = _highest()
         took = {"wall": wall, "cpu": cpu, "memory": (peak - base) / 1000, "model": found.model.seconds}
         took |= {"system": system, "model_cpu": found.model.cpu, "pixels": found.model.pixels}
-        if kind == "free":
+        if compares:
             took["wrong"] = _wrong(found, raster, next(Path(folder).glob("*.tif")))
     print("\n" + json.dumps(took))
 
@@ -270,7 +271,7 @@ def _in_turn(
     for _ in range(rounds):
         for name in list(taken):
             tool = name if name in PEERS else "ours"
-            found = apart(tool, kind, raster, threads=threads, **calls[name])
+            found = apart(tool, kind, raster, threads=threads, compares=kind == "free", **calls[name])
             if found is None:
                 del taken[name]
             else:

@@ -22,7 +22,7 @@ _WINDOWS = (1536, 1280, 1024, 768, 512, 384, 256)
 _ROWS = 2048  # of the raster in a window at most, where that can be chosen
 _SHARED = 0.15  # of a window that it shares with a neighbour by default: at most 1.4 pixels are seen for each
 _LEAST = 32  # pixels of the default margin, in windows for which that is more than this share
-_PANEL = 8192  # columns of a raster that are mapped at once at most: a wider one takes no more memory
+_PANEL = 4608  # columns of a raster that are mapped at once at most: a wider one takes no more memory
 _PART = 2048  # rows of a part at least: what a crash may cost
 
 

@@ -9,11 +9,11 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
+from geo_seg.allocation import keep_freed_memory
 from geo_seg.errors import DataError, GeoSegError, first_line
 from geo_seg.inference.engines import Outcome, conclude, plan, shown
 from geo_seg.inference.mapping import Job, Mapper, make_part
 from geo_seg.inference.members import gather
-from geo_seg.inference.memory import keep_what_layers_free
 from geo_seg.inference.predict import Predictor, choose_device
 from geo_seg.inference_config import InferenceConfig
 
@@ -31,7 +31,7 @@ class Worker:
         device = choose_device(config.accelerator)
         self._predictor = Predictor(gather(config), device, config.compile, config.tta, config.backend)
         if config.max_memory is None:
-            keep_what_layers_free(self._predictor)
+            keep_freed_memory()
 
     def make(self, job: Job, number: int) -> None:
         """Makes a part; see make_part."""

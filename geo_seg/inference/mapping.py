@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.allocation import keep_freed_memory
 from geo_seg.areas import row_areas
 from geo_seg.errors import DataError
 from geo_seg.inference.choices import Chooser, parts_of
@@ -19,7 +20,6 @@ from geo_seg.inference.journal import Choices, Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, left_over, write_part
 from geo_seg.inference.measuring import Say
 from geo_seg.inference.members import Ensemble
-from geo_seg.inference.memory import keep_what_layers_free
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.predict import Predictor, Settings, choose_device
 from geo_seg.inference.reading import Source
@@ -134,7 +134,7 @@ class Mapper:
             ensemble, choose_device(config.accelerator), config.compile, config.tta, config.backend
         )
         if config.max_memory is None:
-            keep_what_layers_free(self.predictor)
+            keep_freed_memory()
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
 

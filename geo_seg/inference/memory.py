@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geo_seg.allocation import keep_freed_memory
 from geo_seg.inference.band import CHUNK, band_height
 from geo_seg.inference.predict import Predictor
 from geo_seg.inference.reading import AHEAD, Source, cache_size
@@ -40,41 +39,24 @@ def free_memory(device: torch.device) -> int:
     return max(free, 0)
 
 
-def keep_what_layers_free(predictor: Predictor) -> None:
-    """Has a CPU keep what the layers of a model free for the next window, see keep_freed_memory.
-
-    Where layers hold less than what lies beside them, wide rasters would take more memory for little gain.
-
-    Args:
-        predictor: with the models.
-    """
-    if predictor.device.type == "cpu" and _of_layers(predictor) > _beside_layers(predictor):
-        keep_freed_memory()
-
-
+@torch.inference_mode()
 def bytes_per_pixel(predictor: Predictor) -> float:
     """What the largest model takes for a pixel of the input, in bytes of float32.
 
+    Beside what its operations hold lie the image (cast, normalised, in the model's layout) and its
+    probabilities (logits, softmax, weighted), and where several votes are averaged, their sum.
+
     Args:
         predictor: with the models.
     """
-    return _beside_layers(predictor) + _of_layers(predictor)
-
-
-def _beside_layers(predictor: Predictor) -> int:
-    # the image (cast, normalised, in the model's layout), probabilities (logits, softmax, weighted), votes
-    return 4 * (3 * predictor.bands + (3 + (predictor.votes > 1)) * predictor.task.num_classes)
-
-
-@torch.inference_mode()
-def _of_layers(predictor: Predictor) -> float:
     shape = (1, predictor.bands, _PROBE, _PROBE)
     most = 0
     for model in predictor.models:
         with Held() as held:
             model(torch.zeros(shape, device=predictor.device))
         most = max(most, held.most)
-    return _ROUND * most / _PROBE**2
+    beside = 3 * predictor.bands + (3 + (predictor.votes > 1)) * predictor.task.num_classes
+    return 4 * beside + _ROUND * most / _PROBE**2
 
 
 class Held(TorchDispatchMode):

@@ -127,7 +127,7 @@ def test_freed_memory_is_kept_unless_memory_is_limited(
     kept: list[float | None] = []
     source = write_raster(tmp_path / "image.tif", draw((2, 70, 90)))
     for limit in (None, 1.0):
-        monkeypatch.setattr(mapping, "keep_what_layers_free", lambda _, limit=limit: kept.append(limit))
+        monkeypatch.setattr(mapping, "keep_freed_memory", lambda limit=limit: kept.append(limit))
         predict(source, tmp_path, max_memory=limit, exists="overwrite")
     assert kept == [None]
 

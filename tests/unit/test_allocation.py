@@ -4,15 +4,11 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
-from geo_seg.inference import memory
 from geo_seg.training import run
 from tests.conftest import REPOSITORY
 
@@ -44,35 +40,14 @@ def test_the_system_provides_memory_once_and_not_with_every_array(tmp_path: Path
     assert faults("keep", tmp_path) < 100
 
 
-class KeptError(Exception):
-    """Instead of keeping it."""
-
-
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raises where freed memory is to be kept."""
+def test_training_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class KeptError(Exception):
+        """Instead of what would follow."""
 
     def keep() -> None:
         raise KeptError
 
-    for module in (memory, run):
-        monkeypatch.setattr(module, "keep_freed_memory", keep)
-
-
-@pytest.mark.usefixtures("refused")
-def test_training_keeps_it(tmp_path: Path) -> None:
+    monkeypatch.setattr(run, "keep_freed_memory", keep)
     nothing: Any = None
     with pytest.raises(KeptError):
         run.run(nothing, tmp_path)
-
-
-@pytest.mark.usefixtures("refused")
-@pytest.mark.parametrize(
-    ("width", "device", "keeps"), [(40, "cpu", True), (2, "cpu", False), (40, "meta", False)]
-)
-def test_maps_keep_it_where_layers_take_more_than_all_else(width: int, device: str, keeps: bool) -> None:
-    predictor: Any = SimpleNamespace(bands=3, votes=1, task=SimpleNamespace(num_classes=2))
-    predictor.models = [torch.nn.Conv2d(3, width, 1, device=device)]
-    predictor.device = torch.device(device)
-    with pytest.raises(KeptError) if keeps else nullcontext():
-        memory.keep_what_layers_free(predictor)

@@ -55,7 +55,7 @@ def test_wide_rasters_are_mapped_in_panels_of_like_width(
     chosen, parts = wide(tmp_path, monkeypatch)
     panels = {part.area.col: part.area.width for part in parts}
     assert sum(panels.values()) == WIDE
-    assert len(panels) == 3
+    assert len(panels) == 4
     assert max(panels.values()) <= choices._PANEL + 2 * chosen.window
 
 
