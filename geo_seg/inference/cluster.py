@@ -30,7 +30,7 @@ class Worker:
     def __init__(self, config: InferenceConfig) -> None:
         device = choose_device(config.accelerator)
         self._predictor = Predictor(gather(config), device, config.compile, config.tta, config.backend)
-        if config.max_memory is None:
+        if config.max_memory is None and device.type == "cpu":
             keep_freed_memory()
 
     def make(self, job: Job, number: int) -> None:

@@ -133,7 +133,7 @@ class Mapper:
         self.predictor = Predictor(
             ensemble, choose_device(config.accelerator), config.compile, config.tta, config.backend
         )
-        if config.max_memory is None:
+        if config.max_memory is None and self.predictor.device.type == "cpu":
             keep_freed_memory()
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None

@@ -52,7 +52,6 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         TrainingError: the loss is not finite.
     """
     quiet()
-    keep_freed_memory()
     leads = rank() == 0
     console = Console(highlight=False, quiet=not leads)
     if config.mode == "test":
@@ -156,6 +155,8 @@ def _trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     return trainer, best
 
 

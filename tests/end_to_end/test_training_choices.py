@@ -22,7 +22,7 @@ from geo_seg.checkpoint import Facts
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
-from geo_seg.training import building, concluding
+from geo_seg.training import building, concluding, run
 from geo_seg.training.evaluating import Evaluation
 from geo_seg.training.find import find_batch_size, suggested_rate
 from geo_seg.training.module import SegmentationModule
@@ -59,6 +59,20 @@ def test_two_runs_with_one_seed_give_the_same_table_and_weights(small_root: Path
     assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
     assert not differing(weights(tmp_path / "a"), weights(tmp_path / "b"))
     torch.use_deterministic_algorithms(False)
+
+
+def test_training_on_a_processor_keeps_freed_memory(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KeptError(Exception):
+        """Instead of what would follow."""
+
+    def keep() -> None:
+        raise KeptError
+
+    monkeypatch.setattr(run, "keep_freed_memory", keep)
+    with pytest.raises(KeptError):
+        train(configured(small_root, *COURSE), tmp_path / "run")
 
 
 def test_a_run_trains_on_samples_of_ones_own_and_tells_how_long_it_waited(

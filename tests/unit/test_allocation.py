@@ -5,11 +5,9 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from geo_seg.training import run
 from tests.conftest import REPOSITORY
 
 USE_MEMORY = """
@@ -38,16 +36,3 @@ def faults(how: str, folder: Path) -> int:
 def test_the_system_provides_memory_once_and_not_with_every_array(tmp_path: Path) -> None:
     assert faults("leave", tmp_path) > 10_000
     assert faults("keep", tmp_path) < 100
-
-
-def test_training_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class KeptError(Exception):
-        """Instead of what would follow."""
-
-    def keep() -> None:
-        raise KeptError
-
-    monkeypatch.setattr(run, "keep_freed_memory", keep)
-    nothing: Any = None
-    with pytest.raises(KeptError):
-        run.run(nothing, tmp_path)
