@@ -9,12 +9,10 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
-from geo_seg.allocation import keep_freed_memory
 from geo_seg.errors import DataError, GeoSegError, first_line
 from geo_seg.inference.engines import Outcome, conclude, plan, shown
-from geo_seg.inference.mapping import Job, Mapper, make_part
+from geo_seg.inference.mapping import Job, Mapper, make_part, predictor_of
 from geo_seg.inference.members import gather
-from geo_seg.inference.predict import Predictor, choose_device
 from geo_seg.inference_config import InferenceConfig
 
 _LOSSES = 3  # workers that may die one after the other before any part is finished
@@ -28,10 +26,7 @@ class Worker:
     """
 
     def __init__(self, config: InferenceConfig) -> None:
-        device = choose_device(config.accelerator)
-        self._predictor = Predictor(gather(config), device, config.compile, config.tta, config.backend)
-        if config.max_memory is None and device.type == "cpu":
-            keep_freed_memory()
+        self._predictor = predictor_of(config, gather(config))
 
     def make(self, job: Job, number: int) -> None:
         """Makes a part; see make_part."""

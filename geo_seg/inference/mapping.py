@@ -109,6 +109,18 @@ def make_part(predictor: Predictor, job: Job, number: int, advance: Callable[[in
     write_part(job.journal, number, part, job.layers, predictor.strips(job.source, part, settings, advance))
 
 
+def predictor_of(config: InferenceConfig, ensemble: Ensemble) -> Predictor:
+    """The models of a process, on its device; on a CPU without a limit of memory, freed memory is kept.
+
+    Raises:
+        ConfigError: the device isn't there, or can't run them.
+    """
+    device = choose_device(config.accelerator)
+    if config.max_memory is None and device.type == "cpu":
+        keep_freed_memory()
+    return Predictor(ensemble, device, config.compile, config.tta, config.backend)
+
+
 class Mapper:
     """What all rasters of a run share.
 
@@ -130,11 +142,7 @@ class Mapper:
         self._say = say
         self._shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
         self._layers = layers(self._checkpoint, self._shown)
-        self.predictor = Predictor(
-            ensemble, choose_device(config.accelerator), config.compile, config.tta, config.backend
-        )
-        if config.max_memory is None and self.predictor.device.type == "cpu":
-            keep_freed_memory()
+        self.predictor = predictor_of(config, ensemble)
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
 

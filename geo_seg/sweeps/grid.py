@@ -2,12 +2,13 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -63,7 +64,9 @@ class GridSweeper(BasicSweeper):
         batches = self.split_arguments(overrides, self.max_batch_size)
         for batch in batches:
             self.validate_batch_is_legal(batch)
-        self._refuse_all_wrong([list(words) for batch in batches for words in batch])
+        assert self.config is not None  # noqa: S101 - as above
+        runs = (list(words) for batch in batches for words in batch)
+        refuse_all_wrong(self.hydra_context.config_loader, self.config, runs)
         folder = begin(self.config)
         results: list[Sequence[JobReturn]] = []
         number = 0
@@ -73,22 +76,27 @@ class GridSweeper(BasicSweeper):
         conclude(folder, [job for jobs in results for job in jobs])
         return results
 
-    def _refuse_all_wrong(self, runs: list[list[str]]) -> None:
-        """Raises what is wrong with the first run if no run is right: then there is no sweep to begin."""
-        assert self.hydra_context and self.config is not None  # noqa: S101 - Hydra has called setup
-        wrong: Exception | None = None
-        for words in runs:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
-            try:
-                check_training(without_hydra(config))
-            except UnfitChoiceError:
-                return
-            except Exception as error:
-                wrong = wrong or error
-            else:
-                return
-        if wrong is not None:
-            raise wrong
+
+def refuse_all_wrong(loader: ConfigLoader, config: DictConfig, runs: Iterable[list[str]]) -> None:
+    """Raises what is wrong with the first run if no run is right: then there is no sweep to begin.
+
+    Args:
+        loader: of configurations.
+        config: that all runs share.
+        runs: what each changes; none after the first right one is asked for.
+    """
+    wrong: Exception | None = None
+    for words in runs:
+        try:
+            check_training(without_hydra(loader.load_sweep_config(config, words)))
+        except UnfitChoiceError:
+            return
+        except Exception as error:
+            wrong = wrong or error
+        else:
+            return
+    if wrong is not None:
+        raise wrong
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -6,9 +6,9 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from geo_seg.checks import check_training
-from geo_seg.errors import ConfigError, UnfitChoiceError
+from geo_seg.errors import ConfigError
 from geo_seg.identity import code_version
-from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse, without_hydra
+from geo_seg.sweeps.grid import begin, conclude, folder_of, record, refuse, refuse_all_wrong
 from geo_seg.sweeps.launcher import ProcessLauncher
 from geo_seg.sweeps.outcomes import Outcome, read_curve, write_outcome
 from geo_seg.whole import write_whole
@@ -137,14 +136,13 @@ class OptunaSweeper(Sweeper):
         return results
 
     def _check_choices(self, space: dict[str, Override], fixed: list[str]) -> None:
-        """Looks at the file of every choice and at one run, before anything is written."""
+        """Looks at the file of every choice, and for a run that can be, before anything is written."""
         for key, override in space.items():
             if override.is_discrete_sweep() and self._loader.get_group_options(key):
                 for value in override.sweep_string_iterator():
                     self._loader.load_sweep_config(self._config, [f"{key}={value}"])
-        first = [f"{o.get_key_element()}={_first(o)}" for o in space.values()]
-        with suppress(UnfitChoiceError):
-            check_training(without_hydra(self._loader.load_sweep_config(self._config, [*fixed, *first])))
+        runs = ([*fixed, *words] for words in product(*map(_words, space.values())))
+        refuse_all_wrong(self._loader, self._config, runs)
 
     def _run(
         self, study: "optuna.Study", space: dict[str, Override], fixed: list[str], count: int
@@ -213,11 +211,11 @@ class OptunaSweeper(Sweeper):
         return optuna.pruners.MedianPruner(n_startup_trials=self._startup, n_warmup_steps=self._warmup)
 
 
-def _first(override: Override) -> str:
+def _words(override: Override) -> list[str]:
+    """The overrides that a choice allows; of an interval its ends."""
     choice = override.value()
-    if isinstance(choice, IntervalSweep):
-        return str(choice.start)
-    return next(override.sweep_string_iterator())
+    ends = [choice.start, choice.end] if isinstance(choice, IntervalSweep) else None
+    return [f"{override.get_key_element()}={value}" for value in ends or override.sweep_string_iterator()]
 
 
 def _suggest(trial: "optuna.Trial", key: str, override: Override) -> str:

@@ -84,9 +84,7 @@ def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path)
     write_run_file(folder, known, finished=False)
     (folder / SCORES).unlink(missing_ok=True)
     if not (folder / _PROVENANCE).exists():
-        facts = (
-            distribution.metadata for distribution in distributions()
-        )  # read from the disk by every access
+        facts = [package.metadata for package in distributions()]  # every access reads the disk
         found = {f"{about['Name']}=={about['Version']}" for about in facts}
         write_whole(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
         write_whole(folder / _PROVENANCE, json.dumps(versions(), indent=2))

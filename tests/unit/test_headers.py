@@ -10,6 +10,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from geo_seg.data import headers
+from geo_seg.data.cache import stamp_of
 from geo_seg.data.headers import Headers
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
@@ -129,3 +130,12 @@ def test_gdal_does_not_list_folders_and_still_finds_masks_and_world_files(tmp_pa
     info = inspect(tmp_path / "a.tif")
     assert info.masked
     assert info.transform == (2, 0, 500, 0, -2, 1000)
+
+
+def test_the_files_that_belong_to_a_shapefile_count_too(tmp_path: Path) -> None:
+    shapes = tmp_path / "fields.shp"
+    shapes.write_text("outlines")
+    (tmp_path / "fields.dbf").write_text("1")
+    before = stamp_of([str(shapes)])
+    (tmp_path / "fields.dbf").write_text("22")
+    assert stamp_of([str(shapes)]) != before

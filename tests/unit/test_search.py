@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from geo_seg.config import store_schemas
-from geo_seg.errors import SweepError
+from geo_seg.errors import ConfigError, SweepError
 from geo_seg.sweeps import search as search_module
+from geo_seg.sweeps.grid import refuse_all_wrong
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
 from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf
 from tests.conftest import REPOSITORY
@@ -173,3 +176,36 @@ def test_a_run_below_the_median_of_the_others_is_hopeless_from_the_end_of_the_wa
         study.tell(trial, 0.7)
     assert judged("better", [0.3, 0.5, 0.7, 0.8])[1] == [False] * 4
     assert judged("worse", [0.1, 0.1, 0.1, 0.1])[1] == [False, True, True, True]
+
+
+class Named:
+    """A loader that makes a run of a word."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def load_sweep_config(self, config: DictConfig, words: list[str]) -> DictConfig:
+        self.asked.append(words[-1])
+        with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
+            return compose("train", words, return_hydra_config=True)
+
+
+def test_a_sweep_begins_if_one_run_can_be_and_else_says_what_is_wrong_with_the_first() -> None:
+    store_schemas()
+    size = "dataset.batch_size={}".format
+    loader: Any = Named()
+    refuse_all_wrong(loader, DictConfig({}), ([size(count)] for count in (0, 4, -1)))
+    assert loader.asked == [size(0), size(4)]
+    with pytest.raises(ConfigError, match="batch_size=0: expected 1 or more"):
+        refuse_all_wrong(loader, DictConfig({}), [[size(0)], [size(-1)]])
+
+
+def test_a_search_asks_for_the_choices_and_the_ends_of_intervals() -> None:
+    choices = OverridesParser.create().parse_overrides([*CHOICES, "+new=1,2"])
+    words = {o.key_or_group: search_module._words(o) for o in choices if o.is_sweep_override()}
+    assert words == {
+        "lr": ["lr=0.0001", "lr=0.1"],
+        "loss": ["loss=dice", "loss=focal"],
+        "size": ["size=4", "size=8", "size=12", "size=16"],
+        "new": ["+new=1", "+new=2"],
+    }
