@@ -56,8 +56,9 @@ def memory(rows: Rows, file: Path) -> None:
         if row["width"] != row["height"]:
             place = (row["width"] * row["height"] / 1e6, row["whole"])
             axes.plot(*place, "kx")
-            axes.annotate(f"{row['width']} wide,\n{row['height']} high", place, xytext=(5, 4), fontsize=7,
-                          textcoords="offset points")  # fmt: skip
+            below = row["height"] > row["width"]  # the same raster lying on its side is near
+            axes.annotate(f"{row['width']} wide,\n{row['height']} high", place, fontsize=7,
+                          xytext=(5, -16 if below else 4), textcoords="offset points")  # fmt: skip
     axes.set(
         xscale="log", yscale="log", xlabel="pixels of the raster in millions", ylabel="MB beyond the model"
     )
