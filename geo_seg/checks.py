@@ -1,5 +1,6 @@
 """Every wrong key, name or value of the configuration, found before torch is imported."""
 
+import math
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -47,6 +48,16 @@ _OF_SPLITS = {  # keys that only some kinds of split read
     "block": ("blocks",),
 }
 _LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+_OF_AUGMENT = {  # the most of each; rotate, scale and shear decide how much larger windows are read
+    "rotate": 180.0,
+    "scale": 3.0,  # 16 times the pixels
+    "shear": 45.0,
+    "gain": 1.0,  # more would turn brightness round
+    "bias": math.inf,
+    "gamma": math.inf,
+    "noise": math.inf,
+    "band_drop": 1.0,
+}
 _OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
 
 
@@ -83,6 +94,10 @@ def check_training(cfg: DictConfig) -> TrainConfig:
 
 
 def _check_lists(config: TrainConfig) -> None:
+    for key, most in _OF_AUGMENT.items():
+        if not 0 <= (value := getattr(config.augment, key)) <= most:
+            expected = "0 or more" if math.isinf(most) else f"0 to {most:g}"
+            raise ConfigError(f"augment.{key}={value}: expected {expected}")
     for number, transform in enumerate(config.augment.transforms):
         _check_target("augment", f"augment.transforms[{number}]", transform)
     for name, callback in config.callbacks.items():

@@ -1,5 +1,6 @@
 """The schema of the configuration: what `config/*.yaml` and the command line may say. No torch in here."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ class AugmentConfig:
     noise: float = 0.0
     band_drop: float = 0.0
     transforms: list[Any] = field(default_factory=list)
+
+    def margin(self, window: int) -> int:
+        """Pixels beside each side of a training window that rotation, scale and shear can turn in."""
+        lean = 1 + math.tan(math.radians(self.shear))
+        widest = min(math.radians(self.rotate), math.atan(1 / lean))  # shows most, of all angles
+        reach = (1 + self.scale) * (lean * math.cos(widest) + math.sin(widest))
+        return math.ceil(window * (reach - 1) / 2)
 
 
 @dataclass

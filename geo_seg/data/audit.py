@@ -41,7 +41,10 @@ class Leak(NamedTuple):
 
 
 def find_leaks(
-    scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Sequence[SceneIndex]], config: DatasetConfig
+    scenes: Mapping[str, Sequence[Scene]],
+    index: Mapping[str, Sequence[SceneIndex]],
+    config: DatasetConfig,
+    margin: int = 0,
 ) -> list[Leak]:
     """Looks at every scene of val and test for a training scene that shows it.
 
@@ -53,11 +56,12 @@ def find_leaks(
         scenes: of every split.
         index: of each scene.
         config: buffer and size of the windows.
+        margin: pixels beside each side of a training window that are seen, too.
 
     Returns:
         One leak at most for each scene of val and test, with the first training scene that shows it.
     """
-    train = _Training(scenes["train"], index["train"], config)
+    train = _Training(scenes["train"], index["train"], config, margin)
     seen: set[str] = set()
     found = []
     for split in ("val", "test"):
@@ -93,12 +97,16 @@ class _Training:
         scenes: in the order of the index.
         index: of each.
         config: buffer and size of the windows.
+        margin: pixels beside each side of a window that are seen, too.
     """
 
-    def __init__(self, scenes: Sequence[Scene], index: Sequence[SceneIndex], config: DatasetConfig) -> None:
+    def __init__(
+        self, scenes: Sequence[Scene], index: Sequence[SceneIndex], config: DatasetConfig, margin: int
+    ) -> None:
         self._scenes = scenes
         self._index = index
         self._config = config
+        self._margin = margin
         self._boxes: dict[int, NDArray[np.int64]] = {}
         self._contents: dict[Any, int] = {}
         self._paths: dict[str, list[int]] = {}
@@ -141,11 +149,12 @@ class _Training:
         """Boxes that windows of a training scene can reach into, at most."""
         if number not in self._boxes:
             scene, window = self._scenes[number], self._config.window
-            if scene.barred:
-                self._boxes[number] = Offsets(scene, window).seen()
+            if scene.barred:  # a margin may show all that isn't
+                self._boxes[number] = Offsets(scene, 1 if self._margin else window).seen()
             else:
                 labelled = np.any(self._index[number].cells, axis=2)
-                self._boxes[number] = _runs(_wider(labelled, math.ceil((window - 1) / CELL)), scene.image)
+                reach = math.ceil((window - 1 + self._margin) / CELL)
+                self._boxes[number] = _runs(_wider(labelled, reach), scene.image)
         return self._boxes[number]
 
 

@@ -24,14 +24,16 @@ class Augment(nn.Module):
     Args:
         config: the strength of each change; see AugmentConfig.
         ignore_index: label of pixels that don't count.
+        margin: pixels on each side that can turn in, and are cut off; see AugmentConfig.margin.
 
     Raises:
         ConfigError: a transform of the user's can't be built.
     """
 
-    def __init__(self, config: AugmentConfig, ignore_index: int) -> None:
+    def __init__(self, config: AugmentConfig, ignore_index: int, margin: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.margin = margin
         self.ignore_index = ignore_index
         self._transforms = [_built(options) for options in config.transforms]
 
@@ -41,14 +43,14 @@ class Augment(nn.Module):
         """Augments a batch of square windows.
 
         Args:
-            image: (N, bands, S, S) float, 0 where not valid.
-            labels: (N, S, S) integer.
-            valid: (N, S, S) bool.
+            image: (N, bands, side, side) float, 0 where not valid; a window with its margin.
+            labels: (N, side, side) integer.
+            valid: (N, side, side) bool.
             generator: on the image's device; decides all draws, also those of transforms that draw from
                 torch's own.
 
         Returns:
-            The three of them, changed, with the same shapes.
+            The three of them, changed, without the margin.
         """
         c = self.config
         if c.d4:
@@ -64,15 +66,15 @@ class Augment(nn.Module):
     def _warp(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n = len(image)
+        n, side = len(image), image.shape[-1] - 2 * self.margin
         angle = _uniform(n, math.radians(self.config.rotate), generator)
         shear = torch.tan(_uniform(n, math.radians(self.config.shear), generator))
-        zoom = torch.exp(_uniform(n, math.log1p(self.config.scale), generator))
+        zoom = torch.exp(_uniform(n, math.log1p(self.config.scale), generator)) * (side / image.shape[-1])
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
         zero = torch.zeros_like(cos)
         theta = torch.stack((cos, cos * shear - sin, zero, sin, sin * shear + cos, zero), 1).view(n, 2, 3)
-        grid = F.affine_grid(theta, [n, 1, *image.shape[2:]], align_corners=False)
-        weight = F.grid_sample(valid.unsqueeze(1).float(), grid, align_corners=False)  # (N, 1, S, S)
+        grid = F.affine_grid(theta, [n, 1, side, side], align_corners=False)
+        weight = F.grid_sample(valid.unsqueeze(1).float(), grid, align_corners=False)  # (N, 1, side, side)
         warped = F.grid_sample(image, grid, align_corners=False) / weight.clamp_min(1e-6)
         turned = F.grid_sample(self._shifted(labels), grid, mode="nearest", align_corners=False)
         kept = weight.squeeze(1) > 0.5

@@ -33,6 +33,7 @@ class SceneDataModule(pl.LightningDataModule):
         config: the data set.
         seed: of the split and of the training windows.
         needed: the splits that must have scenes.
+        margin: pixels beside each side of a training window that augmentation can turn in.
 
     Attributes:
         fingerprint: see there.
@@ -45,9 +46,12 @@ class SceneDataModule(pl.LightningDataModule):
         ConfigError: the configuration contradicts itself or the files.
     """
 
-    def __init__(self, config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED) -> None:
+    def __init__(
+        self, config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED, margin: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
+        self.margin = 0 if config.samples is not None else margin  # samples come as they are
         self.seed = seed
         self.table = class_table(config)
         if config.generate == "demo":
@@ -113,7 +117,7 @@ class SceneDataModule(pl.LightningDataModule):
     def _audit(self, index: dict[str, list[SceneIndex]]) -> str | None:
         if not self.scenes["train"]:
             return None
-        leaks = find_leaks(self.scenes, index, self.config)
+        leaks = find_leaks(self.scenes, index, self.config, self.margin)
         if not leaks:
             return None
         line = describe_leaks(leaks, self.scenes, self.config)
@@ -159,6 +163,7 @@ class SceneDataModule(pl.LightningDataModule):
             start=self._done,
             rank=self._rank,
             world_size=world,
+            margin=self.margin,
         )
 
     def val_dataloader(self) -> WindowBatches:
@@ -188,17 +193,16 @@ class SceneDataModule(pl.LightningDataModule):
             world_size=self._world_size,
         )
 
-    def whereabouts(self, place: Sequence[int], side: int) -> str:
+    def whereabouts(self, place: Sequence[int]) -> str:
         """Where a training sample comes from, in words.
 
         Args:
             place: of it in a batch.
-            side: of the window.
         """
         number, row, col = place
         if number == OWN:
             return f"sample {row}"
-        name = self.scenes["train"][number].name
+        name, side = self.scenes["train"][number].name, self.config.window
         return f"{name} rows {row}-{row + side - 1} columns {col}-{col + side - 1}"
 
     def _epoch(self) -> int:

@@ -19,6 +19,7 @@ from geo_seg.data.sampling import Place, RandomWindows
 from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
+from geo_seg.tiling import Window
 
 Batch = dict[str, Tensor]
 _FILES = 256  # rasters that all threads together keep open; systems allow some 1000 open files
@@ -75,6 +76,36 @@ class WindowReader:
             blank(into, self.table.ignore_index)
             self.unreadable[self._scenes[index].name] += 1
 
+    def read_around(self, place: Place, margin: int, into: Pixels) -> None:
+        """Reads a window and what lies around it; nothing is seen of what is barred in the scene.
+
+        Args:
+            place: of the window.
+            margin: pixels beside each side of it.
+            into: of the window with its margin.
+
+        Raises:
+            DataError: see read_into.
+        """
+        index, window = place
+        if not margin:
+            self.read_into(place, into)
+            return
+        top, left = window.row - margin, window.col - margin
+        above, before = max(-top, 0), max(-left, 0)
+        if above or before:
+            blank(into, self.table.ignore_index)
+        height, width = into.labels.shape
+        around = Window(top + above, left + before, height - above, width - before)
+        self.read_into((index, around), Pixels(*(part[..., above:, before:] for part in into)))
+        for row, col, rows, cols in self._scenes[index].barred:
+            hidden = (
+                ...,
+                slice(max(row - top, 0), max(row + rows - top, 0)),
+                slice(max(col - left, 0), max(col + cols - left, 0)),
+            )
+            blank(Pixels(*(part[hidden] for part in into)), self.table.ignore_index)
+
     def room(self, count: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Memory for the image, labels and valid of windows, pinned where there is a GPU."""
         pinned = torch.cuda.is_available()
@@ -110,8 +141,8 @@ class WindowBatches:
     """An iterable of batches, in an order that does not depend on the number of threads.
 
     A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16, valid
-    (N, S, S) bool and place (N, 3) int64: number of the scene, first row and first column. Its memory is
-    filled again once nobody holds any of its tensors.
+    (N, S, S) bool and place (N, 3) int64: number of the scene, first row and first column of the window, that
+    is without its margin. Its memory is filled again once nobody holds any of its tensors.
 
     Args:
         reader: reads windows.
@@ -125,6 +156,7 @@ class WindowBatches:
         start: tells how many of its batches a resumed run has done before.
         rank: of this process.
         world_size: number of processes; each reads its own share of an epoch.
+        margin: pixels that are read beside each side of random windows; the scene's, but for what is barred.
 
     Attributes:
         waited: seconds that whoever takes batches has waited for them so far.
@@ -144,11 +176,13 @@ class WindowBatches:
         start: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
+        margin: int = 0,
     ) -> None:
         self.waited = 0.0
         self._reader = reader
         self._windows = windows
-        self._window = window
+        self._margin = margin
+        self._side = window + 2 * margin
         self._batch_size = batch_size
         self._epoch = epoch
         self._start = start
@@ -195,7 +229,7 @@ class WindowBatches:
         try:
             memory = self._free.popleft()
         except IndexError:
-            memory = self._reader.room(self._batch_size, self._window, self._window)
+            memory = self._reader.room(self._batch_size, self._side, self._side)
         arrays = [part.numpy() for part in memory]
         read = []
         for slot, number in enumerate(numbers):
@@ -217,16 +251,17 @@ class WindowBatches:
 
     def _draw(self, windows: RandomWindows, epoch: int, number: int, place: Place, into: Pixels) -> Place:
         """Reads a training window and says which; one without a labelled pixel is drawn again."""
+        inside = slice(self._margin, self._side - self._margin)
         for attempt in range(1, _RETRIES):
             if not windows.is_empty(place):
-                self._reader.read_into(place, into)
+                self._reader.read_around(place, self._margin, into)
                 # the middle alone answers for most windows
                 ignored = self._reader.table.ignore_index
-                middle = into.labels[self._window // 2, self._window // 2]
-                if middle != ignored or np.any(into.labels != ignored):
+                middle = into.labels[self._side // 2, self._side // 2]
+                if middle != ignored or np.any(into.labels[inside, inside] != ignored):
                     return place
             place = windows.again(epoch, number, attempt)
-        self._reader.read_into(place, into)
+        self._reader.read_around(place, self._margin, into)
         return place
 
     def _lend(self, memory: tuple[Tensor, ...], count: int) -> Batch:

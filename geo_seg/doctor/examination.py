@@ -62,12 +62,13 @@ class Examination:
         return sum((found.classes for found in self.index[name]), zero)
 
 
-def examine(config: DatasetConfig, seed: int) -> Examination:
+def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
     """Looks at all scenes.
 
     Args:
         config: the data set.
         seed: of the split.
+        margin: pixels beside each side of a training window that augmentation can turn in.
 
     Raises:
         ConfigError: the configuration contradicts itself.
@@ -87,9 +88,8 @@ def examine(config: DatasetConfig, seed: int) -> Examination:
     parts, leaks = {UNSPLIT: scenes}, []
     try:
         parts = split(scenes, config.split, Path(config.root), seed)
-        leaks = find_leaks(
-            parts, {name: [index[s.name] for s in part] for name, part in parts.items()}, config
-        )
+        inside = {name: [index[s.name] for s in part] for name, part in parts.items()}
+        leaks = find_leaks(parts, inside, config, margin)
     except GeoSegError as error:
         errors.append(error)
     ordered = {name: parts[name] for name in (*SPLITS, UNSPLIT) if parts.get(name)}

@@ -30,7 +30,7 @@ def check(config: TrainConfig, folder: str | Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
-    found = examine(config.dataset, config.seed)
+    found = examine(config.dataset, config.seed, config.augment.margin(config.dataset.window))
     judge(found)
     samples = draw_samples(found)
     judge_shift(found, samples)

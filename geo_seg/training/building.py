@@ -50,7 +50,7 @@ def build_module(
         loss,
         task,
         trained.facts if trained else _facts(config, data),
-        Augment(config.augment, data.table.ignore_index),
+        Augment(config.augment, data.table.ignore_index, data.margin),
         config.optimizer,
         config.scheduler,
         config.encoder,

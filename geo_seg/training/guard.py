@@ -25,7 +25,7 @@ class LossGuard(pl.Callback):
 
     Args:
         action: "stop", "skip" or "rollback".
-        whereabouts: says where a sample comes from, by its place in a batch and its side.
+        whereabouts: says where a sample comes from, by its place in a batch.
         folder: where the batches go.
         last: the checkpoint to go back to.
         say: shows a line to the user.
@@ -34,7 +34,7 @@ class LossGuard(pl.Callback):
     def __init__(
         self,
         action: str,
-        whereabouts: Callable[[Sequence[int], int], str],
+        whereabouts: Callable[[Sequence[int]], str],
         folder: Path,
         last: Path,
         say: Callable[[str], None],
@@ -126,8 +126,7 @@ class LossGuard(pl.Callback):
     def _keep(self, step: tuple[int, int, dict[str, Tensor]], loss: float) -> str:
         """Writes the batch down; gives the words for it."""
         epoch, number, batch = step
-        side = batch["labels"].shape[-1]
-        places = [self._whereabouts(place, side) for place in batch["place"].tolist()]
+        places = [self._whereabouts(place) for place in batch["place"].tolist()]
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"epoch{epoch}_batch{number}.pt"
         torch.save({key: value.cpu() for key, value in batch.items()}, file)

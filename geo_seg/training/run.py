@@ -61,7 +61,8 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         console.print(f"{path}: this run is finished", markup=False, soft_wrap=True)
         return score
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
-    data = SceneDataModule(config.dataset, config.seed)
+    margin = config.augment.margin(config.dataset.window)
+    data = SceneDataModule(config.dataset, config.seed, margin=margin)
     known = begun_as(config, data.fingerprint, path)
     if resumes:
         check_data(data.fingerprint, path)

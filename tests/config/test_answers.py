@@ -185,6 +185,9 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("dataset.on_read_error=ignored", ("dataset.on_read_error", "'ignore'")),
         ("dataset.zero_is_nodata=perhaps", ("dataset.zero_is_nodata", "bool")),
         ("augment.gama=1", ("augment.gama", "'gamma'")),
+        ("augment.scale=-2", ("augment.scale=-2.0", "0 to 3")),
+        ("augment.shear=90", ("augment.shear=90.0", "0 to 45")),
+        ("augment.noise=-1", ("augment.noise=-1.0", "0 or more")),
         ("augment.transforms=[3]", ("augment.transforms[0]", "_target_")),
         (
             "augment.transforms=[{_target_:torchvision.transforms.v2.RandomRotation,degree:3}]",

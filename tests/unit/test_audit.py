@@ -15,6 +15,7 @@ from geo_seg.data.index import SceneIndex
 from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import DataError
+from geo_seg.tiling import Window
 from tests.conftest import draw_scene, write_raster
 
 TRAIN = (500000.0, 5000000.0)  # top left of the 80 x 96 pixels of 2 m of the training scene
@@ -94,6 +95,28 @@ def test_places_count_only_where_they_have_labels(tmp_path: Path) -> None:
     place = {"transform": from_origin(TRAIN[0] + 64 * 2, TRAIN[1], 2, 2)}
     write_raster(tmp_path / "masks" / "val.tif", mask, **place)
     assert not leak(config)
+
+
+@pytest.mark.parametrize("held_back", [False, True])
+def test_margins_show_more_than_windows(tmp_path: Path, held_back: bool) -> None:
+    def first_columns(labelled: int) -> np.ndarray:
+        mask = draw_scene(0, 64, 448)[1]
+        mask[:, labelled:] = 255
+        return mask
+
+    config = pair(tmp_path, TRAIN)
+    for name, begin, mask in (("train", 0, first_columns(64)), ("val", 128, first_columns(448))):
+        place = {"transform": from_origin(TRAIN[0] + 2 * begin, TRAIN[1], 2, 2)}
+        write_raster(tmp_path / "images" / f"{name}.tif", draw_scene(begin, 64, 448)[0], nodata=0, **place)
+        write_raster(tmp_path / "masks" / f"{name}.tif", mask, **place)
+    data = SceneDataModule(config, 0)  # windows of 32 reach into the second cell at most
+    scenes = dict(data.scenes)
+    if held_back:  # no window lies in the strip of 16 columns behind what is held back
+        barred = (Window(0, 64, 64, 64), Window(0, 144, 64, 304))
+        scenes["train"] = [replace(data.scenes["train"][0], barred=barred)]
+    assert find_leaks(scenes, data.index, config, 0) == []
+    found = find_leaks(scenes, data.index, config, 40)
+    assert found == [("val", "images/val.tif", "images/train.tif", False)]
 
 
 def test_copies_of_an_image_leak_without_georeference(tmp_path: Path) -> None:

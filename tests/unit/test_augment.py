@@ -75,6 +75,44 @@ def test_band_drop_never_drops_all_bands() -> None:
     assert bool((augmented(band_drop=0.999)[0].abs().amax((1, 2, 3)) > 0).all())
 
 
+@pytest.mark.parametrize(
+    ("option", "margin"),
+    [
+        ({"gain": 0.5, "d4": True}, 0),
+        ({"scale": 1.0}, 50),
+        ({"rotate": 20.0}, 15),
+        ({"rotate": 45.0}, 21),
+        ({"rotate": 180.0}, 21),
+        ({"shear": 45.0}, 50),
+        ({"scale": 0.25, "rotate": 20.0, "shear": 5.0}, 36),
+    ],
+)
+def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, float], margin: int) -> None:
+    config = AugmentConfig(name="x", **option)  # type: ignore[arg-type]
+    assert config.margin(100) == margin
+    side = 100 + 2 * margin
+    image = torch.randn(400, 1, side, side)
+    for cut in (0, max(margin // 4, 1)):  # some draw needs most of it
+        valid = torch.zeros(400, side, side, dtype=torch.bool)
+        valid[:, cut : side - cut, cut : side - cut] = True
+        labels = torch.where(valid, 0, 255).byte()
+        draw = torch.Generator().manual_seed(0)
+        _, turned, kept = Augment(config, 255, margin)(image, labels, valid, draw)
+        assert kept.shape == turned.shape == (400, 100, 100)
+        assert bool(kept.all()) == (not cut)
+        assert torch.equal(turned == 255, ~kept)
+
+
+def test_a_window_lies_in_the_middle_of_its_margin() -> None:
+    image = torch.randn(2, 3, 50, 50)
+    labels = torch.randint(0, 4, (2, 50, 50), dtype=torch.uint8)
+    config = AugmentConfig(name="x", scale=1e-9)
+    found = Augment(config, 255, 9)(image, labels, labels < 9, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found[0], image[:, :, 9:-9, 9:-9], atol=1e-4, rtol=0)
+    assert torch.equal(found[1], labels[:, 9:-9, 9:-9])
+    assert bool(found[2].all())
+
+
 def test_negative_ignore_index_survives_a_warp() -> None:
     image, labels, valid = batch()
     labels[~valid] = -1

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import torch
 from rasterio.transform import from_origin
 
 from geo_seg.data.blocks import pixels_of
@@ -65,6 +67,38 @@ def test_no_training_window_reaches_into_the_buffer(tmp_path: Path, sampler: str
     for batch in data.train_dataloader():
         places = [Window(row, col, window, window) for _, row, col in batch["place"].tolist()]
         assert not np.any(covered(places) * barred)
+
+
+@pytest.mark.parametrize("cache", ["none", "memmap"])
+def test_a_margin_shows_what_lies_around_a_window_and_nothing_of_the_buffer(
+    tmp_path: Path, cache: str
+) -> None:
+    config = replace(whole(tmp_path, block=175), cache=cache, cache_dir=str(tmp_path / "cache"))
+    data = SceneDataModule(config, 0, margin=11)
+    scene = data.scenes["train"][0]
+    with rasterio.open(scene.image.path) as source, rasterio.open(scene.mask.path) as mask:
+        image, labels = source.read(), mask.read(1)
+    hidden = (image == 0).all(0)
+    for row, col, height, width in scene.barred:
+        hidden[row : row + height, col : col + width] = True
+    image, labels = np.where(hidden, 0, image), np.where(hidden, 255, labels)
+    image, hidden = (
+        np.pad(image, ((0, 0), (11, 60), (11, 60))),
+        np.pad(hidden, (11, 60), constant_values=True),
+    )
+    labels = np.pad(labels, (11, 60), constant_values=255)
+    beside, plain = 0, SceneDataModule(config, 0).train_dataloader()
+    for batch, bare in zip(data.train_dataloader(), plain, strict=True):
+        assert batch["image"].shape[2:] == batch["labels"].shape[1:] == (54, 54)
+        assert torch.equal(batch["labels"][:, 11:-11, 11:-11], bare["labels"])
+        assert torch.equal(batch["place"], bare["place"])
+        for number, (_, row, col) in enumerate(batch["place"].tolist()):
+            part = slice(row, row + 54), slice(col, col + 54)
+            np.testing.assert_array_equal(batch["valid"][number], ~hidden[part])
+            np.testing.assert_array_equal(batch["labels"][number], labels[part])
+            np.testing.assert_array_equal(batch["image"][number], image[:, *part])
+            beside += row < 11 or col < 11 or bool(hidden[part].any())
+    assert beside > 50
 
 
 def test_every_valid_pixel_of_the_blocks_counts_once_and_nothing_else_does(tmp_path: Path) -> None:

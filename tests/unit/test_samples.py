@@ -171,8 +171,8 @@ def test_a_data_set_that_cannot_be_made_is_said_in_one_line(small: DatasetConfig
 
 def test_a_place_says_where_a_sample_comes_from(small: DatasetConfig) -> None:
     data = SceneDataModule(small, 0)
-    assert data.whereabouts([-1, 5, 0], 32) == "sample 5"
-    assert data.whereabouts([1, 32, 8], 32) == "images/s1.tif rows 32-63 columns 8-39"
+    assert data.whereabouts([-1, 5, 0]) == "sample 5"
+    assert data.whereabouts([1, 32, 8]) == "images/s1.tif rows 32-63 columns 8-39"
 
 
 def test_gdal_keeps_no_more_decoded_blocks_than_its_bound() -> None:
