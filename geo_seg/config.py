@@ -36,7 +36,8 @@ class AugmentConfig:
         name: its name in reports.
         d4: flips and quarter turns.
         rotate: largest rotation in degrees.
-        scale: largest change of scale; 0.2 draws between 1 / 1.2 and 1.2.
+        scale: largest change of scale; 0.2 draws between 1 / 1.2 and 1.2. With rotate and shear it decides the
+            margin with which windows are read.
         shear: largest shear in degrees.
         gain: largest relative change of contrast per band.
         bias: largest shift of brightness per band, in standard deviations.
