@@ -48,9 +48,9 @@ _OF_SPLITS = {  # keys that only some kinds of split read
     "block": ("blocks",),
 }
 _LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
-_OF_AUGMENT = {  # the most of each; rotate, scale and shear decide how much larger windows are read
+_LEAST, _MOST = 0.25, 4.0  # scales; at a quarter 16 times the pixels of a window are read
+_OF_AUGMENT = {  # the most of each
     "rotate": 180.0,
-    "scale": 3.0,  # 16 times the pixels
     "shear": 45.0,
     "gain": 1.0,  # more would turn brightness round
     "bias": math.inf,
@@ -98,6 +98,7 @@ def _check_lists(config: TrainConfig) -> None:
         if not 0 <= (value := getattr(config.augment, key)) <= most:
             expected = "0 or more" if math.isinf(most) else f"0 to {most:g}"
             raise ConfigError(f"augment.{key}={value}: expected {expected}")
+    _check_scale(config.augment.scale)
     for number, transform in enumerate(config.augment.transforms):
         _check_target("augment", f"augment.transforms[{number}]", transform)
     for name, callback in config.callbacks.items():
@@ -107,6 +108,18 @@ def _check_lists(config: TrainConfig) -> None:
         package = _LOGGERS.get(logger["_target_"].rpartition(".")[2], "")
         if package and find_spec(package) is None:
             raise ConfigError(f'logger={name}: not installed; pip install "geo-seg[{package}]"')
+
+
+def _check_scale(scale: Any) -> None:
+    numbers = scale if isinstance(scale, list) else [scale]
+    if all(type(number) in {int, float} for number in numbers):
+        limits = scale if isinstance(scale, list) else [1, 1 + scale]
+        if len(limits) == 2 and _LEAST <= limits[0] <= limits[1] <= _MOST:
+            return
+    raise ConfigError(
+        f"augment.scale={scale}: expected a number from 0 to {_MOST - 1:g}, or [least, most] from {_LEAST:g} "
+        f"to {_MOST:g}"
+    )
 
 
 def _check_files(data: DatasetConfig) -> None:

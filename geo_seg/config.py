@@ -36,8 +36,8 @@ class AugmentConfig:
         name: its name in reports.
         d4: flips and quarter turns.
         rotate: largest rotation in degrees.
-        scale: largest change of scale; 0.2 draws between 1 / 1.2 and 1.2. With rotate and shear it decides the
-            margin with which windows are read.
+        scale: largest change of scale, or the least and the most: 0.2 draws between 1 / 1.2 and 1.2, [0.5, 1]
+            between half and full size. With rotate and shear it decides how much more than a window is read.
         shear: largest shear in degrees.
         gain: largest relative change of contrast per band.
         bias: largest shift of brightness per band, in standard deviations.
@@ -53,7 +53,7 @@ class AugmentConfig:
     name: str = MISSING
     d4: bool = False
     rotate: float = 0.0
-    scale: float = 0.0
+    scale: Any = 0.0
     shear: float = 0.0
     gain: float = 0.0
     bias: float = 0.0
@@ -62,12 +62,18 @@ class AugmentConfig:
     band_drop: float = 0.0
     transforms: list[Any] = field(default_factory=list)
 
+    def scales(self) -> tuple[float, float]:
+        """The least and the most that sizes are multiplied by."""
+        if isinstance(self.scale, list):
+            return self.scale[0], self.scale[1]
+        return 1 / (1 + self.scale), 1 + self.scale
+
     def margin(self, window: int) -> int:
         """Pixels beside each side of a training window that rotation, scale and shear can turn in."""
         lean = 1 + math.tan(math.radians(self.shear))
         widest = min(math.radians(self.rotate), math.atan(1 / lean))  # shows most, of all angles
-        reach = (1 + self.scale) * (lean * math.cos(widest) + math.sin(widest))
-        return math.ceil(window * (reach - 1) / 2)
+        reach = (lean * math.cos(widest) + math.sin(widest)) / self.scales()[0]
+        return max(math.ceil(window * (reach - 1) / 2), 0)
 
 
 @dataclass

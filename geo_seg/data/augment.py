@@ -56,7 +56,7 @@ class Augment(nn.Module):
         if c.d4:
             turn = torch.randint(8, (len(image),), generator=generator, device=image.device)
             image, labels, valid = (_d4(tensor, turn) for tensor in (image, labels, valid))
-        if c.rotate or c.scale or c.shear:
+        if c.rotate or c.shear or c.scales() != (1, 1):
             image, labels, valid = self._warp(image, labels, valid, generator)
         image = self._radiometry(image, generator)
         if self._transforms:
@@ -69,7 +69,9 @@ class Augment(nn.Module):
         n, side = len(image), image.shape[-1] - 2 * self.margin
         angle = _uniform(n, math.radians(self.config.rotate), generator)
         shear = torch.tan(_uniform(n, math.radians(self.config.shear), generator))
-        zoom = torch.exp(_uniform(n, math.log1p(self.config.scale), generator)) * (side / image.shape[-1])
+        least, most = (math.log(scale) for scale in self.config.scales())
+        scale = torch.exp((least + most) / 2 + _uniform(n, (most - least) / 2, generator))
+        zoom = side / image.shape[-1] / scale
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
         zero = torch.zeros_like(cos)
         theta = torch.stack((cos, cos * shear - sin, zero, sin, sin * shear + cos, zero), 1).view(n, 2, 3)

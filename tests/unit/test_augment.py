@@ -80,6 +80,9 @@ def test_band_drop_never_drops_all_bands() -> None:
     [
         ({"gain": 0.5, "d4": True}, 0),
         ({"scale": 1.0}, 50),
+        ({"scale": [0.5, 0.5]}, 50),
+        ({"scale": [0.8, 2]}, 13),
+        ({"scale": [1, 2]}, 0),
         ({"rotate": 20.0}, 15),
         ({"rotate": 45.0}, 21),
         ({"rotate": 180.0}, 21),
@@ -101,6 +104,21 @@ def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, f
         assert kept.shape == turned.shape == (400, 100, 100)
         assert bool(kept.all()) == (not cut)
         assert torch.equal(turned == 255, ~kept)
+
+
+@pytest.mark.parametrize(("scale", "least", "most"), [(1.0, 0.5, 2), ([0.5, 0.8], 0.5, 0.8), ([1, 3], 1, 3)])
+def test_scales_are_drawn_between_the_least_and_the_most(scale: object, least: float, most: float) -> None:
+    config = AugmentConfig(name="x", scale=scale)
+    margin = config.margin(64)
+    side = 64 + 2 * margin
+    ramp = torch.arange(side).float().expand(500, 1, side, side)
+    labels = torch.zeros(500, side, side, dtype=torch.uint8)
+    found = Augment(config, 255, margin)(ramp, labels, labels < 1, torch.Generator().manual_seed(0))
+    scales = 1 / (found[0][:, 0, 32, 40] - found[0][:, 0, 32, 39])
+    assert least <= float(scales.min()) + 1e-4 < least * 1.02
+    assert most >= float(scales.max()) - 1e-4 > most * 0.98
+    middle = (least * most) ** 0.5  # as many draws below as above it
+    assert 200 < int((scales < middle).sum()) < 300
 
 
 def test_a_window_lies_in_the_middle_of_its_margin() -> None:
