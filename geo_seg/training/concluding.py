@@ -91,8 +91,9 @@ def conclude(run: Ended, console: Console, closing: str) -> None:
     table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
     console.print(closing, soft_wrap=True, markup=False)
-    with (path / "summary.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=100).print(table, closing, soft_wrap=True, markup=False)
+    text = io.StringIO()
+    Console(file=text, width=100).print(table, closing, soft_wrap=True, markup=False)
+    write_whole(path / "summary.txt", text.getvalue())
     write_whole(path / SCORES, json.dumps(found, indent=2))
 
 

@@ -9,6 +9,7 @@ import yaml
 from rich.console import Console
 
 from geo_seg import checkpoint
+from geo_seg.allocation import keep_freed_memory
 from geo_seg.checkpoint import Checkpoint
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
@@ -67,6 +68,8 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     begin = time.monotonic()
     results = evaluate(trainer, module, data, splits, config)
     if trainer.is_global_zero:

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from geo_seg.config import TrainConfig, run_folder, store_schemas
 from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.rerun import configuration
-from geo_seg.training import concluding
+from geo_seg.training import concluding, testing
 from geo_seg.training.run import run
 from tests.conftest import REPOSITORY, small_overrides
 from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
@@ -71,6 +71,20 @@ def test_a_test_gives_the_scores_that_the_run_ended_with(trained: Path, tmp_path
     assert (tmp_path / "t" / "summary.txt").is_file()
     for name in ("classes.csv", "scenes.csv", "scenes.json"):
         assert (tmp_path / "t" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_a_test_on_a_processor_keeps_freed_memory(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KeptError(Exception):
+        """Instead of what would follow."""
+
+    def keep() -> None:
+        raise KeptError
+
+    monkeypatch.setattr(testing, "keep_freed_memory", keep)
+    with pytest.raises(KeptError):
+        scored(trained, tmp_path / "t")
 
 
 def test_tables_and_intervals_agree_with_the_scores(trained: Path) -> None:
