@@ -408,6 +408,33 @@ def test_two_processes_freeze_the_encoder_together(run: Run, small_root: Path, t
 
 
 @pytest.mark.slow
+def test_two_processes_take_the_statistics_of_averaged_weights_from_the_windows_of_both(
+    run: Run, small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swa = ["average=swa", "average.start=0", "trainer.max_epochs=2", "augment=none", "optimizer.lr=0.01"]
+    result = run("train.py", *small_overrides(small_root), *DDP, *swa, "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    data = SceneDataModule(configured(small_root).dataset, 0)
+    monkeypatch.setattr(data, "_epoch", lambda: 1)
+    monkeypatch.setattr(SceneDataModule, "_world_size", 2)
+    of_ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(SceneDataModule, "_rank", rank)
+        model, normalize = (found := checkpoint.load(file)).model, found.normalize
+        batches = list(data.train_dataloader())[:2]  # as many as the run takes
+        images = [normalize(batch["image"], batch["valid"]) for batch in batches]
+        torch.optim.swa_utils.update_bn(images, model)
+        of_ranks.append(model.state_dict())
+    kept = weights(tmp_path / "run")
+    names = [key for key in of_ranks[0] if key.endswith(("running_mean", "running_var"))]
+    assert any(not torch.allclose(of_ranks[0][key], of_ranks[1][key], rtol=0.01) for key in names)
+    for key in names:
+        mean = (of_ranks[0][key] + of_ranks[1][key]) / 2
+        torch.testing.assert_close(kept[f"model.{key}"], mean, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_two_processes_leave_together_and_go_on_together(run: Run, small_root: Path, tmp_path: Path) -> None:
     options = [*small_overrides(small_root), *DDP, "trainer.limit_train_batches=8", "trainer.max_epochs=4"]
     assert run("train.py", *options, "hydra.run.dir=whole").returncode == 0
