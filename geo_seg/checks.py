@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 import geo_seg
-from geo_seg.config import MODELS, TrainConfig
+from geo_seg.config import MODELS, AugmentConfig, TrainConfig
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
 from geo_seg.keys import at_home
@@ -89,18 +89,22 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     if isinstance(epochs, int) and epochs < 1:
         raise ConfigError(f"trainer.max_epochs={epochs}: expected 1 or more")
     _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
+    _check_augment(config.augment)
     _check_lists(config)
     return config
 
 
-def _check_lists(config: TrainConfig) -> None:
+def _check_augment(augment: AugmentConfig) -> None:
     for key, most in _OF_AUGMENT.items():
-        if not 0 <= (value := getattr(config.augment, key)) <= most:
+        if not 0 <= (value := getattr(augment, key)) <= most:
             expected = "0 or more" if math.isinf(most) else f"0 to {most:g}"
             raise ConfigError(f"augment.{key}={value}: expected {expected}")
-    _check_scale(config.augment.scale)
-    for number, transform in enumerate(config.augment.transforms):
+    _check_scale(augment.scale)
+    for number, transform in enumerate(augment.transforms):
         _check_target("augment", f"augment.transforms[{number}]", transform)
+
+
+def _check_lists(config: TrainConfig) -> None:
     for name, callback in config.callbacks.items():
         _check_target("callbacks", f"callbacks.{name}", callback)
     for name, logger in config.logger.items():

@@ -9,7 +9,8 @@ os.environ.setdefault("CI", "true")
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,21 @@ def small_overrides(root: Path) -> list[str]:
         "trainer.max_epochs=1",
         "trainer.limit_train_batches=2",
     ]
+
+
+@contextmanager
+def ended_by_keeping_memory(module: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What runs in it must come to a module's keep_freed_memory, and ends there."""
+
+    class KeptError(Exception):
+        pass
+
+    def keep() -> None:
+        raise KeptError
+
+    monkeypatch.setattr(module, "keep_freed_memory", keep)
+    with pytest.raises(KeptError):
+        yield
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -15,7 +15,7 @@ from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.rerun import configuration
 from geo_seg.training import concluding, testing
 from geo_seg.training.run import run
-from tests.conftest import REPOSITORY, small_overrides
+from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
 
 THREE = "dataset.split.test=[images/s2.tif,images/s3.tif,images/s5.tif]"
@@ -76,14 +76,7 @@ def test_a_test_gives_the_scores_that_the_run_ended_with(trained: Path, tmp_path
 def test_a_test_on_a_processor_keeps_freed_memory(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KeptError(Exception):
-        """Instead of what would follow."""
-
-    def keep() -> None:
-        raise KeptError
-
-    monkeypatch.setattr(testing, "keep_freed_memory", keep)
-    with pytest.raises(KeptError):
+    with ended_by_keeping_memory(testing, monkeypatch):
         scored(trained, tmp_path / "t")
 
 

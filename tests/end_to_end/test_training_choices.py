@@ -27,7 +27,7 @@ from geo_seg.training.evaluating import Evaluation
 from geo_seg.training.find import find_batch_size, suggested_rate
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
-from tests.conftest import REPOSITORY, Run, small_overrides
+from tests.conftest import REPOSITORY, Run, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_interrupted_training import SMALL, weights
 from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture
 
@@ -64,15 +64,24 @@ def test_two_runs_with_one_seed_give_the_same_table_and_weights(small_root: Path
 def test_training_on_a_processor_keeps_freed_memory(
     small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KeptError(Exception):
-        """Instead of what would follow."""
-
-    def keep() -> None:
-        raise KeptError
-
-    monkeypatch.setattr(run, "keep_freed_memory", keep)
-    with pytest.raises(KeptError):
+    with ended_by_keeping_memory(run, monkeypatch):
         train(configured(small_root, *COURSE), tmp_path / "run")
+
+
+def test_a_run_reads_the_margin_that_its_augmentation_turns_in(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = set()
+    original = Augment.forward
+
+    def noted(self: Augment, image: torch.Tensor, *others: Any) -> tuple[torch.Tensor, ...]:
+        found = original(self, image, *others)
+        sides.add((image.shape[-1], *(part.shape[-1] for part in found)))
+        return found
+
+    monkeypatch.setattr(Augment, "forward", noted)
+    trained(small_root, tmp_path / "run", "augment=none", "augment.scale=[0.5,1]")
+    assert sides == {(64, 32, 32, 32)}
 
 
 def test_a_run_trains_on_samples_of_ones_own_and_tells_how_long_it_waited(

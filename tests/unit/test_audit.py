@@ -117,6 +117,7 @@ def test_margins_show_more_than_windows(tmp_path: Path, held_back: bool) -> None
     assert find_leaks(scenes, data.index, config, 0) == []
     found = find_leaks(scenes, data.index, config, 40)
     assert found == [("val", "images/val.tif", "images/train.tif", False)]
+    assert SceneDataModule(replace(config, allow_leakage=True), 0, margin=40).leak is not None
 
 
 def test_copies_of_an_image_leak_without_georeference(tmp_path: Path) -> None:

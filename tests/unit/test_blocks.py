@@ -82,10 +82,8 @@ def test_a_margin_shows_what_lies_around_a_window_and_nothing_of_the_buffer(
     for row, col, height, width in scene.barred:
         hidden[row : row + height, col : col + width] = True
     image, labels = np.where(hidden, 0, image), np.where(hidden, 255, labels)
-    image, hidden = (
-        np.pad(image, ((0, 0), (11, 60), (11, 60))),
-        np.pad(hidden, (11, 60), constant_values=True),
-    )
+    image = np.pad(image, ((0, 0), (11, 60), (11, 60)))
+    hidden = np.pad(hidden, (11, 60), constant_values=True)
     labels = np.pad(labels, (11, 60), constant_values=255)
     beside, plain = 0, SceneDataModule(config, 0).train_dataloader()
     for batch, bare in zip(data.train_dataloader(), plain, strict=True):

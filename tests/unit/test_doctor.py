@@ -1,5 +1,6 @@
 """The data doctor finds all that is wrong at once, and nothing where nothing is."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from rasterio.transform import from_origin
 
 from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, store_schemas
+from geo_seg.data.audit import Leak
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.doctor import examination
 from geo_seg.doctor.examination import Examination, examine
 from geo_seg.doctor.findings import good_window, judge, suggestions
 from geo_seg.doctor.page import tables
@@ -25,6 +28,21 @@ def looked_at(config: DatasetConfig) -> Examination:
     found = examine(config, 0)
     judge(found)
     return found
+
+
+def test_the_audit_of_a_check_knows_what_augmentation_turns_in(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def audit(scenes: object, index: object, config: object, margin: int) -> list[Leak]:
+        seen.append(margin)
+        return []
+
+    monkeypatch.setattr(examination, "find_leaks", audit)
+    with suppress(SystemExit):  # what else is found doesn't matter
+        check(configured(small_root, "augment.scale=[0.5,1]"), tmp_path / "run")
+    assert seen == [16]  # of windows of 32 pixels
 
 
 def scene(root: Path, number: int, image: np.ndarray, mask: np.ndarray, **profile: object) -> None:
