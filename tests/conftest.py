@@ -31,6 +31,13 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Carries what a test marked `fault` holds into its report, for benchmarks/faults.py."""
+    for item in items:
+        if mark := item.get_closest_marker("fault"):
+            item.user_properties.append(("fault", mark.args))
+
+
 def write_raster(path: Path, pixels: np.ndarray, **profile: object) -> Path:
     """Writes (bands, H, W) or (H, W) pixels as a GeoTIFF."""
     bands = pixels[None] if pixels.ndim == 2 else pixels
