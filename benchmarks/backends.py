@@ -43,7 +43,7 @@ def onnx(model: nn.Module, image: torch.Tensor) -> Callable[[], object]:
 
 def calls(model: nn.Module, image: torch.Tensor) -> dict[str, Callable[[], object]]:
     """One call of the model by each that is there."""
-    from geo_seg.inference.translating import Translated
+    from geo_seg.prediction.openvino_backend import Translated
 
     last = image.to(memory_format=torch.channels_last)
 

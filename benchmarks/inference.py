@@ -172,10 +172,11 @@ def polygons(folder: Path, sizes: list[int]) -> None:
 
 def ours(found: Any, **options: Any) -> Mapping:
     """Ours."""
-    from geo_seg.inference import members, run
+    from geo_seg.inference import run
     from geo_seg.inference_config import InferenceConfig
+    from geo_seg.prediction import ensemble
 
-    members.load = lambda _: found
+    ensemble.load = lambda _: found
     fixed = {"checkpoint": "x", "accelerator": "cpu", **options}
     return lambda raster, folder: run.run(InferenceConfig(input=raster, output=folder, **fixed))
 
@@ -351,11 +352,11 @@ def repeated(raster: Path, times: int) -> Path:
 def seams(model: str, raster: str) -> list[dict[str, Any]]:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
     from geo_seg.checkpoint import load
-    from geo_seg.inference.deciding import Shown
     from geo_seg.inference.inputs import fitting_bands
-    from geo_seg.inference.members import assemble
-    from geo_seg.inference.predict import Predictor, Settings
-    from geo_seg.inference.reading import Source, read_reflected
+    from geo_seg.prediction.decode import Shown
+    from geo_seg.prediction.ensemble import assemble
+    from geo_seg.prediction.predictor import Predictor, Settings
+    from geo_seg.prediction.window_reader import Source, read_reflected
     from geo_seg.raster import RasterReader, inspect
     from geo_seg.tiling import Grid, Seams, Window
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from geo_seg.errors import DataError, GeoSegError, first_line
 from geo_seg.inference.engines import Outcome, conclude, plan, shown
 from geo_seg.inference.mapping import Job, Mapper, make_part, predictor_of
-from geo_seg.inference.members import gather
 from geo_seg.inference_config import InferenceConfig
+from geo_seg.prediction.ensemble import gather
 
 _LOSSES = 3  # workers that may die one after the other before any part is finished
 

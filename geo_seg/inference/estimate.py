@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from geo_seg.inference.choices import Chooser, parts_of
-from geo_seg.inference.journal import Choices
-from geo_seg.inference.measuring import classify, sample
 from geo_seg.inference.polygons import Outlining, write_polygons
-from geo_seg.inference.predict import Predictor
-from geo_seg.inference.reading import Source
 from geo_seg.mosaic import Layer
+from geo_seg.prediction.measure import classify, sample
+from geo_seg.prediction.planner import Choices, Chooser, parts_of
+from geo_seg.prediction.predictor import Predictor
+from geo_seg.prediction.window_reader import Source
 from geo_seg.writing import Geometry
 
 _OVERVIEWS = 4 / 3  # each has a quarter of the pixels of the one before

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +14,14 @@ import geo_seg
 from geo_seg.checkpoint import entry
 from geo_seg.data.cache import files_of
 from geo_seg.errors import DataError
-from geo_seg.inference.members import Ensemble
+from geo_seg.prediction.ensemble import Ensemble
+from geo_seg.prediction.planner import Choices
 from geo_seg.raster import RasterInfo
 from geo_seg.whole import write_whole
 from geo_seg.writing import is_whole, unwritten
 
 _PLAN = "plan.json"
 _FORMAT = 2  # of the plan and of the way in which a raster is cut; another one makes parts stale
-
-
-@dataclass(frozen=True)
-class Choices:
-    """All that was chosen for a map and that its bytes depend on.
-
-    Attributes:
-        window: largest side of the windows in pixels.
-        margin: pixels along their edges that don't count.
-        overlap: pixels over which neighbours are blended.
-        blend: "crop", "linear" or "hann".
-        precision: what the model computes in.
-        batch_size: windows that it sees at once.
-        rows: rows of windows in a part.
-        cols: columns of windows in a part.
-    """
-
-    window: int
-    margin: int
-    overlap: int
-    blend: str
-    precision: str
-    batch_size: int
-    rows: int
-    cols: int
 
 
 class Journal:

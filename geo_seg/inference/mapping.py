@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from geo_seg.allocation import keep_freed_memory
 from geo_seg.areas import row_areas
 from geo_seg.errors import DataError
-from geo_seg.inference.choices import Chooser, parts_of
-from geo_seg.inference.deciding import Shown
 from geo_seg.inference.estimate import estimate
 from geo_seg.inference.inputs import CLASSES, open_raster
-from geo_seg.inference.journal import Choices, Journal, identify, stamps
+from geo_seg.inference.journal import Journal, identify, stamps
 from geo_seg.inference.maps import finish, layers, left_over, write_part
-from geo_seg.inference.measuring import Say
-from geo_seg.inference.members import Ensemble
 from geo_seg.inference.polygons import Outlining
-from geo_seg.inference.predict import Predictor, Settings, choose_device
-from geo_seg.inference.reading import Source
-from geo_seg.inference.scale import scale_to
 from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference.summary import Mapped
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import Layer, count_classes
+from geo_seg.prediction.decode import Shown
+from geo_seg.prediction.ensemble import Ensemble
+from geo_seg.prediction.measure import Say
+from geo_seg.prediction.planner import Choices, Chooser, parts_of
+from geo_seg.prediction.predictor import Predictor, Settings, choose_device
+from geo_seg.prediction.resample import scale_to
+from geo_seg.prediction.window_reader import Source
 from geo_seg.raster import Band, RasterInfo
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry

@@ -8,13 +8,13 @@ import numpy as np
 
 import geo_seg
 from geo_seg.checkpoint import Checkpoint
-from geo_seg.inference.deciding import SCALE, UNCERTAINTY, Shown, Strip
 from geo_seg.inference.inputs import BESIDE, CLASSES, POLYGONS, PROBABILITIES, UNCERTAINTIES
 from geo_seg.inference.journal import Journal
 from geo_seg.inference.polygons import Outlining, write_polygons
 from geo_seg.inference.survey import Certainty
 from geo_seg.legends import style_file, table_file
 from geo_seg.mosaic import Layer, join
+from geo_seg.prediction.decode import SCALE, UNCERTAINTY, Shown, Strip
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry, PartWriter, unwritten
 

@@ -9,10 +9,10 @@ from geo_seg.errors import DataError
 from geo_seg.inference.engines import Outcome, local, sharers, speaks, torchrun
 from geo_seg.inference.inputs import find_rasters
 from geo_seg.inference.mapping import Mapper
-from geo_seg.inference.members import gather
 from geo_seg.inference.scoring import Scoring
 from geo_seg.inference.summary import Mapped, Summary
 from geo_seg.inference_config import InferenceConfig
+from geo_seg.prediction.ensemble import gather
 from geo_seg.report.tables import score_table
 from geo_seg.writing import prepare_folder
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from geo_seg.errors import ConfigError
-from geo_seg.inference.translating import Translated
 from geo_seg.models import AnySize, build_model, has_bfloat16
+from geo_seg.prediction.openvino_backend import Translated
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import Threshold, draw, predict, read, write_checkpoint
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from geo_seg import writing
 from geo_seg.errors import DataError
-from geo_seg.inference import choices
+from geo_seg.prediction import planner
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, windowing
 from tests.end_to_end.test_unfinished_maps import StopError, names, stop_after
@@ -27,8 +27,8 @@ EVERYTHING = {"probabilities": "all", "uncertainty": True, "polygons": True, "si
 @pytest.fixture(autouse=True)
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one row of windows, in panels of two columns where memory is limited."""
-    monkeypatch.setattr(choices, "_PART", 1)
-    monkeypatch.setattr(choices.Chooser, "_panel", lambda *_: 2)
+    monkeypatch.setattr(planner, "_PART", 1)
+    monkeypatch.setattr(planner.Chooser, "_panel", lambda *_: 2)
 
 
 def same(found: Path, whole: Path) -> None:

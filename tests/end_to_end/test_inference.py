@@ -19,10 +19,11 @@ import losses
 from geo_seg import checkpoint
 from geo_seg.checkpoint import Checkpoint, Facts
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.inference import choices, mapping, members
+from geo_seg.inference import mapping
 from geo_seg.inference import run as inference
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.models import Normalize, build_model
+from geo_seg.prediction import ensemble, planner
 from tests.conftest import Run, write_raster
 
 LIMIT = 1000
@@ -68,7 +69,7 @@ def predict(path: object, output: Path, found: Checkpoint | None = None, **optio
     given = {"window": 64, "margin": 0, "overlap": 16, "accelerator": "cpu", "precision": "fp32", **options}
     given |= {"checkpoint": "x", "input": path if isinstance(path, list) else str(path)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "load", lambda _: found or threshold())
+        patch.setattr(ensemble, "load", lambda _: found or threshold())
         return inference.run(InferenceConfig(output=str(output), **given))
 
 
@@ -98,8 +99,8 @@ def windowing(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.fixture
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one row of windows in panels of two columns."""
-    monkeypatch.setattr(choices, "_PART", 1)
-    monkeypatch.setattr(choices.Chooser, "_panel", lambda *_: 2)
+    monkeypatch.setattr(planner, "_PART", 1)
+    monkeypatch.setattr(planner.Chooser, "_panel", lambda *_: 2)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

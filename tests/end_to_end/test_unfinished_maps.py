@@ -20,8 +20,8 @@ from torch import nn
 from geo_seg import mosaic
 from geo_seg.data.cache import files_of
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.inference import choices, measuring
-from geo_seg.inference.predict import Predictor
+from geo_seg.prediction import measure, planner
+from geo_seg.prediction.predictor import Predictor
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, Threshold, draw, facts, predict, read, threshold
 
@@ -30,7 +30,7 @@ ROWS = 6  # of windows of 64 in the raster; each is a part
 
 @pytest.fixture(autouse=True)
 def one_row_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "_PART", 1)
+    monkeypatch.setattr(planner, "_PART", 1)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_raster_that_is_removed_or_changed_on_the_way_gives_an_error_and_no_ma
 
     found = threshold()
     meddled = type(found)(found.path, found.facts, found.task, Meddling(), found.normalize)
-    monkeypatch.setattr("geo_seg.inference.choices.bytes_per_pixel", lambda _: 100.0)
+    monkeypatch.setattr("geo_seg.prediction.planner.bytes_per_pixel", lambda _: 100.0)
     with pytest.raises(DataError, match="cannot be opened" if gone else "changed while it was mapped"):
         predict(image, tmp_path / "maps", meddled, overlap=0)
     assert not (tmp_path / "maps" / "image_classes.tif").exists()
@@ -231,18 +231,18 @@ def test_a_precision_that_disagrees_is_not_chosen_however_fast(
 ) -> None:
     source = write_raster(tmp_path / "image.tif", draw((2, 100, 100)))
     seconds, disagrees = {"fp32": 2.0, "bf16": 1.0}, set()
-    true = measuring.classify
+    true = measure.classify
 
     def timed(predictor: Predictor, windows: Any, precision: str) -> Any:
         classes, _ = true(predictor, windows, "fp32")
         wrong = precision in disagrees
         return [1 - c if wrong else c for c in classes], seconds[precision]
 
-    monkeypatch.setattr(measuring, "classify", timed)
-    monkeypatch.setattr(measuring, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(measure, "classify", timed)
+    monkeypatch.setattr(measure, "has_bfloat16", lambda device: False)
     predict(source, tmp_path / "without", precision="auto")
     assert "precision: " not in capsys.readouterr().out
-    monkeypatch.setattr(measuring, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(measure, "has_bfloat16", lambda device: True)
     predict(source, tmp_path / "fast", precision="auto")
     assert "precision: bf16 (bf16 2.00 times as fast" in capsys.readouterr().out
     seconds["bf16"] = 3.0
@@ -257,9 +257,9 @@ def test_a_precision_that_disagrees_is_not_chosen_however_fast(
 def test_what_was_measured_holds_for_the_map_that_goes_on(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "measure_precision", lambda *_: "fp32")
+    monkeypatch.setattr(planner, "measure_precision", lambda *_: "fp32")
     interrupted(image, tmp_path / "maps", 7, precision="auto")
-    monkeypatch.setattr(choices, "measure_precision", lambda *_: "bf16")
+    monkeypatch.setattr(planner, "measure_precision", lambda *_: "bf16")
     seen = stop_after(monkeypatch, 99)
     predict(image, tmp_path / "maps", overlap=0, precision="auto")
     assert len(seen) == 6
@@ -300,7 +300,7 @@ def test_less_memory_means_panels_and_the_same_map(tmp_path: Path, monkeypatch: 
     source = write_raster(
         tmp_path / "image.tif", draw((2, 200, 900)), tiled=True, blockxsize=64, blockysize=64
     )
-    monkeypatch.setattr(choices, "needed", lambda _source, part, *_: part.cols.length * 1_000_000)
+    monkeypatch.setattr(planner, "needed", lambda _source, part, *_: part.cols.length * 1_000_000)
     panels = []
     strips = Predictor.strips
 
@@ -343,7 +343,7 @@ class Slow(Threshold):
 
 
 def map_slowly(image: Path, output: Path) -> None:
-    choices._PART = 1
+    planner._PART = 1
     found = threshold()
     slow = type(found)(found.path, found.facts, found.task, Slow(), found.normalize)
     predict(image, output, slow, probabilities="all")

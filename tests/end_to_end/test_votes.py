@@ -14,9 +14,9 @@ from torch import nn
 import losses
 from geo_seg.checkpoint import Checkpoint, find
 from geo_seg.errors import CheckpointError, ConfigError
-from geo_seg.inference import members
-from geo_seg.inference.votes import VIEWS
 from geo_seg.models import Normalize
+from geo_seg.prediction import ensemble
+from geo_seg.prediction.tta import VIEWS
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, facts, predict, read, windowing
 from tests.end_to_end.test_unfinished_maps import interrupted, stop_after
@@ -50,9 +50,9 @@ def foreground(image: np.ndarray, mean: float, temperature: float = 1) -> np.nda
 
 def predict_all(source: Path, output: Path, found: list[Checkpoint], **options: Any) -> np.ndarray:
     """Maps with an ensemble; gives the probabilities of class 1."""
-    ensemble = members.assemble(found, options.get("weights"))
+    models = ensemble.assemble(found, options.get("weights"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geo_seg.inference.run.gather", lambda _: ensemble)
+        patch.setattr("geo_seg.inference.run.gather", lambda _: models)
         predict(source, output, window=128, probabilities="all", **options)
     return read(output / f"{source.stem}_probabilities.tif")[1]
 
@@ -119,7 +119,7 @@ def test_an_ensemble_gives_the_weighted_mean_each_model_with_its_own_statistics(
 )
 def test_models_that_read_or_mean_other_things_are_no_ensemble(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        members.assemble([shifted(), shifted(**changes)])
+        ensemble.assemble([shifted(), shifted(**changes)])
 
 
 def loaded(path: str) -> Checkpoint:
@@ -134,9 +134,9 @@ def best_of(run: Path) -> None:
 
 def test_weights_and_a_threshold_have_to_fit_the_models() -> None:
     with pytest.raises(ConfigError, match="2 for 1 checkpoints"):
-        members.assemble([shifted()], weights=[1, 2])
+        ensemble.assemble([shifted()], weights=[1, 2])
     with pytest.raises(ConfigError, match=r"threshold=0.3: is for binary models; this one has 2 classes"):
-        members.assemble([shifted()], threshold=0.3)
+        ensemble.assemble([shifted()], threshold=0.3)
 
 
 def test_an_ensemble_is_named_by_a_list_or_a_glob(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_an_ensemble_is_named_by_a_list_or_a_glob(tmp_path: Path) -> None:
         best_of(tmp_path / name)
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "load", lambda path: seen.append(Path(path).name) or loaded(path))
+        patch.setattr(ensemble, "load", lambda path: seen.append(Path(path).name) or loaded(path))
         given = [str(tmp_path / "run?*"), str(tmp_path / "other")]
-        config = members.InferenceConfig(checkpoint=given, input="x", output="y")
-        assert len(members.gather(config).checkpoints) == 3
-        config = members.InferenceConfig(checkpoint=str(tmp_path / "run [1]"), input="x", output="y")
-        assert len(members.gather(config).checkpoints) == 1
+        config = ensemble.InferenceConfig(checkpoint=given, input="x", output="y")
+        assert len(ensemble.gather(config).checkpoints) == 3
+        config = ensemble.InferenceConfig(checkpoint=str(tmp_path / "run [1]"), input="x", output="y")
+        assert len(ensemble.gather(config).checkpoints) == 1
     assert seen == ["run [1]", "run2", "other", "run [1]"]
 
 
@@ -160,12 +160,12 @@ def test_a_checkpoint_that_is_there_twice_is_said_whatever_it_is_called(
 ) -> None:
     best_of(tmp_path / "a")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(members, "load", loaded)
-    config = members.InferenceConfig(checkpoint=["a", again], weights=weights, input="x", output="y")
+    monkeypatch.setattr(ensemble, "load", loaded)
+    config = ensemble.InferenceConfig(checkpoint=["a", again], weights=weights, input="x", output="y")
     with pytest.raises(
         ConfigError, match=r"a/checkpoints/best.ckpt is there twice; name each checkpoint once"
     ):
-        members.gather(config)
+        ensemble.gather(config)
 
 
 def test_temperature_and_threshold_come_from_the_checkpoint_unless_given(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_temperature_and_threshold_come_from_the_checkpoint_unless_given(tmp_pat
 def test_parts_with_other_votes_are_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("geo_seg.inference.choices._PART", 1)
+    monkeypatch.setattr("geo_seg.prediction.planner._PART", 1)
     source = write_raster(tmp_path / "image.tif", draw((2, 64 * 3, 64)))
     interrupted(source, tmp_path / "maps", 2, found=shifted())
     seen = stop_after(monkeypatch, 99)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from geo_seg.inference import choices
 from geo_seg.inference.engines import sharers
-from geo_seg.inference.memory import Held, bytes_per_pixel
-from geo_seg.inference.reading import Source
-from geo_seg.inference.scale import Scale
 from geo_seg.inference_config import InferenceConfig
+from geo_seg.prediction import planner
+from geo_seg.prediction.memory import Held, bytes_per_pixel
+from geo_seg.prediction.resample import Scale
+from geo_seg.prediction.window_reader import Source
 from geo_seg.raster import inspect
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import draw
@@ -30,11 +30,11 @@ def config(**options: Any) -> InferenceConfig:
 def test_windows_fit_the_share_of_a_process_and_the_rows_of_a_finer_raster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, scale: Scale, window: int
 ) -> None:
-    monkeypatch.setattr(choices, "free_memory", lambda _: 2 * 1000 * 1024**2)  # half of it is for windows
-    monkeypatch.setattr(choices, "bytes_per_pixel", lambda _: 1000.0)
+    monkeypatch.setattr(planner, "free_memory", lambda _: 2 * 1000 * 1024**2)  # half of it is for windows
+    monkeypatch.setattr(planner, "bytes_per_pixel", lambda _: 1000.0)
     predictor: Any = SimpleNamespace(device=torch.device("cpu"))
     source = Source(inspect(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), (1,), None, False, scale)
-    chooser = choices.Chooser(config(), predictor, 64, print, processes)
+    chooser = planner.Chooser(config(), predictor, 64, print, processes)
     assert chooser.choose(source).window == window
 
 
@@ -56,7 +56,7 @@ def test_wide_rasters_are_mapped_in_panels_of_like_width(
     panels = {part.area.col: part.area.width for part in parts}
     assert sum(panels.values()) == WIDE
     assert len(panels) == 4
-    assert max(panels.values()) <= choices._PANEL + 2 * chosen.window
+    assert max(panels.values()) <= planner._PANEL + 2 * chosen.window
 
 
 WIDE = 20_000
@@ -64,13 +64,13 @@ WIDE = 20_000
 
 def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, Any]:
     """What is chosen for a raster of that width, and its parts."""
-    monkeypatch.setattr(choices, "free_memory", lambda _: 100e9)
-    monkeypatch.setattr(choices, "bytes_per_pixel", lambda _: 1000.0)
+    monkeypatch.setattr(planner, "free_memory", lambda _: 100e9)
+    monkeypatch.setattr(planner, "bytes_per_pixel", lambda _: 1000.0)
     predictor: Any = SimpleNamespace(device=torch.device("cpu"))
     info = replace(inspect(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), width=WIDE, height=3000)
     source = Source(info, (1,), None, False, Scale())
-    chosen = choices.Chooser(config(**options), predictor, 64, print, 1).choose(source)
-    return chosen, choices.parts_of(source, chosen)
+    chosen = planner.Chooser(config(**options), predictor, 64, print, 1).choose(source)
+    return chosen, planner.parts_of(source, chosen)
 
 
 def test_processes_of_a_run_on_a_machine_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.inference.band import RowBand
-from geo_seg.inference.deciding import Shown, Strip, decide
-from geo_seg.inference.members import Ensemble
-from geo_seg.inference.reading import Batch, Source, batches, inner_part
-from geo_seg.inference.scale import Scale
-from geo_seg.inference.translating import Translated
-from geo_seg.inference.votes import VIEWS, choose
+from geo_seg.prediction.decode import Shown, Strip, decide
+from geo_seg.prediction.ensemble import Ensemble
+from geo_seg.prediction.openvino_backend import Translated
+from geo_seg.prediction.resample import Scale
+from geo_seg.prediction.row_buffer import RowBand
+from geo_seg.prediction.tta import VIEWS, choose
+from geo_seg.prediction.window_reader import Batch, Source, batches, inner_part
 from geo_seg.tiling import Grid, Tile, Window
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

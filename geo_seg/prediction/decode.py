@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geo_seg.inference.votes import choose
+from geo_seg.prediction.tta import choose
 
 SCALE = 254
 """Probability 1 in 8-bit rasters of probabilities; 255 is left for nodata."""

@@ -1,20 +1,19 @@
 """What is settled for each raster before it is mapped: windows, seams, precision, panels."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from geo_seg.errors import ConfigError
-from geo_seg.inference.deciding import Shown
-from geo_seg.inference.journal import Choices
-from geo_seg.inference.measuring import Say, measure_margin, measure_precision
-from geo_seg.inference.memory import bytes_per_pixel, free_memory, needed
-from geo_seg.inference.predict import Predictor
-from geo_seg.inference.reading import Source
-from geo_seg.inference.scale import Scale
 from geo_seg.inference_config import InferenceConfig
+from geo_seg.prediction.decode import Shown
+from geo_seg.prediction.measure import Say, measure_margin, measure_precision
+from geo_seg.prediction.memory import bytes_per_pixel, free_memory, needed
+from geo_seg.prediction.predictor import Predictor
+from geo_seg.prediction.resample import Scale
+from geo_seg.prediction.window_reader import Source
 from geo_seg.tiling import STRIDE, Grid, Seams
 
 # from the largest; beyond it little is gained and much is waited for
@@ -24,6 +23,31 @@ _SHARED = 0.15  # of a window that it shares with a neighbour by default: at mos
 _LEAST = 32  # pixels of the default margin, in windows for which that is more than this share
 _PANEL = 4608  # columns of a raster that are mapped at once at most: a wider one takes no more memory
 _PART = 2048  # rows of a part at least: what a crash may cost
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All that was chosen for a map and that its bytes depend on.
+
+    Attributes:
+        window: largest side of the windows in pixels.
+        margin: pixels along their edges that don't count.
+        overlap: pixels over which neighbours are blended.
+        blend: "crop", "linear" or "hann".
+        precision: what the model computes in.
+        batch_size: windows that it sees at once.
+        rows: rows of windows in a part.
+        cols: columns of windows in a part.
+    """
+
+    window: int
+    margin: int
+    overlap: int
+    blend: str
+    precision: str
+    batch_size: int
+    rows: int
+    cols: int
 
 
 class Chooser:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geo_seg.inference.band import CHUNK, band_height
-from geo_seg.inference.predict import Predictor
-from geo_seg.inference.reading import AHEAD, Source, cache_size
+from geo_seg.prediction.predictor import Predictor
+from geo_seg.prediction.row_buffer import CHUNK, band_height
+from geo_seg.prediction.window_reader import AHEAD, Source, cache_size
 from geo_seg.tiling import Grid
 from geo_seg.writing import BLOCK
 

@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from geo_seg.inference.scale import Scale
+from geo_seg.prediction.resample import Scale
 from geo_seg.raster import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
 
