@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-from numpy.typing import NDArray
 from rasterio.dtypes import typename_fwd
 
+from geo_seg.areas import PixelAreas
 from geo_seg.legends import Color, write_gray_style, write_legends
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
@@ -90,13 +90,13 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
         raise unwritten(file, error) from error
 
 
-def count_classes(path: Path, classes: int, ground: NDArray[np.float64] | None) -> tuple[Any, Any]:
+def count_classes(path: Path, classes: int, ground: PixelAreas | None) -> tuple[Any, Any]:
     """Pixels and area of each class in a part.
 
     Args:
         path: raster of the part.
         classes: number of classes.
-        ground: (height,) square metres of a pixel in each row of the part, if known.
+        ground: square metres of the pixels of the part, if known.
 
     Returns:
         (classes,) pixels, int64; and (classes,) square metres, or None.
@@ -106,14 +106,19 @@ def count_classes(path: Path, classes: int, ground: NDArray[np.float64] | None) 
     """
     with RasterReader(path) as reader:
         info = reader.info
-        counts = np.zeros((info.height, classes), np.int64)
+        counts, square = np.zeros(classes, np.int64), np.zeros(classes)
+        panels, panel = (1, np.intp(0)) if ground is None else (ground.areas.shape[1], ground.panel)
         for row in range(0, info.height, _BLOCK):
             height = min(_BLOCK, info.height - row)
             pixels, _ = reader.read(Window(row, 0, height, info.width))
-            cells = np.minimum(pixels[0], classes) + np.arange(height)[:, None] * (classes + 1)  # nodata last
-            found = np.bincount(cells.ravel(), minlength=height * (classes + 1)).reshape(height, -1)
-            counts[row : row + height] = found[:, :classes]
-    return counts.sum(axis=0), None if ground is None else ground @ counts
+            places = np.arange(height)[:, None] * panels + panel
+            cells = np.minimum(pixels[0], classes) + places * (classes + 1)  # nodata last
+            found = np.bincount(cells.ravel(), minlength=height * panels * (classes + 1))
+            by_place = found.reshape(-1, classes + 1)[:, :classes]
+            counts += by_place.sum(axis=0)
+            if ground is not None:
+                square += ground.areas[row : row + height].ravel() @ by_place
+    return counts, None if ground is None else square
 
 
 def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> ET.Element:

@@ -8,14 +8,14 @@ from itertools import pairwise
 
 from rasterio.crs import CRS
 
+from geo_seg.areas import pixel_sides
 from geo_seg.data.grids import affine
 from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.raster import RasterInfo
 from geo_seg.tiling import Window
-
-_DEGREE = 111_320.0  # metres along a meridian; on the equator along a parallel, too
+from geo_seg.writing import Geometry
 
 
 def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> dict[str, list[Scene]]:
@@ -85,28 +85,19 @@ def pixels_of(length: float, unit: str, image: RasterInfo) -> float:
     Args:
         length: 0 or more.
         unit: "pixels" or "metres".
-        image: gives the size of the pixels; degrees are turned into metres at its middle.
+        image: gives the size of the pixels, on the ground at its middle.
 
     Raises:
-        DataError: metres, and the image has no CRS.
+        DataError: metres, and the image has no CRS to measure them by.
     """
     if unit == "pixels" or not length:
         return length
-    if image.crs is None or image.transform is None:
+    crs = CRS.from_wkt(image.crs) if image.crs and image.transform else None
+    sides = pixel_sides(Geometry(image.width, image.height, crs, affine(image), ""))
+    if sides is None:
         raise DataError(
             f"{image.path}: has no CRS to measure metres by; give dataset.split.block and buffer in pixels"
         )
-    place, crs = affine(image), CRS.from_wkt(image.crs)
-    across = down = 1.0
-    if crs.is_geographic:
-        _, latitude = place * (image.width / 2, image.height / 2)
-        across, down = _DEGREE * math.cos(math.radians(latitude)), _DEGREE
-    else:
-        across = down = crs.linear_units_factor[1]
-    sides = (
-        math.hypot(place.a * across, place.d * down),
-        math.hypot(place.b * across, place.e * down),
-    )
     return length / min(sides)
 
 

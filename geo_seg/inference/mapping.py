@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.allocation import keep_freed_memory
-from geo_seg.areas import row_areas
+from geo_seg.areas import pixel_areas
 from geo_seg.errors import DataError
 from geo_seg.inference.estimate import estimate
 from geo_seg.inference.inputs import CLASSES, open_raster
@@ -214,12 +214,12 @@ class Mapper:
 
     def _count(self, job: Job) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         """Pixels of each class; and their square metres, or None without a CRS."""
-        classes, ground = self.predictor.task.num_classes, row_areas(Geometry.of(job.source.info.path))
+        classes, ground = self.predictor.task.num_classes, pixel_areas(Geometry.of(job.source.info.path))
         counts: NDArray[np.int64] = np.zeros(classes, np.int64)
         areas: NDArray[np.float64] | None = None if ground is None else np.zeros(classes)
         for number, part in enumerate(job.parts):
-            rows = None if ground is None else ground[part.area.row :][: part.area.height]
-            pixels, square = count_classes(job.journal.part(number, CLASSES), classes, rows)
+            own = None if ground is None else ground.within(part.area)
+            pixels, square = count_classes(job.journal.part(number, CLASSES), classes, own)
             counts += pixels
             areas = None if areas is None else areas + square
         return counts, areas

@@ -14,7 +14,7 @@ import pyogrio.raw
 import shapely
 from numpy.typing import NDArray
 
-from geo_seg.areas import row_areas
+from geo_seg.areas import pixel_areas
 from geo_seg.inference.outlines import outline
 from geo_seg.inference.regions import Ids, label
 from geo_seg.inference.survey import Certainty, Strips, Survey, regions_by_strip, survey
@@ -80,7 +80,7 @@ def write_polygons(
         DataError: it can't be written, or the rasters can't be read.
     """
     geometry = Geometry.of(raster)
-    ground = row_areas(geometry)
+    ground = pixel_areas(geometry)
     written = 0
     with Strips(raster, certainty) as strips:
         found, drawn = survey(strips, ground, nodata, how.min_area)

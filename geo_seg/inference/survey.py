@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.areas import PixelAreas
 from geo_seg.inference.regions import Ids, Neighbours, absorb, borders, components, label, shared_lengths
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
@@ -113,13 +114,13 @@ class Survey:
 
 
 def survey(
-    strips: Strips, ground: NDArray[np.float64] | None, nodata: float, min_area: float
+    strips: Strips, ground: PixelAreas | None, nodata: float, min_area: float
 ) -> tuple[Survey, NDArray[np.bool_]]:
     """Finds the regions of a class raster, and joins small ones to their neighbours.
 
     Args:
         strips: of the raster.
-        ground: (height,) square metres of a pixel of each row, if known.
+        ground: square metres of the pixels, if known.
         nodata: class id that stands for none.
         min_area: area of regions that stay by themselves.
 
@@ -176,7 +177,7 @@ class _Areas:
     borders: tuple[Ids, Ids, Ids]
 
     @classmethod
-    def of(cls, strips: Strips, ground: NDArray[np.float64] | None, neighbours: bool) -> Self:
+    def of(cls, strips: Strips, ground: PixelAreas | None, neighbours: bool) -> Self:
         """Goes once over the strips.
 
         Args:
@@ -195,8 +196,8 @@ class _Areas:
             names[flat] = values.ravel()
             classes.append(names)
             pixels.append(np.bincount(flat, minlength=count))
-            row_area = np.ones(end - top) if ground is None else ground[top:end]
-            areas.append(np.bincount(flat, np.repeat(row_area, values.shape[1])))
+            square = None if ground is None else ground.of_rows(top, end).ravel()
+            areas.append(np.bincount(flat, square))
             sure = strips.confidence(strip)
             confidence.append(np.full(count, np.nan) if sure is None else np.bincount(flat, sure.ravel()))
             if neighbours:

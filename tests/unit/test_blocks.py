@@ -160,8 +160,9 @@ def test_metres_are_measured_by_the_size_of_the_pixels(tmp_path: Path) -> None:
     assert pixels_of(30, "metres", flat) == 15
     place = {"crs": "EPSG:4326", "transform": from_origin(10, 60.0005, 0.0001, 0.0001)}
     globe = inspect(write_raster(tmp_path / "globe.tif", np.zeros((10, 10), np.uint8), **place))
-    assert pixels_of(55.66, "metres", globe) == pytest.approx(10, rel=1e-3)  # cos 60 = 1 / 2
-    feet = inspect(write_raster(tmp_path / "feet.tif", np.zeros((10, 10), np.uint8), crs="EPSG:2263"))
+    assert pixels_of(55.80, "metres", globe) == pytest.approx(10, rel=1e-3)  # on the ellipsoid
+    place = {"crs": "EPSG:2263", "transform": from_origin(1_000_000, 200_000, 2, 2)}
+    feet = inspect(write_raster(tmp_path / "feet.tif", np.zeros((10, 10), np.uint8), **place))
     assert pixels_of(0.6096, "metres", feet) == pytest.approx(1, rel=1e-3)
     bare = inspect(write_raster(tmp_path / "bare.tif", np.zeros((10, 10), np.uint8), crs=None))
     with pytest.raises(DataError, match="has no CRS to measure metres by"):
