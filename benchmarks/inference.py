@@ -362,7 +362,7 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
 
     torch.set_num_threads(1)
     found, info, side = load(model), inspect(raster), 2816  # whole windows of 512, 1024, 1536
-    source = Source(info, fitting_bands(info, found), found.nodata, found.zero_is_nodata)
+    source = Source(info, fitting_bands(info, found)[0], found.nodata, found.zero_is_nodata)
     top, left = ((length - side) // 64 * 32 for length in (info.height, info.width))
     with tempfile.TemporaryDirectory() as folder:
         crop = f"{folder}/crop.tif"

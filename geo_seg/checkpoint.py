@@ -99,6 +99,11 @@ class Checkpoint:
         return None if self.facts.bands is None else tuple(self.facts.bands)
 
     @property
+    def band_names(self) -> tuple[str, ...]:
+        """What the bands were called in training; "" for one without a name."""
+        return tuple("" if name.isdecimal() else name for name in self.facts.band_names)
+
+    @property
     def in_channels(self) -> int:
         """Number of bands that the model takes."""
         return len(self.facts.mean)

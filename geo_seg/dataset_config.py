@@ -82,7 +82,7 @@ class DatasetConfig:
         classes: names, or mappings of name, color ("#rrggbb"), values (of the mask: numbers, texts of a
             polygon's attribute, or colours of a coloured mask; the position in the table when not given)
             and weight (for losses that take class weights).
-        bands: numbers from 1, or names; null takes all data bands.
+        bands: numbers from 1, or names, which are found by what they mean; null takes all data bands.
         nodata: value of the images that means "no measurement"; null believes the files.
         zero_is_nodata: whether pixels whose bands are all 0 are nodata, too (black borders).
         ignore_index: label of pixels that no loss and no metric sees.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from geo_seg.bands import match
 from geo_seg.errors import DataError, nearest
 from geo_seg.tiling import Window
 
@@ -212,23 +213,25 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
 
     Args:
         info: the raster's header.
-        bands: 1-based numbers or band descriptions (case doesn't matter); None takes every data band.
+        bands: 1-based numbers, or names, which are found as geo_seg.bands.match does; None takes every data
+            band.
 
     Raises:
         DataError: the raster has no such band.
     """
     if bands is None:
         return info.bands
-    by_name = {name.lower(): band for name, band in zip(info.names, info.bands, strict=True) if name}
+    places = match([band if isinstance(band, str) else "" for band in bands], info.names)
     found = []
-    for band in bands:
-        if isinstance(band, str) and band.lower() in by_name:
-            found.append(by_name[band.lower()])
+    for band, place in zip(bands, places, strict=True):
+        if place is not None:
+            found.append(info.bands[place])
         elif isinstance(band, int) and band in (*info.bands, *info.alpha):
             found.append(band)
         else:
-            names = ", ".join(name for name in info.names if name) or "none"
-            hint = f"; {nearest(band, by_name)}" if isinstance(band, str) and by_name else ""
+            named = [name for name in info.names if name]
+            names = ", ".join(named) or "none"
+            hint = f"; {nearest(band, named)}" if isinstance(band, str) and named else ""
             raise DataError(
                 f"{info.path}: no band {band!r}; it has {len(info.bands)} "
                 f"(numbers {info.bands[0]} to {info.bands[-1]}, names: {names}){hint}"

@@ -33,6 +33,7 @@ FLOORS = {
     "geo_seg.writing": 1,
     "geo_seg.mosaic": 1,
     "geo_seg.areas": 1,
+    "geo_seg.bands": 1,
     "geo_seg.legends": 1,
     "geo_seg.terminal": 1,
     "geo_seg.models": 2,

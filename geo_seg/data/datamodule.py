@@ -34,6 +34,7 @@ class SceneDataModule(pl.LightningDataModule):
         seed: of the split and of the training windows.
         needed: the splits that must have scenes.
         margin: pixels beside each side of a training window that augmentation can turn in.
+        names: of the bands of a model that is there already, in its order.
 
     Attributes:
         fingerprint: see there.
@@ -47,7 +48,12 @@ class SceneDataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self, config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED, margin: int = 0
+        self,
+        config: DatasetConfig,
+        seed: int,
+        needed: Collection[str] = NEEDED,
+        margin: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -56,7 +62,7 @@ class SceneDataModule(pl.LightningDataModule):
         self.table = class_table(config)
         if config.generate == "demo":
             draw_demo(Path(config.root))
-        self.scenes = find_scenes(config, seed, needed)
+        self.scenes = find_scenes(config, seed, needed, names)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
         index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
@@ -90,9 +96,9 @@ class SceneDataModule(pl.LightningDataModule):
     @property
     def band_names(self) -> list[str]:
         """Names of the bands that the model sees, or their numbers where the files give none."""
-        scene = self._first
-        names = dict(zip(scene.image.bands, scene.image.names, strict=True))
-        return [names.get(band) or str(band) for band in scene.bands]
+        found = zip(*(scene.band_names for name in SPLITS for scene in self.scenes[name]), strict=True)
+        known = [next(filter(None, names), "") for names in found]
+        return [name or str(band) for name, band in zip(known, self._first.bands, strict=True)]
 
     @property
     def _first(self) -> Scene:

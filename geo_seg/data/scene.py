@@ -31,3 +31,9 @@ class Scene:
     notes: tuple[str, ...] = ()
     parts: tuple[Window, ...] = ()
     barred: tuple[Window, ...] = ()
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names of its bands in that order, "" for one without a name."""
+        names = dict(zip(self.image.bands, self.image.names, strict=True))
+        return tuple(names.get(band, "") for band in self.bands)

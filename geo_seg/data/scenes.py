@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
+from geo_seg.data.band_order import in_one_order
 from geo_seg.data.blocks import share, split_by_blocks
 from geo_seg.data.classes import class_table
 from geo_seg.data.folder import cache_folder
@@ -25,31 +26,38 @@ NEEDED = ("train", "val")
 """Splits that training can't do without."""
 
 
-def find_scenes(config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED) -> dict[str, list[Scene]]:
+def find_scenes(
+    config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED, names: Sequence[str] | None = None
+) -> dict[str, list[Scene]]:
     """Finds images and labels, checks that they fit, and splits them.
 
     Args:
         config: the data set.
         seed: of a split by fraction or blocks.
         needed: the splits that must have scenes.
+        names: of the bands of a model that is there already; see in_one_order.
 
     Returns:
         The scenes of train, val and test; those that aren't needed may be empty.
 
     Raises:
         DataError: no images, an image without a mask, a mask on another grid or of another type, a band that
-            isn't there, scenes whose numbers of bands or types differ, or an empty split.
+            isn't there, scenes whose numbers of bands or types differ or whose bands contradict each other,
+            or an empty split.
         ConfigError: the split can't be made.
     """
-    return split(open_scenes(config), config.split, Path(config.root), seed, needed)
+    return split(open_scenes(config, stop, names), config.split, Path(config.root), seed, needed)
 
 
-def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
+def open_scenes(
+    config: DatasetConfig, wrong: Wrong = stop, names: Sequence[str] | None = None
+) -> list[Scene]:
     """Finds images and labels, and checks that they fit.
 
     Args:
         config: the data set.
         wrong: is told what is wrong with a scene, which is then left out.
+        names: of the bands of a model that is there already; see in_one_order.
 
     Raises:
         DataError: no images, or no folder.
@@ -77,7 +85,7 @@ def open_scenes(config: DatasetConfig, wrong: Wrong = stop) -> list[Scene]:
                 scenes.append(found)
     headers.keep()
     _check_alike(scenes, wrong)
-    return scenes
+    return in_one_order(scenes, config.bands, names, wrong)
 
 
 def split(

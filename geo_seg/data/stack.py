@@ -5,12 +5,14 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pyogrio.errors
 import pyogrio.raw
 
+from geo_seg.bands import match
 from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
 from geo_seg.data.manifest import gdal_path, is_remote
@@ -185,12 +187,23 @@ def _chosen(assets: list[_Asset], bands: Sequence[Band] | None, item: str) -> li
     if bands is None:
         return assets
     by_name = {name.lower(): asset for asset in reversed(assets) for name in asset.names}
+    meant = _meant([band for band in bands if isinstance(band, str)], assets)
     chosen = []
     for band in bands:
         if isinstance(band, int) and 1 <= band <= len(assets):
             chosen.append(assets[band - 1])
-        elif isinstance(band, str) and band.lower() in by_name:
-            chosen.append(_Asset(by_name[band.lower()].path, (band,)))
+        elif isinstance(band, str) and (asset := by_name.get(band.lower(), meant.get(band))):
+            chosen.append(_Asset(asset.path, (band,)))
         else:
             raise DataError(f"{item}: no band {band!r} among its assets; {nearest(str(band), by_name)}")
     return chosen
+
+
+def _meant(wanted: Sequence[str], assets: Sequence[_Asset]) -> dict[str, _Asset]:
+    """The assets that bands are by the meaning of a name: by keys, else by names, else by common names."""
+    found: dict[str, _Asset] = {}
+    for names in zip_longest(*(asset.names for asset in assets), fillvalue=""):
+        for band, place in zip(wanted, match(wanted, names), strict=True):
+            if place is not None:
+                found.setdefault(band, assets[place])
+    return found

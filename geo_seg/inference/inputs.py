@@ -7,11 +7,12 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from geo_seg.bands import assign, match
 from geo_seg.checkpoint import Checkpoint
 from geo_seg.data.folder import cache_folder
 from geo_seg.data.stack import open_image
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster import Band, RasterInfo, inspect, resolve_bands
+from geo_seg.raster import RasterInfo, inspect
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
@@ -54,8 +55,8 @@ def find_rasters(given: Any, output: Path) -> dict[str, str]:
     return dict(zip(_names(found), found, strict=True))
 
 
-def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[Band, ...]]:
-    """The header of a raster, and the bands of it that the model takes, in its order.
+def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[int, ...], list[str]]:
+    """The header of a raster, the bands of it that the model takes, in its order, and notes on them.
 
     Args:
         path: what find_rasters gives; the assets of a STAC item that the model takes become one raster.
@@ -66,43 +67,49 @@ def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[Ba
     """
     if Path(path).suffix.lower() not in _ITEMS:
         info = inspect(path)
-        return info, fitting_bands(info, checkpoint)
-    names = _names_of_bands(checkpoint)
+        return info, *fitting_bands(info, checkpoint)
+    names = checkpoint.band_names if all(checkpoint.band_names) else None
     info, bands = open_image((path,), names or checkpoint.bands, cache_folder(None))
     if len(bands) != checkpoint.in_channels:
         raise DataError(
             f"{path}: has {len(bands)} assets of data, the model takes {checkpoint.in_channels} bands "
             "without names; give a list of files, or a VRT of the ones that are meant"
         )
-    return info, bands
+    return info, bands, []
 
 
-def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[Band, ...]:
-    """The bands of a raster that the model takes, in its order.
+def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[tuple[int, ...], list[str]]:
+    """The bands of a raster that the model takes, in its order, and notes on them.
 
-    Bands are found by the names that they had in training where the raster has these names, otherwise by
-    their numbers.
+    Bands are found by the names that they had in training, or by what these mean; those that no name tells
+    are taken by their numbers.
 
     Raises:
-        DataError: the raster doesn't have them.
+        DataError: the raster doesn't have them, or names and order contradict each other.
     """
-    names = _names_of_bands(checkpoint)
-    there = {name.lower() for name in info.names}
-    if names and all(name.lower() in there for name in names):
-        return names
-    bands = resolve_bands(info, checkpoint.bands)
-    if len(bands) != checkpoint.in_channels:
-        raise DataError(
-            f"{info.path}: has {len(bands)} bands, the model takes {checkpoint.in_channels} "
-            f"({', '.join(checkpoint.facts.band_names)}); give a raster with just these, or name its bands"
-        )
-    return bands
-
-
-def _names_of_bands(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What all bands were called in training; () where they had no names."""
-    names = tuple(name for name in checkpoint.facts.band_names if not name.isdecimal())
-    return names if len(names) == checkpoint.in_channels else ()
+    wanted = checkpoint.band_names
+    there = {**dict.fromkeys(info.alpha, ""), **dict(zip(info.bands, info.names, strict=True))}
+    if checkpoint.bands is None:
+        by_number = list(info.bands)
+        there = {band: there[band] for band in info.bands}
+        if len(by_number) != checkpoint.in_channels and None in match(wanted, list(there.values())):
+            raise DataError(
+                f"{info.path}: has {len(by_number)} bands, the model takes {checkpoint.in_channels} "
+                f"({', '.join(checkpoint.facts.band_names)}); give a raster with just these, or name its "
+                "bands"
+            )
+        numbers = [*by_number, *[None] * len(wanted)][: len(wanted)]
+    else:
+        numbers = [band if isinstance(band, int) else None for band in checkpoint.bands]
+    found = assign(info.path, wanted, numbers, there)
+    notes = []
+    if found.renamed:
+        listed = ", ".join(f"{name} = {other}" for name, other in found.renamed)
+        notes.append(f"bands found by other names than in training: {listed}")
+    if found.numbered:
+        listed = ", ".join(f"{name} = {number}" for name, number in found.numbered)
+        notes.append(f"bands taken by number, for no name says which they are: {listed}")
+    return found.bands, notes
 
 
 def _expand(pattern: str) -> Sequence[str]:

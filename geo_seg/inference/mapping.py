@@ -161,10 +161,10 @@ class Mapper:
             return None
         begun = time.time()
         known = self._checkpoint
-        info, bands = open_raster(path, known)
+        info, bands, notes = open_raster(path, known)
         scale = scale_to(info, self._config.resolution)
         source = Source(info, bands, known.nodata, known.zero_is_nodata, scale)
-        for note in self._notes(info, bands, Geometry.of(info.path)):
+        for note in (*notes, *self._notes(info, bands, Geometry.of(info.path))):
             self._say(f"note: {path}: {note}")
         reference = self._reference(name, path, source)
         if self._config.dry_run:

@@ -50,7 +50,9 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         trainer=config.trainer,
         evaluation=config.evaluation,
     )
-    data = SceneDataModule(config.dataset, config.seed, [config.split] if config.split else [])
+    data = SceneDataModule(
+        config.dataset, config.seed, [config.split] if config.split else [], names=trained.band_names
+    )
     _check(trained, data)
     splits = [config.split] if config.split else [name for name in ("val", "test") if data.scenes[name]]
     if not splits:

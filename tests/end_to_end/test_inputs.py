@@ -74,6 +74,50 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
             predict(f"{address}/{name}.json", tmp_path / "maps", threshold())
 
 
+@pytest.mark.fault("bands", "one band name that doesn't match makes all of them go by number")
+@pytest.mark.parametrize(
+    ("names", "place", "note"),
+    [
+        (("red", "green", "blue", "nir08"), 2, "found by other names than in training: nir = nir08"),
+        (("B08", "B04", "B03", "B02"), 3, "blue = B02, green = B03, red = B04, nir = B08"),
+        (("SR_B4", "SR_B3", "SR_B2", "SR_B5"), 2, "blue = SR_B2"),
+        (("nir (840 Nanometers)", "blue (490 Nanometers)", "", ""), None, "contradict the order"),
+        (("blue", "mean", "red", "nir"), 0, "taken by number, for no name says which they are: green = 2"),
+        (("", "", "", ""), 0, "which they are: blue = 1, green = 2, red = 3, nir = 4"),
+        (("Blue", "Green", "Red", "NIR"), 0, ""),
+        (("Swir1", "green", "red", "nir"), None, "blue would be band 1, which is Swir1"),
+    ],
+)
+def test_bands_are_found_by_what_their_names_mean_and_notes_say_what_was_taken_for_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, ...], place: int | None, note: str
+) -> None:
+    image = draw((4, 40, 50))
+    path = write_raster(tmp_path / "image.tif", image)
+    with rasterio.open(path, "r+") as target:
+        target.descriptions = names
+    model = threshold(band_names=["blue", "green", "red", "nir"], mean=[0.0] * 4, std=[1.0] * 4)
+    if place is None:
+        with pytest.raises(DataError, match=note):
+            predict(path, tmp_path / "maps", model)
+        return
+    predict(path, tmp_path / "maps", model)
+    np.testing.assert_array_equal(read(tmp_path / "maps" / "image_classes.tif")[0], image[place] > LIMIT)
+    said = capsys.readouterr().out
+    assert note in said
+    assert ("note: " in said) == bool(note)
+
+
+@pytest.mark.fault("bands", "one band name that doesn't match makes all of them go by number")
+def test_the_assets_of_a_stac_item_are_found_by_what_their_names_mean(tmp_path: Path) -> None:
+    image = draw((3, 40, 50))
+    for key, band in zip(("B02", "B04", "B08"), image, strict=True):
+        write_raster(tmp_path / f"{key}.tif", band)
+    assets = {key: {"href": f"{key}.tif", "roles": ["data"]} for key in ("B08", "B02", "B04")}
+    (tmp_path / "place.json").write_text(json.dumps({"type": "Feature", "assets": assets}))
+    predict(tmp_path / "place.json", tmp_path / "maps", threshold(band_names=["red", "nir"]))
+    np.testing.assert_array_equal(read(tmp_path / "maps" / "place_classes.tif")[0], image[1] > LIMIT)
+
+
 def test_a_band_that_is_marked_as_alpha_is_what_the_model_learnt_from_it_and_a_note_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,255 @@
+"""What names of bands mean: common names, codes of sensors, and which band of a raster is the one wanted."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+from geo_seg.errors import DataError, nearest
+
+# common names of the STAC extension for electro-optical data, and what else they are called
+_WORDS = {
+    "coastal": "coastal coastalaerosol coastalblue aerosol aerosols ultrablue deepblue",
+    "blue": "blue b",
+    "green05": "green05 green1 greeni",
+    "green": "green g green2 greenii",
+    "yellow": "yellow",
+    "red": "red r",
+    "rededge": "rededge re",
+    "rededge071": "rededge071 rededge1 re1 vre1",
+    "rededge075": "rededge075 rededge2 re2 vre2",
+    "rededge078": "rededge078 rededge3 re3 vre3",
+    "nir": "nir n nearinfrared nearir infrared ir nir1 widenir broadnir",
+    "nir08": "nir08 narrownir nirnarrow nearinfrarednarrow",
+    "nir09": "nir09 nir2 watervapour watervapor",
+    "cirrus": "cirrus",
+    "pan": "pan panchromatic",
+    "swir": "swir shortwaveinfrared",
+    "swir16": "swir16 swir1 shortwaveinfrared1",
+    "swir22": "swir22 swir2 shortwaveinfrared2",
+    "lwir": "lwir tir thermal thermalinfrared",
+    "lwir11": "lwir11 tirs1 tir1",
+    "lwir12": "lwir12 tirs2 tir2",
+}
+_MEANINGS = {word: meaning for meaning, words in _WORDS.items() for word in words.split()}
+_AKIN = {  # a general name may stand for one of these
+    "nir": {"nir08"},
+    "rededge": {"rededge071", "rededge075", "rededge078"},
+    "swir": {"swir16", "swir22"},
+    "lwir": {"lwir11", "lwir12"},
+}
+
+
+class _Sensor(NamedTuple):
+    """Codes of a sensor's bands.
+
+    Attributes:
+        prefixes: that may stand before b and the number.
+        padded: whether numbers are written with a leading zero; None for both ways.
+        bands: meaning by number.
+    """
+
+    prefixes: frozenset[str]
+    padded: bool | None
+    bands: dict[str, str]
+
+
+def _numbered(meanings: str, first: int = 1) -> dict[str, str]:
+    """Meanings of bands that are numbered without a gap."""
+    return {str(number): meaning for number, meaning in enumerate(meanings.split(), first)}
+
+
+_SENTINEL_2 = _Sensor(
+    frozenset({""}),
+    None,
+    _numbered("coastal blue green red rededge071 rededge075 rededge078 nir")
+    | {"8a": "nir08"}
+    | _numbered("nir09 cirrus swir16 swir22", 9),
+)
+_LANDSAT_8 = _Sensor(
+    frozenset({"", "sr", "oli"}),
+    False,
+    _numbered("coastal blue green red nir08 swir16 swir22 pan cirrus lwir11 lwir12"),
+)
+_LANDSAT_4 = _Sensor(
+    frozenset({"", "sr", "tm", "etm"}), False, _numbered("blue green red nir08 swir16 lwir swir22 pan")
+)
+_HLS_LANDSAT = _Sensor(frozenset({""}), True, {k: v for k, v in _LANDSAT_8.bands.items() if k != "8"})
+_SENSORS = (_SENTINEL_2, _LANDSAT_8, _LANDSAT_4, _HLS_LANDSAT)
+_CODE = re.compile(r"(sr|oli|tm|etm|)b(0?)(\d{1,2}a?)")
+
+_Reading = tuple[str, ...]  # per name what it means, "" for not known
+_Code = tuple[str, str, str]  # prefix, leading zero and number
+
+
+class Assignment(NamedTuple):
+    """Which bands of a raster are the wanted ones.
+
+    Attributes:
+        bands: a number per wanted band.
+        renamed: bands that were found by another name: the wanted one, and that.
+        numbered: bands with a name that were taken by number: the name, and the number.
+    """
+
+    bands: tuple[int, ...]
+    renamed: tuple[tuple[str, str], ...]
+    numbered: tuple[tuple[str, int], ...]
+
+
+def match(wanted: Sequence[str], names: Sequence[str]) -> tuple[int | None, ...]:
+    """Find wanted bands among names: by the same name, by the same meaning, or by a kindred one.
+
+    A code such as B4 means something else for each sensor. It is read as of a sensor that has all codes of
+    its list; where several have, those count under which every wanted band is found.
+
+    Args:
+        wanted: names; "" is found nowhere.
+        names: "" for a band without a name.
+
+    Returns:
+        Per wanted name its place among names, or None: it isn't there, or not told from another one.
+    """
+    found = {
+        _places(wanted, names, first, second)
+        for first, second in product(_readings(wanted), _readings(names))
+    }
+    whole = {places for places in found if None not in places}
+    agreed = [set(places) for places in zip(*(whole or found), strict=True)]
+    return tuple(places.pop() if len(places) == 1 else None for places in agreed)
+
+
+def assign(
+    path: str, wanted: Sequence[str], numbers: Sequence[int | None], there: Mapping[int, str]
+) -> Assignment:
+    """Choose the wanted bands of a raster: by name where names are known, else by number.
+
+    Args:
+        path: of the raster.
+        wanted: name of each band; "" where it has none.
+        numbers: that each has where names don't decide; None where it can only be found by name.
+        there: names of the raster's bands by their numbers; "" for a band without a name.
+
+    Raises:
+        DataError: a band isn't there, or names contradict the order of the numbers.
+    """
+    own, names = list(there), list(there.values())
+    places = match(wanted, names)
+    named = {own[place]: wanted[i] for i, place in enumerate(places) if place is not None}
+    bands: list[int] = []
+    renamed, numbered = [], []
+    for name, place, number in zip(wanted, places, numbers, strict=True):
+        if place is not None:
+            bands.append(own[place])
+            if _plain(names[place]) != _plain(name):
+                renamed.append((name, names[place]))
+            continue
+        if number is None or number not in there:
+            raise DataError(f"{path}: {_lacking(name, number, there)}")
+        if number in named or _contradict(wanted, name, names, there[number]):
+            raise DataError(
+                f"{path}: names contradict the order of its bands: {name or 'a band without a name'} would "
+                f"be band {number}, which is {there[number]} (wanted: {_listed(wanted)}; there is: "
+                f"{_listed(names)}); name its bands as they are, or give them in the order that is wanted"
+            )
+        bands.append(number)
+        if name:
+            numbered.append((name, number))
+    return Assignment(tuple(bands), tuple(renamed), tuple(numbered))
+
+
+def _lacking(name: str, number: int | None, there: Mapping[int, str]) -> str:
+    names = [other for other in there.values() if other]
+    hint = f"; {nearest(name, names)}" if names else ""
+    return f"no band {name or number}; it has {len(there)}, {'named' if names else 'without names'}{hint}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(name or "(no name)" for name in names) if any(names) else "none"
+
+
+def _contradict(wanted: Sequence[str], name: str, names: Sequence[str], other: str) -> bool:
+    """Whether two names mean different bands, whatever the sensors are."""
+    here, there = wanted.index(name), names.index(other)
+    return all(
+        first[here] and second[there] and not _akin(first[here], second[there])
+        for first, second in product(_readings(wanted), _readings(names))
+    )
+
+
+def _places(
+    wanted: Sequence[str], names: Sequence[str], meant: _Reading, read: _Reading
+) -> tuple[int | None, ...]:
+    """Places of wanted bands if names mean this: the same text first, then the same and kindred meanings."""
+    texts = list(dict.fromkeys(map(_plain, wanted)))  # a band may be wanted twice
+    meanings = {text: meaning for text, meaning in zip(map(_plain, wanted), meant, strict=True)}
+    plain = [_plain(name) for name in names]
+    found: dict[str, int] = {}
+    for alike in (
+        lambda text, i: text == plain[i],
+        lambda text, i: meanings[text] == read[i] != "",
+        lambda text, i: bool(meanings[text] and read[i]) and _akin(meanings[text], read[i]),
+    ):
+        open_texts = [text for text in texts if text and text not in found]
+        open_places = [i for i in range(len(names)) if plain[i] and i not in found.values()]
+        pairs = [(text, i) for text in open_texts for i in open_places if alike(text, i)]
+        of_text, of_place = Counter(text for text, _ in pairs), Counter(i for _, i in pairs)
+        found |= {text: i for text, i in pairs if of_text[text] == of_place[i] == 1}
+    return tuple(found.get(_plain(name)) for name in wanted)
+
+
+def _akin(one: str, other: str) -> bool:
+    return one == other or other in _AKIN.get(one, ()) or one in _AKIN.get(other, ())
+
+
+def _readings(names: Sequence[str]) -> list[_Reading]:
+    """What names may mean together: one reading for each sensor that has all the codes among them."""
+    words = [_word(name) for name in names]
+    codes = [None if word else _code(name) for word, name in zip(words, names, strict=True)]
+    listed = [code for code in codes if code]
+    if not listed or codes == [("", "", str(n)) for n in range(1, len(names) + 1)]:
+        return [tuple(words)]  # b1, b2, b3 only counts them
+    # so GDAL calls those of Sentinel-2: B4, central wavelength 665 nm
+    named = any("central wavelength" in name for name in names)
+    sensors = [
+        sensor
+        for sensor in ((_SENTINEL_2,) if named else _SENSORS)
+        if all(_has(sensor, code) for code in listed)
+    ]
+    return [
+        tuple(sensor.bands[code[2]] if code else word for word, code in zip(words, codes, strict=True))
+        for sensor in sensors
+    ] or [tuple(words)]
+
+
+def _has(sensor: _Sensor, code: _Code) -> bool:
+    prefix, zero, number = code
+    padded = sensor.padded is None or len(number) > 1 or sensor.padded == bool(zero)
+    return prefix in sensor.prefixes and padded and number in sensor.bands
+
+
+def _word(name: str) -> str:
+    """The meaning of a name without a code, or ""."""
+    if meaning := _MEANINGS.get(_squeezed(re.sub(r"[(\[].*", "", name))):
+        return meaning  # red (660 Nanometers), Near-Infrared
+    found = {_MEANINGS.get(_squeezed(part), "") for part in _split(name)} - {""}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _code(name: str) -> _Code | None:
+    """The code in a name, if there is one."""
+    found = [code for part in _split(name) if (code := _CODE.fullmatch(_squeezed(part)))]
+    return (found[0][1], found[0][2], found[0][3]) if len(found) == 1 else None
+
+
+def _split(name: str) -> list[str]:
+    return re.split(r"[()\[\],:;|]|\s-\s", name)
+
+
+def _squeezed(text: str) -> str:
+    """Letters and digits in lower case."""
+    return re.sub(r"[^0-9a-z]", "", text.lower())
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
