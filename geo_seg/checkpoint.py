@@ -3,7 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from geo_seg.errors import CheckpointError
+from geo_seg.checkpoint_checks import FORMAT, check_facts
+from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models import Normalize, build_model
 from losses import Task
 
 KEY = "geo_seg"
 """Entry of the checkpoint file under which the facts lie, in plain containers."""
 
-_FORMAT = 1
-
 
 @dataclass(frozen=True)
 class Facts:
-    """What was true of a training run, in plain types.
+    """What was true of a training run, in plain types; geo_seg.checkpoint_checks says what each has to be.
 
     Attributes:
         mode: "binary" or "multiclass".
@@ -75,6 +74,7 @@ class Checkpoint:
         task: mode, classes and ignore_index.
         model: in eval mode: (N, bands, H, W) float to logits (N, channels, H, W).
         normalize: raw band values to what the model takes.
+        notes: what the user should know of the file.
     """
 
     path: Path
@@ -82,6 +82,7 @@ class Checkpoint:
     task: Task
     model: nn.Module
     normalize: Normalize
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -141,7 +142,7 @@ class Checkpoint:
 
 def entry(facts: Facts) -> dict[str, Any]:
     """What goes into the checkpoint file under KEY: plain containers, strings and numbers only."""
-    return {"format": _FORMAT, **vars(facts)}
+    return {"format": FORMAT, **vars(facts)}
 
 
 def find(path: str | Path) -> Path:
@@ -163,39 +164,74 @@ def find(path: str | Path) -> Path:
     return chosen
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint; nothing in it is executed.
+def read(file: Path, map_location: Any = "cpu") -> tuple[dict[str, Any], Facts, tuple[str, ...]]:
+    """Read a checkpoint file and check it: facts and weights; nothing in it is executed.
 
     Args:
-        path: a checkpoint file or a run folder.
+        file: the checkpoint.
+        map_location: of the weights, as torch.load takes it.
+
+    Returns:
+        All that the file holds, the facts in it, and what the user should know of it.
 
     Raises:
-        CheckpointError: it is missing, truncated, of another program, or of a newer geo_seg.
+        CheckpointError: it is truncated, of another program, or of a newer geo_seg; a fact isn't what it has
+            to be, or weights aren't finite.
     """
-    file = find(path)
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        found = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
         raise CheckpointError(
             f"{file}: cannot be read as a checkpoint; it is truncated or of another program "
             f"({type(error).__name__})"
         ) from error
-    content = found.get(KEY) if isinstance(found, Mapping) else None
-    if not isinstance(content, Mapping) or "state_dict" not in found:
-        raise CheckpointError(f"{file}: not a checkpoint of geo_seg (it has no entry {KEY!r})")
-    if content.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{file}: written in format {content.get('format')}, this geo_seg reads format {_FORMAT}"
-        )
-    facts = Facts(**{key: value for key, value in content.items() if key != "format"})
+    if not isinstance(found, dict) or KEY not in found or "state_dict" not in found:
+        raise CheckpointError(f"{file}: not a checkpoint of geo_seg (it has no entry {KEY!r} or no weights)")
+    content = found[KEY]
+    notes = check_facts(content, file)
+    _check_weights(found["state_dict"], file)
+    known = {field.name for field in fields(Facts)}
+    return found, Facts(**{key: value for key, value in content.items() if key in known}), notes
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint for prediction; nothing in it is executed.
+
+    Args:
+        path: a checkpoint file or a run folder.
+
+    Raises:
+        CheckpointError: it is missing, its weights don't fit its model, or see read.
+    """
+    file = find(path)
+    found, facts, notes = read(file)
     task = Task(mode=facts.mode, num_classes=len(facts.class_names), ignore_index=facts.ignore_index)
-    model = build_model({**facts.model, "weights": None}, len(facts.mean), task.channels)
+    try:
+        model = build_model({**facts.model, "weights": None}, len(facts.mean), task.channels)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from error
     weights = {k.removeprefix("model."): v for k, v in found["state_dict"].items() if k.startswith("model.")}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: its weights don't fit its model {facts.model['name']}") from error
-    return Checkpoint(file, facts, task, model.eval(), Normalize(facts.mean, facts.std))
+    return Checkpoint(file, facts, task, model.eval(), Normalize(facts.mean, facts.std), notes)
+
+
+def _check_weights(weights: Any, file: Path) -> None:
+    """Raise unless all weights are finite numbers."""
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError(f"{file}: its weights have no names; expected a checkpoint of a training run")
+    for name, value in weights.items():
+        try:
+            finite = bool(torch.isfinite(value).all())
+        except (RuntimeError, TypeError):  # no tensor, or one without values in memory
+            raise CheckpointError(f"{file}: {name} is no tensor of numbers") from None
+        if not finite:
+            raise CheckpointError(
+                f"{file}: {name} holds values that are not finite, so that the model would predict nothing; "
+                "take another checkpoint of the run, or train anew"
+            )
 
 
 def versions() -> dict[str, str]:

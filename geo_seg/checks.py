@@ -81,8 +81,8 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _one_of("dataset.label.order", data.label.order, ("file", "class"))
     _check_files(data)
     _check_loading(data)
-    _check_loss(config.loss, None if config.mode == "check" else data.mode)  # to look at data any will do
-    _check_model(config.model)
+    _check_loss(config.loss, data.mode if config.mode == "train" else None)  # else nothing is learnt
+    check_model(config.model)
     for section in ("optimizer", "scheduler", "trainer"):
         _check_target(section, section, getattr(config, section))
     epochs = config.trainer.get("max_epochs")
@@ -256,7 +256,8 @@ def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
             )
 
 
-def _check_model(model: Mapping[str, Any]) -> None:
+def check_model(model: Mapping[str, Any]) -> None:
+    """Raise ConfigError where there is no such architecture, or for an option that it doesn't take."""
     name = _name("model", model, MODELS)
     found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
     if found is not None:

@@ -36,6 +36,25 @@ def at_home(value: Any) -> Any:
     return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
+def is_plain(value: Any, depth: int = 32) -> bool:
+    """Whether a value is what a resolved configuration consists of, and nothing that acts.
+
+    That is: texts, numbers, true, false, null, lists of these, and mappings. A text that
+    OmegaConf would look up elsewhere (an interpolation, "${oc.env:HOME}") is not.
+
+    Args:
+        value: of a file.
+        depth: of containers in containers at most.
+    """
+    if isinstance(value, str):
+        return "${" not in value
+    if isinstance(value, dict):
+        return depth > 0 and all(is_plain(k, 0) and is_plain(v, depth - 1) for k, v in value.items())
+    if isinstance(value, list):
+        return depth > 0 and all(is_plain(part, depth - 1) for part in value)
+    return value is None or type(value) in (bool, int, float)
+
+
 def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
     """Raises for keys that were added with + to a section of which the dataclass knows all keys."""
     known = {field.name: field.type for field in fields(schema)}

@@ -1,6 +1,6 @@
 """Running again: the configuration of an earlier run, from its folder. No torch in here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, run_of
 from geo_seg.errors import ConfigError
+from geo_seg.keys import is_plain
+from geo_seg.ranks import rank
+from geo_seg.signatures import names_class
 
 CONFIG = "config.yaml"
 """File of a run folder with its whole configuration."""
 
+_KNOWN = ("torch", "pytorch_lightning", "lightning", "geo_seg")  # packages whose classes are called untold
 _OURS = ("resume", "rerun")
 # keys that an interrupted run may go on with changed: where and for how long, not what is learnt
 _CHANGEABLE = ("trainer.", "dataset.root", "dataset.num_threads", "save_minutes", "on_nan", "debug")
@@ -47,7 +51,9 @@ def _asked(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError("resume and rerun: expected one of them; resume goes on, rerun begins anew")
     if not cfg.rerun and cfg.resume in {None, "auto"}:
         return cfg
-    found = read_configuration(cfg.resume or cfg.rerun)
+    folder = Path(cfg.resume or cfg.rerun)
+    found = read_configuration(folder)
+    _tell(dict(_targets(OmegaConf.to_container(found))), folder / CONFIG)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group not in _OURS:
             _change(found, override, resumes=bool(cfg.resume))
@@ -68,37 +74,66 @@ def read_configuration(folder: str | Path) -> DictConfig:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not YAML ({str(error).splitlines()[0]})") from error
-    return _structured(content)
-
-
-def as_configuration(content: Mapping[str, Any]) -> TrainConfig:
-    """The configuration out of plain containers, as a checkpoint holds it; what it doesn't say is default."""
-    found: TrainConfig = OmegaConf.to_object(_structured(content))  # type: ignore[assignment]
-    return found
-
-
-def _structured(content: Mapping[str, Any]) -> DictConfig:
-    found = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(dict(content)))
+    if not isinstance(content, dict) or not is_plain(content):
+        raise ConfigError(f"{file}: no configuration of a run; expected keys with resolved values")
+    found = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
     assert isinstance(found, DictConfig)  # noqa: S101 - merge says less than it knows
     return found
 
 
 def _tested(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a test: the run's where there is one, with data set and trainer as asked for."""
+    """The configuration of a test: data set, trainer and evaluation are the run's unless asked for otherwise.
+
+    Nothing else of the run is read: a test needs none of it.
+    """
     run = run_of(cfg.checkpoint)
-    found = read_configuration(run) if (run / CONFIG).is_file() else cfg
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     groups = {override.key_or_group for override in parsed} & set(_GROUPS_OF_TEST)
+    single = []
     for override in parsed:
         key, said = override.key_or_group, str(override.input_line)
         if not (key in _OF_TEST or key in groups or key.startswith(_SECTIONS_OF_TEST)):
             allowed = ", ".join((*_OF_TEST, *(f"{name}*" for name in _SECTIONS_OF_TEST)))
             raise ConfigError(f"{said}: nothing reads it in a test; it takes {allowed}")
-        if found is not cfg and key.partition(".")[0] not in {*groups, *_OF_TEST}:
-            _change(found, override, resumes=False)
-    for name in {*groups, *_OF_TEST}:
-        found[name] = cfg[name]
-    return found
+        if key.partition(".")[0] not in {*groups, *_OF_TEST}:
+            single.append(override)
+    if not (run / CONFIG).is_file():
+        return cfg
+    found = read_configuration(run)
+    for override in single:
+        _change(found, override, resumes=False)
+    for name in {section.rstrip(".") for section in _SECTIONS_OF_TEST} - groups:
+        cfg[name] = found[name]
+    return cfg
+
+
+def _tell(targets: Mapping[str, str], file: Path) -> None:
+    """Shows what the configuration of a run has called, before it is: it may be of unknown origin."""
+    strange = {key: target for key, target in targets.items() if not _is_known(target)}
+    if strange and rank() == 0:
+        listed = ", ".join(f"{target} ({key})" for key, target in strange.items())
+        shown = listed if listed.isprintable() else ascii(listed)
+        print(f"note: {file} has this called, which is no class of {', '.join(_KNOWN)}: {shown}", flush=True)
+
+
+def _is_known(target: str) -> bool:
+    """Whether a dotted name is a class of a package that is known."""
+    package = target.partition(".")[0]
+    return package in _KNOWN and names_class(target)
+
+
+def _targets(content: Any, at: str = "") -> Iterator[tuple[str, str]]:
+    """Where something is called in a configuration, at any depth, and what."""
+    if isinstance(content, Mapping):
+        if "_target_" in content:
+            yield at or "_target_", str(content["_target_"])
+        parts = content.items()
+    elif isinstance(content, list):
+        parts = ((str(number), part) for number, part in enumerate(content))  # type: ignore[assignment]
+    else:
+        return
+    for key, part in parts:
+        yield from _targets(part, f"{at}.{key}" if at else str(key))
 
 
 def _change(found: DictConfig, override: Override, resumes: bool) -> None:

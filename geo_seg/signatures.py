@@ -70,6 +70,20 @@ def signature(target: str) -> Signature | None:
     return _signature_of(*found) if found else None
 
 
+@cache
+def names_class(target: str) -> bool:
+    """Whether a dotted name leads to a class of its own package: not to torch.os.system, nor a function."""
+    package, *rest = target.split(".")
+    file = _package_file(package)
+    found = _find(file, rest) if file and rest else None
+    return (
+        file is not None
+        and found is not None
+        and isinstance(found[1], ast.ClassDef)
+        and found[0].is_relative_to(file.parent)
+    )
+
+
 def registered(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
     """Names, options and modes of the factories that the files of a folder put under @register."""
     found = {}

@@ -42,6 +42,8 @@ def run(config: InferenceConfig) -> list[Mapped]:
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
+    for note in (note for checkpoint in ensemble.checkpoints for note in checkpoint.notes):
+        say(f"note: {note}")
     mapper = Mapper(config, ensemble, scoring, say, sharers(config))
     if not config.dry_run:
         prepare_folder(output)

@@ -20,7 +20,7 @@ from geo_seg.data.grids import same_grid
 from geo_seg.data.labels import Labels
 from geo_seg.data.sources import Source, is_vector
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import CheckpointError, ConfigError, DataError
+from geo_seg.errors import CheckpointError, ConfigError, DataError, first_line
 from geo_seg.inference.inputs import CLASSES, DIFFERENCE, SUFFIXES
 from geo_seg.inference.journal import Journal
 from geo_seg.inference.maps import SOFTWARE, class_storage
@@ -37,6 +37,7 @@ FILE = "metrics.json"
 _REMEDY = (
     "the classes are those that the model learnt: recode the labels, or make what should not count nodata"
 )
+_MEANING = ("mode", "classes", "ignore_index", "ignore_values", "unlisted", "label")
 _ROWS = 256  # that are compared at once
 _RIGHT = (235, 235, 235)  # colour of pixels that are right in a raster of differences
 
@@ -176,16 +177,19 @@ class Reference:
 
 
 def _dataset(checkpoint: Checkpoint) -> DatasetConfig:
-    """The data set that a model was trained on; label rasters on another grid are aligned."""
+    """What labels meant in training, and nothing else; label rasters on another grid are aligned."""
+    held = checkpoint.facts.config.get("dataset", {})
+    known: dict[Any, Any] = {key: held[key] for key in _MEANING if key in held}
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), checkpoint.facts.config["dataset"])
+        merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), {"name": "-", "root": ".", **known})
+        merged.label.align = "reproject"
         found: Any = OmegaConf.to_object(merged)
-    except (KeyError, OmegaConfBaseException) as error:
+        class_table(found)
+    except (OmegaConfBaseException, ConfigError) as error:
         raise CheckpointError(
-            f"{checkpoint.path}: doesn't say what the values of labels mean ({error}); labels= needs a "
-            "checkpoint of a training run of this geo_seg"
+            f"{checkpoint.path}: doesn't say what the values of labels mean ({first_line(error)}); labels= "
+            "needs a checkpoint of a training run of this geo_seg"
         ) from error
-    found.label.align = "reproject"
     return found
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import losses
 from geo_seg.checkpoint import Checkpoint, Facts, versions
-from geo_seg.config import TrainConfig
+from geo_seg.config import AugmentConfig, TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
@@ -50,7 +50,7 @@ def build_module(
         loss,
         task,
         trained.facts if trained else _facts(config, data),
-        Augment(config.augment, data.table.ignore_index, data.margin),
+        Augment(AugmentConfig() if trained else config.augment, data.table.ignore_index, data.margin),
         config.optimizer,
         config.scheduler,
         config.encoder,

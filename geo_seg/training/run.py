@@ -30,10 +30,11 @@ from geo_seg.training.introduction import introduce, quiet
 from geo_seg.training.loggers import build_loggers, close_loggers, log_beginning, log_end
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.reporting import Ended
-from geo_seg.training.saving import Checkpoints, WholeFile
+from geo_seg.training.saving import Checkpoints
 from geo_seg.training.speed import Speed, reading_advice
 from geo_seg.training.testing import test
 from geo_seg.training.together import SameConfig
+from geo_seg.training.whole_file import WholeFile
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
@@ -148,7 +149,7 @@ def _trainer(
                 **options,
             },
             callbacks=callbacks,
-            plugins=[WholeFile()],
+            plugins=[WholeFile(say)],
             logger=build_loggers(config, path) if rank() == 0 else False,
             default_root_dir=path,
             num_sanity_val_steps=0,

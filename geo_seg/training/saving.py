@@ -11,38 +11,15 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
-import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from geo_seg.commands import command
-from geo_seg.errors import ConfigError, TrainingError
+from geo_seg.errors import ConfigError
 from geo_seg.whole import write_whole
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
-_POSITION = "position"
-
-
-class WholeFile(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there: whoever reads it finds it whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes the file and waits until the disk has it.
-
-        Raises:
-            TrainingError: the disk doesn't take it; what was there before is still there.
-        """
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, lambda part: _dump(checkpoint, part), synced=True)
-        except (OSError, RuntimeError) as error:  # torch hides the error of the system behind one of its own
-            cause = error if isinstance(error, OSError) else error.__context__
-            reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
-            raise TrainingError(
-                f"{target.parent}: a checkpoint cannot be written ({reason}); make room, then go on with "
-                f"resume={target.parent.parent}"
-            ) from error
+POSITION = "position"
+"""Entry of the checkpoint file that says where training stands."""
 
 
 class Checkpoints(Checkpoint):
@@ -105,14 +82,14 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Says where training stands, in the terms of Lightning's loops."""
-        checkpoint[_POSITION] = self._position
+        checkpoint[POSITION] = self._position
         set_loops(checkpoint["loops"]["fit_loop"], **{k: v for k, v in self._position.items() if k != "done"})
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Knows of a run that it had stopped of itself."""
-        trainer.should_stop = checkpoint[_POSITION]["done"]
+        trainer.should_stop = checkpoint[POSITION]["done"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listens to signals; keeps the weights that training begins with."""
@@ -260,11 +237,6 @@ def set_loops(loops: dict[str, Any], epoch: int, batch: int, validate: bool) -> 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
-
-
-def _dump(checkpoint: dict[str, Any], file: Path) -> None:
-    with file.open("wb") as target:  # given a name, torch doesn't tell what the system said
-        torch.save(checkpoint, target)
 
 
 def _link(file: Path, name: Path) -> None:

@@ -13,8 +13,8 @@ from geo_seg.allocation import keep_freed_memory
 from geo_seg.checkpoint import Checkpoint
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.errors import ConfigError
-from geo_seg.rerun import CONFIG, as_configuration
+from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.rerun import CONFIG
 from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_module, trainer_options
 from geo_seg.training.callbacks import progress_bar
@@ -27,7 +27,7 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
     """Tests a checkpoint and writes scores, tables and report.
 
     Args:
-        config: checkpoint, data set, trainer and evaluation count; the rest comes from the checkpoint.
+        config: checkpoint, data set, trainer and evaluation count; model, loss and seed are the checkpoint's.
         path: the folder.
         console: where the scores are printed.
 
@@ -40,16 +40,9 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         DataError: the data set can't be read.
     """
     trained = checkpoint.load(str(config.checkpoint))
-    held = as_configuration(trained.facts.config)
-    config = replace(
-        held,
-        mode=config.mode,
-        checkpoint=config.checkpoint,
-        split=config.split,
-        dataset=config.dataset,
-        trainer=config.trainer,
-        evaluation=config.evaluation,
-    )
+    for note in trained.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    config = _learnt(config, trained)
     data = SceneDataModule(
         config.dataset, config.seed, [config.split] if config.split else [], names=trained.band_names
     )
@@ -84,6 +77,25 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         seconds = {"scores": time.monotonic() - begin}
         conclude(Ended(config, data, module, results, tested, [], seconds, path), console, closing)
     return float(results[splits[-1]].scores["miou"] or 0.0)
+
+
+def _learnt(config: TrainConfig, trained: Checkpoint) -> TrainConfig:
+    """The configuration of a test with what the checkpoint says of its model: names and numbers only.
+
+    What could act (augmentation, optimizer, callbacks, loggers) is of no use in a test, and stays what it is
+    by default.
+
+    Raises:
+        CheckpointError: it doesn't say how it was trained.
+    """
+    held = trained.facts.config
+    if "seed" not in held or "loss" not in held:
+        raise CheckpointError(
+            f"{trained.path}: doesn't say with which seed and loss it was trained; a test needs a checkpoint "
+            "of a training run"
+        )
+    compiles = held.get("compile", False)
+    return replace(config, seed=held["seed"], loss=held["loss"], model=trained.facts.model, compile=compiles)
 
 
 def _check(trained: Checkpoint, data: SceneDataModule) -> None:

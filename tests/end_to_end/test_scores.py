@@ -3,13 +3,18 @@
 import csv
 import json
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from hydra import compose, initialize_config_dir
 
+from geo_seg.checkpoint import KEY
 from geo_seg.config import TrainConfig, run_folder, store_schemas
 from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.rerun import configuration
@@ -191,6 +196,136 @@ def test_what_does_not_go_with_the_model_is_said_in_one_line(
         scored(trained, tmp_path / "t", *overrides)
     assert "\n" not in str(said.value)
     assert not (tmp_path / "t").exists()
+
+
+STRANGER = pytest.mark.fault(
+    "acts", "mode=test checkpoint=<file from elsewhere> calls a _target_ that it names"
+)
+
+
+@pytest.fixture
+def acting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Sections of a configuration that have something called, and the file that appears if it is."""
+    marker = tmp_path / "it_was_called"
+    code = f"open({str(marker)!r}, 'w').close()\nclass Marker:\n    pass\n"
+    (tmp_path / "stranger.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = {"_target_": "stranger.Marker"}
+    yield (
+        {
+            "augment": {"name": "x", "transforms": [target]},
+            "optimizer": {**target, "lr": 0.1},
+            "scheduler": {**target, "interval": "step"},
+            "callbacks": {"mine": {"_target_": "builtins.dict", "deeper": target}},
+            "logger": {"mine": target},
+            "model": {"name": "unet", "encoder": "tu-mobilenetv3_small_050", "weights": "stranger.py"},
+        },
+        marker,
+    )
+    sys.modules.pop("stranger", None)
+
+
+def with_section(content: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
+    data = {**content["dataset"], "samples": {"_target_": "stranger.Marker"}}
+    return {**content, **sections, "dataset": data}
+
+
+@STRANGER
+def test_nothing_that_a_checkpoint_names_is_called_in_a_test(
+    trained: Path, small_root: Path, tmp_path: Path, no_report: None, acting: tuple[dict[str, Any], Path]
+) -> None:
+    sections, marker = acting
+    content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    content[KEY]["config"] = with_section(content[KEY]["config"], sections)
+    torch.save(content, tmp_path / "model.ckpt")
+    data = [o for o in small_overrides(small_root) if o.startswith("dataset")]
+    data = [THREE if o.startswith("dataset.split.test") else o for o in data]
+    found = scored(tmp_path / "model.ckpt", tmp_path / "t", "trainer.precision=32", *data)
+    assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
+    assert "stranger" not in (tmp_path / "t" / "config.yaml").read_text()  # nor when that is rerun
+    assert not marker.exists()
+
+
+@STRANGER
+def test_nothing_that_a_run_folder_names_is_called_in_a_test(
+    trained: Path, tmp_path: Path, no_report: None, acting: tuple[dict[str, Any], Path]
+) -> None:
+    sections, marker = acting
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path / "run" / "checkpoints")
+    content = with_section(yaml.safe_load((trained / "config.yaml").read_text()), sections)
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(content))
+    found = scored(tmp_path / "run", tmp_path / "t", "split=test")
+    assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
+    run(asked(f"rerun={tmp_path / 't'}"), tmp_path / "u")
+    assert not marker.exists()
+
+
+TOLD = pytest.mark.fault(
+    "acts", "rerun= and resume= of a folder of unknown origin: what is called is shown first"
+)
+
+
+@TOLD
+@pytest.mark.parametrize("key", ["rerun", "resume"])
+def test_what_a_run_folder_has_called_is_shown_before_it_is(
+    trained: Path,
+    tmp_path: Path,
+    acting: tuple[dict[str, Any], Path],
+    key: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sections, marker = acting
+    known = yaml.safe_load((trained / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(with_section(known, sections)))
+    asked(f"{key}={tmp_path}")
+    told = capsys.readouterr().out
+    assert told.startswith(f"note: {tmp_path / 'config.yaml'} has this called") and told.count("\n") == 1
+    places = ("augment.transforms.0", "optimizer", "scheduler", "callbacks.mine.deeper", "logger.mine")
+    for place in (*places, "dataset.samples"):
+        assert f"stranger.Marker ({place})" in told
+    assert "builtins.dict (callbacks.mine)" in told
+    assert "stranger" not in sys.modules and not marker.exists()
+
+
+@TOLD
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("torch.optim.SGD", False),
+        ("pytorch_lightning.callbacks.LearningRateMonitor", False),
+        ("geo_seg.training.loggers.StepTable", False),
+        ("torch.os.system", True),
+        ("torch.hub.load", True),
+        ("torch.utils.collect_env.subprocess.Popen", True),
+        ("torchvision.transforms.v2.GaussianBlur", True),
+        ("geo_seg.whole.os.system", True),
+        ("torch_stranger.SGD", True),
+        ("\x1b[2Jos.system", True),
+    ],
+)
+def test_only_classes_of_known_packages_are_called_untold(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, told: bool
+) -> None:
+    content = yaml.safe_load((trained / "config.yaml").read_text())
+    content["callbacks"] = {"mine": {"_target_": target}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    asked(f"rerun={tmp_path}")
+    said = capsys.readouterr().out
+    assert ("(callbacks.mine)" in said) == told
+    assert said.strip().isprintable()
+
+
+@TOLD
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", {"deep": ["${now:%Y}"]}])
+def test_a_run_folder_whose_configuration_looks_something_up_is_refused(
+    trained: Path, tmp_path: Path, value: Any
+) -> None:
+    content = yaml.safe_load((trained / "config.yaml").read_text())
+    content["callbacks"] = {"mine": {"_target_": "torch.nn.Identity", "option": value}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"config\.yaml: .* resolved values"):
+        asked(f"rerun={tmp_path}")
 
 
 def test_a_checkpoint_that_is_not_there_is_said(tmp_path: Path) -> None:

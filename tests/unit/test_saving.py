@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geo_seg.errors import TrainingError
-from geo_seg.training.saving import WholeFile
+from geo_seg.training.whole_file import WholeFile
 from geo_seg.whole import part_of
 
 
@@ -14,13 +14,13 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path: Path) ->
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     target = tmp_path / "run" / "checkpoints" / "new.ckpt"
-    WholeFile().save_checkpoint({"a": torch.zeros(3)}, target)
+    WholeFile(print).save_checkpoint({"a": torch.zeros(3)}, target)
     before = target.read_bytes()
     part_of(target, shared=False).symlink_to("/dev/full")
     with pytest.raises(
         TrainingError, match=r"checkpoints: .*No space left on device.*resume=.*run$"
     ) as caught:
-        WholeFile().save_checkpoint({"a": torch.ones(300_000)}, target)
+        WholeFile(print).save_checkpoint({"a": torch.ones(300_000)}, target)
     assert "\n" not in str(caught.value)
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == ["new.ckpt"]
