@@ -15,9 +15,9 @@ from geo_seg import checkpoint
 from geo_seg.checkpoint import KEY, Facts
 from geo_seg.checkpoint_checks import RULES, check_facts
 from geo_seg.errors import CheckpointError
-from geo_seg.inference.members import gather
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.models import build_model
+from geo_seg.prediction.ensemble import gather
 from geo_seg.training.whole_file import WholeFile
 
 FUZZED = pytest.mark.fault("checkpoint", "a fact is dropped, doubled, or of another type, length or range")
