@@ -17,8 +17,20 @@ def command(script: str, **values: object) -> str:
         values: by key; what has other signs than names of files usually have is quoted.
     """
     path = _SCRIPTS / script
-    shown = script if path.parent == Path.cwd() else shlex.quote(str(path))
-    return " ".join(["python", shown, *(_given(key, str(value)) for key, value in values.items())])
+    return command_elsewhere(
+        script if path.parent == Path.cwd() else shlex.quote(str(path)),
+        **values,
+    )
+
+
+def command_elsewhere(script: str, **values: object) -> str:
+    """The same line for a file that others may read: without the folder of the script.
+
+    Args:
+        script: its name.
+        values: see command; their paths should be relative.
+    """
+    return " ".join(["python", script, *(_given(key, str(value)) for key, value in values.items())])
 
 
 def _given(key: str, value: str) -> str:

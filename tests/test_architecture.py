@@ -24,6 +24,7 @@ FLOORS = {
     "geo_seg.defaults": 1,
     "geo_seg.rerun": 1,
     "geo_seg.ranks": 1,
+    "geo_seg.sharing": 1,
     "geo_seg.identity": 1,
     "geo_seg.whole": 1,
     "geo_seg.intervals": 1,

@@ -3,12 +3,14 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geo_seg.data.manifest import Row, read_manifest
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError, GeoSegError, Wrong, stop
+from geo_seg.sharing import shortest
 
 _VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
 _WILDCARDS = r"(\*\*/|\*|\?|\[[^\]/]+\])"
@@ -19,7 +21,8 @@ class Source:
     """The files of one scene.
 
     Attributes:
-        name: path of the (first) image below root; a second scene of the same image ends in #2.
+        name: path of the (first) image below root; of one that lies elsewhere the name, with as many folders
+            before it as tell it from others. A second scene of the same name ends in #2.
         images: rasters, or a STAC item; several where the bands lie in several files.
         mask: a raster or a vector file.
         aoi: a vector file; labels outside of its polygons are ignored. None: all count.
@@ -50,7 +53,8 @@ def find_sources(config: DatasetConfig, wrong: Wrong = stop) -> list[Source]:
         )
     if config.manifest is not None:
         rows = read_manifest(root, config.manifest, config.allow_outside)
-        return _named([_source(root, row) for row in rows])
+        outside = shortest([row.images[0] for row in rows if not Path(row.images[0]).is_relative_to(root)])
+        return _named([_source(root, row, outside) for row in rows])
     return _named(_by_globs(root, config, wrong))
 
 
@@ -59,9 +63,9 @@ def is_vector(path: str) -> bool:
     return Path(path).suffix.lower() in _VECTORS
 
 
-def _source(root: Path, row: Row) -> Source:
-    first = Path(row.images[0])
-    name = first.relative_to(root).as_posix() if first.is_relative_to(root) else row.images[0]
+def _source(root: Path, row: Row, outside: Mapping[str, str]) -> Source:
+    first = row.images[0]
+    name = outside[first] if first in outside else Path(first).relative_to(root).as_posix()
     return Source(name, row.images, row.mask, row.aoi, row.split)
 
 

@@ -47,7 +47,7 @@ def run(config: InferenceConfig) -> list[Mapped]:
     mapper = Mapper(config, ensemble, scoring, say, sharers(config))
     if not config.dry_run:
         prepare_folder(output)
-    summary = Summary(output, names)
+    summary = Summary(output, names, list(rasters.values()))
     made: list[Mapped] = []
     failed = 0
     for outcome in _outcomes(config, mapper, rasters, console):

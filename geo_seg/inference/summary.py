@@ -1,6 +1,7 @@
 """What a run of inference made: a table for whoever watches, and summary.json for whoever comes later."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from geo_seg.sharing import shortest, without_places
 from geo_seg.whole import write_whole
 from geo_seg.writing import unwritten
 
@@ -47,10 +49,12 @@ class Summary:
     Args:
         folder: of the maps.
         names: of the classes.
+        inputs: paths of the rasters, which are named without the folders that they share.
     """
 
-    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, names: tuple[str, ...], inputs: Sequence[str]) -> None:
         self._file = folder / FILE
+        self._inputs = shortest(inputs)
         self._names = names
         self._maps: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
@@ -63,7 +67,7 @@ class Summary:
         """Takes a map in."""
         areas = None if mapped.areas is None else mapped.areas / _HECTARE
         self._maps[name] = {
-            "input": mapped.source,
+            "input": self._inputs[mapped.source],
             "file": mapped.file.name,
             **_speed(mapped.pixels, mapped.seconds),
             "skipped_share": 1 - int(mapped.counts.sum()) / mapped.pixels,
@@ -80,7 +84,8 @@ class Summary:
 
     def fail(self, source: str, reason: str) -> None:
         """Takes in that a raster was not mapped."""
-        self._failed[source] = reason
+        known = {**self._inputs, f"{self._file.parent}/": ""}
+        self._failed[self._inputs[source]] = without_places(reason, known)
 
     def conclude(self, console: Console) -> None:
         """Shows it, and writes it.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.ious import mean_ious
+from geo_seg.sharing import without_places
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
 _DRAWS = 4000
@@ -36,6 +37,11 @@ class Run:
     outcome: Outcome
     folder: Path
     choices: dict[str, str]
+
+    @property
+    def error(self) -> str:
+        """What it failed of, without the folders of the paths in it: leaderboards are handed on."""
+        return without_places(self.outcome.error)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def write_leaderboard(sweep: Path) -> str:
     if not runs:
         raise DataError(f"sweep={sweep}: no runs are in there; expected the folder of a sweep, sweeps/...")
     groups = groups_of(runs)
-    _write_csv(sweep / "leaderboard.csv", runs)
+    _write_csv(sweep, runs)
     lines = [*_table(groups, len(groups)), "", *_ended(runs)]
     write_whole(sweep / "leaderboard.md", "\n".join(lines) + "\n", shared=True)
     from geo_seg.sweeps.page import write_page  # matplotlib is slow to import
@@ -75,7 +76,7 @@ def _ended(runs: Sequence[Run]) -> list[str]:
     counts = {status: sum(run.outcome.status == status for run in runs) for status in _statuses(runs)}
     lines = [f"{len(runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items())]
     return lines + [
-        f"* {run.outcome.status}: {run.name}: {run.outcome.error}"
+        f"* {run.outcome.status}: {run.name}: {run.error}"
         for run in runs
         if run.outcome.status in {"failed", "skipped"}
     ]
@@ -85,7 +86,7 @@ def _statuses(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(run.outcome.status for run in runs))
 
 
-def _write_csv(file: Path, runs: Sequence[Run]) -> None:
+def _write_csv(sweep: Path, runs: Sequence[Run]) -> None:
     keys = swept(runs)
     rows = []
     for run in sorted(
@@ -111,8 +112,8 @@ def _write_csv(file: Path, runs: Sequence[Run]) -> None:
                 **classes,
                 "epochs": run.metrics.get("epochs"),
                 "seconds": round(run.outcome.seconds, 1),
-                "folder": run.folder,
-                "error": run.outcome.error,
+                "folder": os.path.relpath(run.folder, sweep),
+                "error": run.error,
             }
         )
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -120,4 +121,6 @@ def _write_csv(file: Path, runs: Sequence[Run]) -> None:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(file, text.getvalue(), shared=True)  # a sweep and mode=leaderboard may meet
+    write_whole(
+        sweep / "leaderboard.csv", text.getvalue(), shared=True
+    )  # a sweep and mode=leaderboard may meet

@@ -103,7 +103,7 @@ def _run_table(runs: Sequence[Run], keys: Sequence[str]) -> str:
                 *choices,
                 *numbers,
                 f"{run.outcome.seconds:.0f}",
-                run.outcome.error,
+                run.error,
             ]
         )
     head = ["run", "status", *keys, "best val mIoU", "val mIoU", "test mIoU", "seconds", "note"]

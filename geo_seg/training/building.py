@@ -15,6 +15,7 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.models import build_model, has_bfloat16, spare_depthwise
+from geo_seg.sharing import shareable
 from geo_seg.training.module import SegmentationModule
 
 
@@ -83,7 +84,7 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
         std=list(data.bands.std),
         window=config.dataset.window,
         model=dict(config.model),
-        config=asdict(config),
+        config=shareable(asdict(config)),
         versions=versions(),
     )
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -65,13 +65,14 @@ def evaluate(
     return found
 
 
-def conclude(run: Ended, console: Console, closing: str) -> None:
+def conclude(run: Ended, console: Console, closing: Callable[[Ended, bool], str]) -> None:
     """Writes what evaluate has found: tables, pictures and report, and metrics.json in the end.
 
     Args:
         run: that has ended.
         console: where the scores are printed.
-        closing: printed in the end.
+        closing: gives what is printed in the end; for True as it stands in summary.txt, which others may
+            read: paths start from the run folder and from dataset.root.
     """
     results, path = run.results, run.path
     found = {"split": run.split, **{name: counted.scores for name, counted in results.items()}, **run.facts}
@@ -90,9 +91,9 @@ def conclude(run: Ended, console: Console, closing: str) -> None:
     write_report(run, found)
     table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
-    console.print(closing, soft_wrap=True, markup=False)
+    console.print(closing(run, False), soft_wrap=True, markup=False)
     text = io.StringIO()
-    Console(file=text, width=100).print(table, closing, soft_wrap=True, markup=False)
+    Console(file=text, width=100).print(table, closing(run, True), soft_wrap=True, markup=False)
     write_whole(path / "summary.txt", text.getvalue())
     write_whole(path / SCORES, json.dumps(found, indent=2))
 

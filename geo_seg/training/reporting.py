@@ -17,6 +17,7 @@ from geo_seg.data.scenes import SPLITS
 from geo_seg.defaults import default_configuration, differences
 from geo_seg.report.page import Content, DataSummary, write
 from geo_seg.report.places import outlines
+from geo_seg.sharing import shareable
 from geo_seg.training.callbacks import Row
 from geo_seg.training.evaluating import Counted
 from geo_seg.training.module import SegmentationModule
@@ -62,7 +63,7 @@ def write_report(run: Ended, found: Mapping[str, Any]) -> None:
     """
     config, data, module = run.config, run.data, run.module
     windows = next(iter(run.results))
-    plain = asdict(config)
+    plain = shareable(asdict(config))
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     content = Content(
         title=f"{name}, test" if config.mode == "test" else name,
@@ -92,7 +93,6 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
     least, most = min(sizes, key=_area), max(sizes, key=_area)
     size = f"{least[0]} x {least[1]}" + (f" to {most[0]} x {most[1]}" if most != least else "")
     found = [
-        ("folder", config.dataset.root),
         ("bands", f"{', '.join(data.band_names)} ({data.dtype})"),
         ("sizes of the scenes", f"{size} pixels"),
         ("windows", f"{config.dataset.window} pixels to learn from, {2 * config.dataset.window} to score"),

@@ -11,7 +11,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from geo_seg.allocation import keep_freed_memory
-from geo_seg.commands import command
+from geo_seg.commands import command, command_elsewhere
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
@@ -86,12 +86,7 @@ def run(config: TrainConfig, folder: str | Path) -> float:
             scored = time.monotonic() - fitted
             took = {"training, since it was last started": fitted - begin, "scores": scored}
             facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
-            scene = data.scenes[list(results)[-1]][0].image.path
-            maps = command("inference.py", checkpoint=path, input=scene, output=path / "predictions")
-            closing = (
-                f"report      {path / 'report.html'}\ncheckpoint  {best.best_model_path}\ngo on with  {maps}"
-            )
-            conclude(Ended(config, data, module, results, facts, rows, took, path), console, closing)
+            conclude(Ended(config, data, module, results, facts, rows, took, path), console, _closing)
             scores = {} if score is None else {"best_val_miou": score}
             log_end(trainer.loggers, config, path, scores, trainer.global_step)
             write_run_file(path, known, finished=True)
@@ -106,6 +101,18 @@ def _begin(
     write_beginning(config, known, path)
     ending.callback(close_loggers, trainer.loggers)
     log_beginning(trainer.loggers, config, path)
+
+
+def _closing(run: Ended, shared: bool) -> str:
+    """What a run says in the end."""
+    folder, scene = (Path() if shared else run.path), run.data.scenes[run.split][0]
+    line = command_elsewhere if shared else command
+    image = scene.name if shared else scene.image.path
+    maps = line("inference.py", checkpoint=folder, input=image, output=folder / "predictions")
+    return (
+        f"report      {folder / 'report.html'}\ncheckpoint  {folder / 'checkpoints' / 'best.ckpt'}\n"
+        f"go on with  {maps}"
+    )
 
 
 def _place(config: TrainConfig, folder: Path) -> tuple[Path, TrainConfig, bool]:

@@ -11,10 +11,11 @@ from rich.console import Console
 from geo_seg import checkpoint
 from geo_seg.allocation import keep_freed_memory
 from geo_seg.checkpoint import Checkpoint
-from geo_seg.config import TrainConfig
+from geo_seg.config import TrainConfig, run_of
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.rerun import CONFIG
+from geo_seg.sharing import shown
 from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_module, trainer_options
 from geo_seg.training.callbacks import progress_bar
@@ -68,15 +69,20 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
     begin = time.monotonic()
     results = evaluate(trainer, module, data, splits, config)
     if trainer.is_global_zero:
-        closing = (
-            f"report      {path / 'report.html'}\ntables      {path / 'classes.csv'}, {path / 'scenes.csv'}"
-        )
-        tested = {"checkpoint": str(trained.path)}
+        tested = {"checkpoint": shown(trained.path, run_of(str(trained.path)).parent)}
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
         seconds = {"scores": time.monotonic() - begin}
-        conclude(Ended(config, data, module, results, tested, [], seconds, path), console, closing)
+        conclude(Ended(config, data, module, results, tested, [], seconds, path), console, _closing)
     return float(results[splits[-1]].scores["miou"] or 0.0)
+
+
+def _closing(run: Ended, shared: bool) -> str:
+    """What a test says in the end."""
+    folder = Path() if shared else run.path
+    return (
+        f"report      {folder / 'report.html'}\ntables      {folder / 'classes.csv'}, {folder / 'scenes.csv'}"
+    )
 
 
 def _learnt(config: TrainConfig, trained: Checkpoint) -> TrainConfig:

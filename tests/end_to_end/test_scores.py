@@ -21,7 +21,11 @@ from geo_seg.rerun import configuration
 from geo_seg.training import concluding, testing
 from geo_seg.training.run import run
 from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
-from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
+from tests.end_to_end.test_training import (
+    assert_shareable,
+    clean_hydra,  # noqa: F401 - a fixture
+    configured,
+)
 
 THREE = "dataset.split.test=[images/s2.tif,images/s3.tif,images/s5.tif]"
 COURSE = [
@@ -71,7 +75,8 @@ def test_a_test_gives_the_scores_that_the_run_ended_with(trained: Path, tmp_path
     assert found["split"] == "test"
     for split in ("val", "test"):
         assert found[split] == ended[split]
-    assert found["checkpoint"].endswith("best.ckpt")
+    assert found["checkpoint"] == "one/checkpoints/best.ckpt"
+    assert_shareable(tmp_path / "t", "*.html", "summary.txt", "metrics.json", "*.csv", "figures/*.png")
     assert (tmp_path / "t" / "report.html").is_file()
     assert (tmp_path / "t" / "summary.txt").is_file()
     for name in ("classes.csv", "scenes.csv", "scenes.json"):

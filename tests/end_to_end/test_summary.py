@@ -66,13 +66,27 @@ def test_hectares_are_those_on_the_ellipsoid_or_none(tmp_path: Path) -> None:
     assert found["total"]["classes"]["high"] == {"pixels": 2000, "hectares": None}
 
 
+@pytest.mark.fault("privacy", "summary.json and names of scenes hold absolute paths and signed URLs")
+def test_maps_and_their_summary_hold_no_absolute_path(tmp_path: Path) -> None:
+    for name in ("x/a.tif", "y/a.tif", "y/b.tif"):
+        half(tmp_path / "in" / name)
+    (tmp_path / "in" / "y" / "b.tif").write_bytes(b"no raster")
+    with pytest.raises(DataError, match="1 of 3 rasters"):
+        predict([str(path) for path in sorted(tmp_path.rglob("*.tif"))], tmp_path / "out", polygons=True)
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [entry["input"] for entry in found["maps"].values()] == ["x/a.tif", "y/a.tif"]
+    assert list(found["failed"]) == ["y/b.tif"] and found["failed"]["y/b.tif"].startswith("y/b.tif: ")
+    for file in (path for path in (tmp_path / "out").iterdir() if path.is_file()):
+        assert str(tmp_path).encode() not in file.read_bytes(), file
+
+
 def test_what_failed_is_in_the_summary_and_what_is_skipped_stays_in_it(tmp_path: Path) -> None:
     half(tmp_path / "in" / "a.tif")
     (tmp_path / "in" / "b.tif").write_text("no raster")
     with pytest.raises(DataError, match="1 of 2"):
         predict(tmp_path / "in", tmp_path / "maps")
     first = summary(tmp_path / "maps")
-    assert "cannot be opened" in first["failed"][str(tmp_path / "in" / "b.tif")]
+    assert "cannot be opened" in first["failed"]["b.tif"]
     half(tmp_path / "in" / "b.tif")
     predict(tmp_path / "in", tmp_path / "maps", exists="skip")
     second = summary(tmp_path / "maps")

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,32 @@ def test_a_checkpoint_holds_plain_types_and_everything_that_prediction_needs(fin
     with torch.inference_mode():
         logits = found.model(found.normalize(image, torch.ones(1, 20, 30, dtype=torch.bool)))
     assert logits.shape == (1, 3, 20, 30)
+
+
+def assert_shareable(folder: Path, *names: str) -> None:
+    """No file of these holds an absolute path, the user's or the host's name."""
+    private = (str(folder.parents[1]), str(REPOSITORY), socket.gethostname())
+    files = [file for name in names for file in folder.glob(name)]
+    assert len(files) >= len(names)
+    for file in files:
+        if file.suffix == ".ckpt":
+            content = repr(torch.load(file, weights_only=True)[checkpoint.KEY])
+        else:
+            content = re.sub(r'base64,[^"]+', "", file.read_bytes().decode(errors="replace"))
+        assert [text for text in private if re.search(rf"(?<!\w){re.escape(text)}\b", content)] == [], file
+
+
+@pytest.mark.fault("privacy", "checkpoints, report.html and summary.txt hold absolute paths")
+def test_what_is_handed_on_of_a_run_holds_no_absolute_path(finished: Path) -> None:
+    names = ("*.html", "summary.txt", "metrics.json", "scenes.*", "classes.csv", "figures/*.png")
+    assert_shareable(finished, "checkpoints/*.ckpt", *names)
+    held = checkpoint.load(finished).facts.config
+    known = yaml.safe_load((finished / "config.yaml").read_text())
+    assert held == {**known, "dataset": {**known["dataset"], "root": "."}}  # and is the same in all else
+    told = (finished / "summary.txt").read_text()
+    for line in ("report      report.html", "checkpoint  checkpoints/best.ckpt"):
+        assert line in told
+    assert "python inference.py checkpoint=. input=images/s5.tif output=predictions" in told
 
 
 def test_temperature_and_threshold_are_fitted_on_validation_and_kept(

@@ -235,7 +235,9 @@ def test_a_manifest_may_name_other_places_where_that_is_allowed(
         f"image,label,split\n{outside},masks/a.tif,train\nimages/b.tif,../{tmp_path.name}/masks/b.tif,val\n"
     )
     config = with_manifest(config, rows, allow_outside=True)
-    assert_same(config, find_scenes(config, 0)["train"][0], 0)
+    found = find_scenes(config, 0)
+    assert_same(config, found["train"][0], 0)
+    assert [found[split][0].name for split in ("train", "val")] == [outside.name, "images/b.tif"]
 
 
 def test_the_splits_of_a_manifest_are_not_passed_over(config: DatasetConfig) -> None:
