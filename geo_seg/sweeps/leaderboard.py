@@ -121,6 +121,5 @@ def _write_csv(sweep: Path, runs: Sequence[Run]) -> None:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(
-        sweep / "leaderboard.csv", text.getvalue(), shared=True
-    )  # a sweep and mode=leaderboard may meet
+    file = sweep / "leaderboard.csv"
+    write_whole(file, text.getvalue(), shared=True)  # a sweep and mode=leaderboard may meet

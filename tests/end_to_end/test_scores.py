@@ -76,7 +76,7 @@ def test_a_test_gives_the_scores_that_the_run_ended_with(trained: Path, tmp_path
     for split in ("val", "test"):
         assert found[split] == ended[split]
     assert found["checkpoint"] == "one/checkpoints/best.ckpt"
-    assert_shareable(tmp_path / "t", "*.html", "summary.txt", "metrics.json", "*.csv", "figures/*.png")
+    assert_shareable(tmp_path / "t", "*.html", "summary.txt", "metrics.json", "*.csv")
     assert (tmp_path / "t" / "report.html").is_file()
     assert (tmp_path / "t" / "summary.txt").is_file()
     for name in ("classes.csv", "scenes.csv", "scenes.json"):
