@@ -13,6 +13,7 @@ from rasterio.dtypes import typename_fwd
 
 from geo_seg.areas import PixelAreas
 from geo_seg.legends import Color, write_gray_style, write_legends
+from geo_seg.overviews import write_overviews
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
 from geo_seg.writing import FAILURES, UNFINISHED, Geometry, settle, unwritten
@@ -56,7 +57,7 @@ class Layer:
 def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> None:
     """Joins parts to a Cloud Optimized GeoTIFF; memory doesn't depend on its size.
 
-    Overviews show the most frequent class, or the mean of anything else.
+    Overviews show the most frequent class of the raster's own pixels, or the mean of anything else.
 
     Args:
         file: where it goes; nothing has that name before it is complete.
@@ -69,8 +70,12 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
     """
     frame, hidden = file.with_suffix(".vrt"), file.with_name(f"{file.name}{UNFINISHED}")
     try:
-        ET.ElementTree(_describe(layer, geometry, parts)).write(frame, encoding="utf-8")
+        described = _describe(layer, geometry, parts)
+        ET.ElementTree(described).write(frame, encoding="utf-8")
         with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=False):
+            if layer.classes:
+                _add_overviews(described, write_overviews(frame, int(layer.nodata), _BLOCK))
+                ET.ElementTree(described).write(frame, encoding="utf-8")
             rasterio.shutil.copy(
                 frame,
                 hidden,
@@ -78,7 +83,11 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
                 compress="deflate",
                 blocksize=_BLOCK,
                 bigtiff="if_safer",
-                overview_resampling="mode" if layer.classes else "average",
+                **(
+                    {"overviews": "force_use_existing"}
+                    if layer.classes
+                    else {"overview_resampling": "average"}
+                ),
                 **({"nbits": 16} if layer.half else {}),
             )
         settle(hidden, file)
@@ -152,6 +161,15 @@ def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Pa
         for window, path in parts:
             _place(band, number, window, path)
     return root
+
+
+def _add_overviews(root: ET.Element, files: Sequence[Path]) -> None:
+    band = root.find("VRTRasterBand")
+    assert band is not None  # noqa: S101 - class rasters have one
+    for file in files:
+        overview = ET.SubElement(band, "Overview")
+        ET.SubElement(overview, "SourceFilename", relativeToVRT="1").text = file.name
+        ET.SubElement(overview, "SourceBand").text = "1"
 
 
 def _tags(parent: ET.Element, tags: Mapping[str, str]) -> None:

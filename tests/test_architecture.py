@@ -34,6 +34,7 @@ FLOORS = {
     "geo_seg.raster": 1,
     "geo_seg.writing": 1,
     "geo_seg.mosaic": 1,
+    "geo_seg.overviews": 1,
     "geo_seg.areas": 1,
     "geo_seg.bands": 1,
     "geo_seg.legends": 1,
