@@ -75,7 +75,8 @@ class DatasetConfig:
             images. Without wildcards it is one file for all images.
         aoi: glob of vector files, as masks; labels outside of their polygons are ignored.
         manifest: a CSV or GeoJSON file below root that names images, masks and aoi instead.
-        allow_outside: lets a manifest name files that are not below root, and remote ones.
+        allow_outside: lets a manifest lie outside of root, and manifests and STAC items name files that do,
+            wherever symbolic links lead, and remote ones.
         unlabelled: "error" or "skip": what becomes of images without a mask or area of interest.
         label: see LabelConfig.
         mode: "multiclass" or "binary" (two classes, background first).

@@ -45,7 +45,7 @@ def read_manifest(root: Path, name: str, outside: bool) -> list[Row]:
     Args:
         root: the folder that relative paths start from.
         name: the manifest's path below root.
-        outside: whether it may name files that are not below root.
+        outside: whether it may lie outside of root itself, and name files that do, or remote ones.
 
     Raises:
         DataError: it can't be read, or a row doesn't fit; tells the line.
@@ -53,6 +53,8 @@ def read_manifest(root: Path, name: str, outside: bool) -> list[Row]:
     path = root / name
     if not path.is_file():
         raise DataError(f"{path}: no such file; see dataset.manifest")
+    if not outside:
+        check_below(path, root, f"dataset.manifest={name}")
     read = _geojson_rows if path.suffix.lower() in {".geojson", ".json"} else _csv_rows
     rows = [_row(root, values, at, outside) for at, values in read(path)]
     if not rows:
@@ -71,6 +73,29 @@ def gdal_path(path: str) -> str:
 def is_remote(path: str) -> bool:
     """Whether a path is GDAL's own, not one of the file system."""
     return path.startswith("/vsi") or "://" in path
+
+
+def check_below(path: str | Path, root: Path, named: str) -> None:
+    """Raise unless a file lies below a folder, wherever symbolic links lead.
+
+    Args:
+        path: of the file.
+        root: the folder of the data set.
+        named: who named it, and how; it begins the message.
+
+    Raises:
+        DataError: it lies elsewhere, or is remote.
+    """
+    if is_remote(str(path)):
+        place = ""
+    elif (resolved := Path(os.path.realpath(path))).is_relative_to(os.path.realpath(root)):
+        return
+    else:
+        place = "" if str(resolved) in named else f" but at {resolved}"
+    raise DataError(
+        f"{named} is not below dataset.root={root}{place}; dataset.allow_outside=true takes what manifests "
+        "and STAC items name there"
+    )
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -170,16 +195,11 @@ def _if_there(file: Callable[[str], str], cell: str | None) -> str | None:
 
 
 def _file(root: Path, cell: str, at: str, outside: bool) -> str:
-    remote = is_remote(cell)
-    within = os.path.normpath(cell)
-    if not outside and (remote or Path(cell).is_absolute() or Path(within).parts[:1] == ("..",)):
-        raise DataError(
-            f"{at}: {cell} is not below dataset.root={root}; dataset.allow_outside=true lets a manifest name "
-            "such files"
-        )
-    if remote:
+    path = cell if is_remote(cell) else root / os.path.normpath(cell)
+    if not outside:
+        check_below(path, root, f"{at}: {cell}")
+    if isinstance(path, str):
         return gdal_path(cell)
-    path = root / within
     if not path.is_file():
         raise DataError(f"{at}: {path}: no such file")
     return str(path)

@@ -138,7 +138,8 @@ def _split(
 
 
 def _scene(source: Source, config: DatasetConfig, labels: Labels, headers: Headers) -> Scene:
-    header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir), headers.of)
+    root = None if config.allow_outside else Path(config.root)
+    header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir), headers.of, root)
     mask, notes = labels.open(source, header)
     if config.bands is None and header.alpha and header.alpha != header.bands:
         notes.append(_mask_or_measurement(header))

@@ -15,7 +15,7 @@ import pyogrio.raw
 from geo_seg.bands import match
 from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
-from geo_seg.data.manifest import gdal_path, is_remote
+from geo_seg.data.manifest import check_below, gdal_path, is_remote
 from geo_seg.errors import DataError, first_line, nearest
 from geo_seg.raster import Band, RasterInfo, inspect, resolve_bands
 
@@ -44,6 +44,7 @@ def open_image(
     bands: Sequence[Band] | None,
     folder: Path,
     look: Callable[[str], RasterInfo] = inspect,
+    root: Path | None = None,
 ) -> tuple[RasterInfo, tuple[int, ...]]:
     """The header of an image and the bands that are wanted; where it isn't one raster, a VRT makes one of it.
 
@@ -53,12 +54,16 @@ def open_image(
             item that hold them are opened.
         folder: where VRTs go; their names follow from their content.
         look: reads the header of a raster.
+        root: the folder that assets of a STAC item must lie below; None lets them lie anywhere.
 
     Raises:
-        DataError: a file can't be opened, the files don't line up, or there is no such band.
+        DataError: a file can't be opened, lies elsewhere, or doesn't line up, or there is no such band.
     """
     if len(images) == 1 and images[0].lower().endswith(".json"):
         assets = _chosen(_assets(images[0]), bands, images[0])
+        if root is not None:
+            for asset in assets:
+                check_below(asset.path, root, f"{images[0]}: the asset {asset.path}")
         headers = [look(asset.path) for asset in assets]
         header = look(_stack(headers, [asset.names[0] for asset in assets], folder))
         return header, header.bands

@@ -1,6 +1,8 @@
 """Globs per band, manifests, STAC items and remote files give the same scenes as one plain raster."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from rasterio.transform import from_origin
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.manifest import gdal_path
 from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import find_scenes
+from geo_seg.data.scenes import find_scenes, open_scenes
 from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.raster import RasterReader
@@ -240,6 +242,104 @@ def test_a_manifest_may_name_other_places_where_that_is_allowed(
     assert [found[split][0].name for split in ("train", "val")] == [outside.name, "images/b.tif"]
 
 
+OUTSIDE = pytest.mark.fault("manifest", "links, ../m.csv and assets of STAC items lead out of dataset.root")
+
+
+@pytest.fixture
+def elsewhere(config: DatasetConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder beside the data set with an image and a mask."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for kind in ("images", "masks"):
+        shutil.copy(Path(config.root) / kind / "a.tif", folder / f"{kind}.tif")
+    return folder
+
+
+@OUTSIDE
+@pytest.mark.parametrize("column", ["image", "label", "aoi", "folder", "chain"])
+def test_a_link_of_a_manifest_is_followed_out_of_the_root_only_where_that_is_allowed(
+    config: DatasetConfig, elsewhere: Path, column: str
+) -> None:
+    root = Path(config.root)
+    write_polygons(elsewhere / "area.gpkg", [box(0, 0, 80, 40)], None)
+    (root / "image.tif").symlink_to(elsewhere / "images.tif")
+    (root / "label.tif").symlink_to(elsewhere / "masks.tif")
+    (root / "area.gpkg").symlink_to(elsewhere / "area.gpkg")
+    (root / "folder").symlink_to(elsewhere)
+    (root / "chain.tif").symlink_to(root / "image.tif")
+    row = {
+        "image": "image.tif,masks/a.tif,",
+        "label": "images/a.tif,label.tif,",
+        "aoi": "images/a.tif,masks/a.tif,area.gpkg",
+        "folder": "folder/images.tif,masks/a.tif,",
+        "chain": "chain.tif,masks/a.tif,",
+    }[column]
+    config = with_manifest(config, f"image,label,aoi\n{row}\n", split=SplitConfig(by="pattern"))
+    with pytest.raises(DataError, match=rf"m\.csv line 2: .* is not below .* at {elsewhere}.*allow_outside"):
+        open_scenes(config)
+    config.allow_outside = True
+    (scene,) = open_scenes(config)
+    assert_same(config, scene, 0) if column != "aoi" else None
+
+
+@OUTSIDE
+def test_links_that_stay_below_the_root_are_followed_and_so_is_that_of_the_root_itself(
+    config: DatasetConfig, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = Path(config.root)
+    (root / "more").symlink_to(root / "images")
+    link = tmp_path_factory.mktemp("links") / "root"
+    link.symlink_to(root)
+    rows = f"image,label\nmore/a.tif,masks/a.tif\n{link}/images/b.tif,masks/b.tif\n"
+    config = with_manifest(replace(config, root=str(link)), rows, split=SplitConfig(by="pattern"))
+    assert [scene.name for scene in open_scenes(config)] == ["more/a.tif", "images/b.tif"]
+
+
+@OUTSIDE
+@pytest.mark.parametrize("how", ["relative", "absolute", "link"])
+def test_a_manifest_lies_below_the_root_unless_that_is_allowed(
+    config: DatasetConfig, elsewhere: Path, how: str
+) -> None:
+    manifest = elsewhere / "m.csv"
+    manifest.write_text("image,label\nimages/a.tif,masks/a.tif\n")
+    (Path(config.root) / "link.csv").symlink_to(manifest)
+    relative = os.path.relpath(manifest, config.root)
+    name = {"relative": relative, "absolute": str(manifest), "link": "link.csv"}[how]
+    split = SplitConfig(by="pattern")
+    config = replace(config, images=None, masks=None, manifest=name, split=split)
+    with pytest.raises(DataError, match=r"dataset\.manifest=.* is not below dataset\.root=.*allow_outside"):
+        open_scenes(config)
+    config.allow_outside = True
+    assert [scene.name for scene in open_scenes(config)] == ["images/a.tif"]
+
+
+@OUTSIDE
+@pytest.mark.parametrize("how", ["absolute", "relative", "link", "remote", "vsi"])
+@pytest.mark.parametrize("named", ["glob", "manifest"])
+def test_assets_of_a_stac_item_lie_below_the_root_unless_that_is_allowed(
+    config: DatasetConfig, elsewhere: Path, how: str, named: str
+) -> None:
+    root = Path(config.root)
+    (root / "link.tif").symlink_to(elsewhere / "images.tif")
+    relative = os.path.relpath(elsewhere / "images.tif", root / "items")
+    href = {
+        "absolute": str(elsewhere / "images.tif"),
+        "relative": relative,
+        "link": "../link.tif",
+        "remote": "https://127.0.0.1:1/a.tif",
+        "vsi": f"/vsisubfile/0,{elsewhere / 'images.tif'}",
+    }[how]
+    (root / "items").mkdir()
+    item = {"type": "Feature", "assets": {"R": {"href": href, "roles": ["data"]}}}
+    (root / "items" / "a.json").write_text(json.dumps(item))
+    split = SplitConfig(by="pattern")
+    if named == "glob":
+        config = replace(config, images="items/*.json", split=split)
+    else:
+        config = with_manifest(config, "image,label\nitems/a.json,masks/a.tif\n", split=split)
+    with pytest.raises(DataError, match=r"a\.json: the asset .* is not below dataset\.root=.*allow_outside"):
+        open_scenes(config)
+
+
 def test_the_splits_of_a_manifest_are_not_passed_over(config: DatasetConfig) -> None:
     config = with_manifest(config, "images/a.tif,masks/a.tif,trn\nimages/b.tif,masks/b.tif,val\n")
     config.split = SplitConfig(val=0.5)
@@ -336,7 +436,7 @@ def test_remote_files_are_read_as_those_on_disk(config: DatasetConfig, address: 
 
 def test_the_assets_of_a_stac_item_may_be_remote(config: DatasetConfig, address: str) -> None:
     config = stac(config, prefix=f"{address}/bands/")
-    config.bands = ["red", "green"]
+    config.bands, config.allow_outside = ["red", "green"], True
     assert_same(config, find_scenes(config, 0)["train"][1], 2)
 
 
