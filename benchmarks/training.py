@@ -171,10 +171,10 @@ def metrics(options: argparse.Namespace, root: Path) -> None:
         logits = module(batch["image"], batch["valid"])
     found: dict[str, list[float]] = {"confusion matrix": [], "with boundary IoU and calibration": []}
     parts: list[Callable[[], Any]] = [
-        lambda: module.evaluation.confusion.update(
+        lambda: module.validation.counts.confusion.update(
             module.task.decode(logits), batch["labels"], batch["place"][:, 0]
         ),
-        lambda: module.evaluation.validate(logits, batch),
+        lambda: module.validation.update(logits, batch),
     ]
     for _ in range(options.rounds):
         step = bare(config, data, batches[: min(len(batches), 5)])
@@ -195,8 +195,8 @@ def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) 
     shares = []
     for number in range(min(options.rounds, 3)):
         module, spent = build_module(config, data), [0.0]
-        for name in ("validate", "end_validation"):
-            setattr(module.evaluation, name, timed(getattr(module.evaluation, name), spent))
+        for name in ("update", "finish"):
+            setattr(module.validation, name, timed(getattr(module.validation, name), spent))
         folder = scratch / f"epoch{number}"
         folder.mkdir()
         table = MetricsTable(folder / "metrics.csv", None)

@@ -162,18 +162,19 @@ class Reliability(Metric):
         self.add_state("sums", torch.zeros(2, 3, _BINS, dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("cost", torch.zeros(2, dtype=torch.double), dist_reduce_fx="sum")
 
-    def update(self, logits: Tensor, labels: Tensor, temperature: float) -> None:
-        """Counts a batch.
+    def update(self, probabilities: Tensor, labels: Tensor, temperature: float) -> None:
+        """Count a batch.
 
         Args:
-            logits: (N, channels, H, W).
+            probabilities: (N, classes, H, W) after the temperature.
             labels: (N, H, W) class ids or ignore_index.
-            temperature: divides the logits.
+            temperature: that the logits were divided by: what the probabilities were before it is p^t,
+                made to sum to 1.
         """
         valid = _counts(labels, self.task.ignore_index)
         target = torch.where(valid, labels, 0).long()
-        for row, divisor in enumerate((1.0, temperature)):
-            logs = self.task.log_probabilities(logits.float() / divisor)
+        scaled = probabilities.float().clamp(min=torch.finfo(torch.float32).tiny).log()
+        for row, logs in enumerate(((temperature * scaled).log_softmax(dim=1), scaled)):
             best = logs.max(dim=1)
             confidence = best.values.exp().double().nan_to_num(0.0)  # of a model that has diverged
             place = (confidence * _BINS).long().clamp(max=_BINS - 1)

@@ -13,6 +13,7 @@ import geo_seg
 from geo_seg.config import MODELS, AugmentConfig, TrainConfig
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
+from geo_seg.inference_config import PRECISIONS
 from geo_seg.keys import at_home
 from geo_seg.keys import one_of as _one_of
 from geo_seg.keys import plain as _plain
@@ -213,6 +214,7 @@ def _check_mode(config: TrainConfig) -> None:
     for key, value in (("boundary", config.evaluation.boundary), ("draws", config.evaluation.draws)):
         if value < 0:
             raise ConfigError(f"evaluation.{key}={value}: expected 0 or more")
+    _one_of("evaluation.precision", config.evaluation.precision, PRECISIONS)
 
 
 def _check_course(config: TrainConfig) -> None:

@@ -113,12 +113,15 @@ class EvaluationConfig:
     Attributes:
         boundary: width of the band along outlines in which boundary IoU is taken: below 1 a share of the
             evaluation window's diagonal, from 1 pixels; 0 leaves boundary IoU out.
+        precision: what the model computes in where the splits of a run are scored, as in inference: "fp32",
+            "bf16", "fp16", or "auto", which measures as inference does.
         draws: how often the places of a split are drawn again for the intervals of its scores; 0 leaves the
             intervals out.
     """
 
     boundary: float = 0.02
     draws: int = 1000
+    precision: str = "fp32"
 
 
 @dataclass

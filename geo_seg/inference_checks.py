@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from omegaconf import DictConfig
 
 from geo_seg.errors import ConfigError
-from geo_seg.inference_config import InferenceConfig
+from geo_seg.inference_config import PRECISIONS, InferenceConfig
 from geo_seg.keys import at_home, one_of, plain
 from geo_seg.ranks import is_one_of_many
 
@@ -15,7 +15,7 @@ _OF_INFERENCE = {
     "probability_type": ("uint8", "float16", "float32"),
     "exists": ("overwrite", "skip", "error"),
     "accelerator": ("auto", "cpu", "gpu", "mps"),
-    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "precision": PRECISIONS,
     "blend": ("hann", "linear", "crop"),
     "backend": ("torch", "openvino"),
     "engine": ("local", "torchrun", "ray"),

@@ -5,6 +5,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+"""What a model may compute in where it predicts."""
+
 
 @dataclass
 class InferenceConfig:

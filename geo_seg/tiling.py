@@ -29,6 +29,15 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    def intersects(self, other: "Window") -> bool:
+        """Say whether the two share a pixel."""
+        return (
+            self.row < other.row + other.height
+            and other.row < self.row + self.height
+            and self.col < other.col + other.width
+            and other.col < self.col + self.width
+        )
+
 
 class Tile(NamedTuple):
     """One window of a grid.

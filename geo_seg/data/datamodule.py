@@ -182,7 +182,12 @@ class SceneDataModule(pl.LightningDataModule):
 
     def places(self, split: str) -> list[Place]:
         """The evaluation windows of a split, scene by scene and row by row."""
-        return grid_windows(self.scenes[split], 2 * self.config.window)
+        return grid_windows(self.scenes[split], self.evaluation_side)
+
+    @property
+    def evaluation_side(self) -> int:
+        """Side of the evaluation windows in pixels."""
+        return 2 * self.config.window
 
     def _grid(self, split: str) -> WindowBatches:
         places = self.places(split)
@@ -190,7 +195,7 @@ class SceneDataModule(pl.LightningDataModule):
             self.reader(split),
             places,
             size=len(places),
-            window=2 * self.config.window,
+            window=self.evaluation_side,
             batch_size=max(self.config.batch_size // 4, 1),
             drop_last=False,
             threads=self.config.num_threads,

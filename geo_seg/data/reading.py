@@ -37,6 +37,9 @@ class OpenScene(Protocol):
     def read_into(self, window: Window, into: Pixels) -> None:
         """Reads a window, which may reach past the scene."""
 
+    def labels(self, window: Window) -> NDArray[Any]:
+        """Read the labels (height, width) of a window inside the scene, whatever its image holds."""
+
     def close(self) -> None:
         """Closes the files."""
 
@@ -73,6 +76,12 @@ class RasterScene:
         if not into.valid.all():
             np.putmask(into.labels, ~into.valid, self._ignore_index)
         return values
+
+    def labels(self, window: Window) -> NDArray[Any]:
+        """Read the labels (height, width) of a window inside the scene, whatever its image holds."""
+        values = np.empty((window.height, window.width), self.mask.info.dtype)
+        self.mask.read_into(window, values[None], None)
+        return self._labels(values)
 
     def close(self) -> None:
         """Closes the files."""
@@ -125,6 +134,11 @@ class DecodedScene:
         into.labels[: bottom - row, : right - col] = self.pixels.labels[row:bottom, col:right]
         seen = True if self._whole else self.pixels.valid[row:bottom, col:right]
         into.valid[: bottom - row, : right - col] = seen
+
+    def labels(self, window: Window) -> NDArray[Any]:
+        """Read the labels (height, width) of a window inside the scene; ignored where the image is nodata."""
+        row, col, height, width = window
+        return self.pixels.labels[row : row + height, col : col + width]
 
     def close(self) -> None:
         """The mapping ends with the last array that shows it."""

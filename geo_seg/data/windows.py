@@ -7,9 +7,11 @@ import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geo_seg.data.classes import ClassTable
@@ -75,6 +77,17 @@ class WindowReader:
                 raise
             blank(into, self.table.ignore_index)
             self.unreadable[self._scenes[index].name] += 1
+
+    def read_labels(self, place: Place) -> NDArray[Any]:
+        """Read the labels (height, width) of a window inside its scene; see read_into."""
+        index, window = place
+        try:
+            return self._open(index).labels(window)
+        except DataError:
+            if self._config.on_read_error == "raise":
+                raise
+            self.unreadable[self._scenes[index].name] += 1
+            return np.full((window.height, window.width), self.table.ignore_index, label_type(self.table))
 
     def read_around(self, place: Place, margin: int, into: Pixels) -> None:
         """Reads a window and what lies around it; nothing is seen of what is barred in the scene.

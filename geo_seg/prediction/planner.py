@@ -77,6 +77,12 @@ class Chooser:
         """Bytes that the model takes at most for a pixel."""
         return bytes_per_pixel(self._predictor)
 
+    @cached_property
+    def free(self) -> float:
+        """Bytes for this process, looked up once: rasters of one size get windows of one size."""
+        device = self._predictor.device
+        return free_memory(device) / (self._sharers if device.type == "cpu" else 1)
+
     def choose(self, source: Source) -> Choices:
         """Settles it for a raster.
 
@@ -85,9 +91,7 @@ class Chooser:
             DataError: the raster can't be read.
         """
         config = self._config
-        device = self._predictor.device
-        free = free_memory(device) / (self._sharers if device.type == "cpu" else 1)
-        limit = config.max_memory * 1e9 if config.max_memory else free
+        limit = config.max_memory * 1e9 if config.max_memory else self.free
         window, batch = self._window(limit / 2, source.scale)
         if self._precision is None:
             self._precision = measure_precision(self._predictor, source, self._say)

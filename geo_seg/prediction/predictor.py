@@ -89,7 +89,7 @@ class Predictor:
     def strips(
         self, source: Source, grid: Grid, settings: Settings, advance: Callable[[int], object]
     ) -> Iterator[Strip]:
-        """Maps a part of a raster from the top down; memory follows its width times the window.
+        """Map a part of a raster from the top down; memory follows its width times the window.
 
         The same part gives the same bytes wherever and whenever it is made.
 
@@ -105,20 +105,47 @@ class Predictor:
         Raises:
             DataError: the raster can't be read.
         """
+        for sums, valid in self.rows(source, grid, settings.precision, settings.batch_size, advance):
+            yield self._decide(sums, valid, settings.shown)
+
+    def rows(
+        self,
+        source: Source,
+        grid: Grid,
+        precision: str,
+        batch_size: int,
+        advance: Callable[[int], object] = lambda _: None,
+    ) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
+        """Predict the probabilities of a part of a raster from the top down.
+
+        Args:
+            source: the raster.
+            grid: the windows of the part.
+            precision: one of PRECISIONS.
+            batch_size: windows that a model sees at once.
+            advance: told the number of windows that are done after each batch.
+
+        Yields:
+            probabilities: (classes, rows, width) on the device, blended, after the temperature; to be used
+                before the next are asked for.
+            valid: (rows, width), False for nodata and where no area of the source was asked for.
+
+        Raises:
+            DataError: the raster can't be read.
+        """
         band = RowBand(grid, self.task.num_classes, self.device)
         weights = [
             [torch.from_numpy(axis.weights(i)).to(self.device) for i in range(len(axis))]
             for axis in (grid.rows, grid.cols)
         ]
-        for batch in batches(source, grid, settings.batch_size):
-            found = self._predict(batch, settings.precision, source.scale)
+        for batch in batches(source, grid, batch_size):
+            found = self._predict(batch, precision, source.scale)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
                     valid = inner_part(tile, batch.valid[slot])
                     self._blend(band, tile, found[slot], weights[0][tile.row], weights[1][tile.col], valid)
                 if tile.col == len(grid.cols) - 1:
-                    for sums, valid in band.release(grid.rows.finished(tile.row)):
-                        yield self._decide(sums, valid, settings.shown)
+                    yield from band.release(grid.rows.finished(tile.row))
             advance(len(batch.tiles))
 
     @torch.inference_mode()
@@ -233,6 +260,10 @@ class Predictor:
     def _probabilities(self, logits: Tensor) -> Tensor:
         # several times faster on a CPU than softmax over channels_last or bfloat16
         return self.task.probabilities(logits.to(torch.float32, memory_format=torch.contiguous_format))
+
+    def decode(self, probabilities: Tensor) -> Tensor:
+        """Return the class ids (rows, width) of probabilities (classes, rows, width), as in maps."""
+        return choose(probabilities, self.task.binary, self._ensemble.threshold)[0]
 
     @torch.inference_mode()
     def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: Shown) -> Strip:

@@ -1,7 +1,7 @@
 """Windows of a raster in batches, read ahead in a thread of their own."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from geo_seg.errors import DataError
 from geo_seg.prediction.resample import Scale
 from geo_seg.raster import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
@@ -52,6 +53,9 @@ class Source:
         nodata: overrides what the raster declares, or None.
         zero_is_nodata: whether pixels whose bands are all 0 are nodata, too.
         scale: at which the model sees it.
+        areas: the parts of it that are wanted; windows that answer for none of them are neither read nor
+            predicted. () is all of it.
+        on_unreadable: called for a window that can't be read, whose pixels are nodata then; None raises.
     """
 
     info: RasterInfo
@@ -59,6 +63,12 @@ class Source:
     nodata: float | None
     zero_is_nodata: bool
     scale: Scale = field(default_factory=Scale)
+    areas: tuple[Window, ...] = ()
+    on_unreadable: Callable[[Window], object] | None = None
+
+    def wants(self, window: Window) -> bool:
+        """Say whether a window holds pixels of the areas that are wanted."""
+        return not self.areas or any(window.intersects(area) for area in self.areas)
 
 
 def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
@@ -85,16 +95,29 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
         slots: list[int | None] = []
         held: list[_Held] = []
         for tile in grid:
-            image, valid = read_reflected(reader, tile.window)
             tiles.append(tile)
-            if inner_part(tile, valid).any():
+            pixels = _read(reader, tile.window, source) if source.wants(tile.inner) else None
+            if pixels is not None and inner_part(tile, pixels[1]).any():
                 slots.append(len(held))
-                held.append((*source.scale.apply(image, valid), valid))
+                held.append((*source.scale.apply(*pixels), pixels[1]))
             else:
                 slots.append(None)
             if len(held) == size or tile.col == len(grid.cols) - 1:
                 yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.as_is))
                 tiles, slots, held = [], [], []
+
+
+def _read(
+    reader: RasterReader, window: Window, source: Source
+) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+    """Read a window, see read_reflected; None for one that can't be read where that is allowed."""
+    try:
+        return read_reflected(reader, window)
+    except DataError:
+        if source.on_unreadable is None:
+            raise
+        source.on_unreadable(window)
+        return None
 
 
 def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:

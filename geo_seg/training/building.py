@@ -10,24 +10,22 @@ from torch import nn
 
 import losses
 from geo_seg.checkpoint import Checkpoint, Facts, versions
-from geo_seg.config import AugmentConfig, TrainConfig
+from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.models import build_model, has_bfloat16, spare_depthwise
+from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.sharing import shareable
 from geo_seg.training.module import SegmentationModule
 
 
-def build_module(
-    config: TrainConfig, data: SceneDataModule, trained: Checkpoint | None = None
-) -> SegmentationModule:
-    """Builds model, loss and all that goes with them.
+def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
+    """Build model, loss and all that goes with them.
 
     Args:
         config: of the run.
         data: whose classes and bands it is for.
-        trained: the model with what is known of it; None for a new one.
 
     Raises:
         ConfigError: the configuration doesn't fit the data.
@@ -38,26 +36,46 @@ def build_module(
         num_classes=len(data.table.names),
         ignore_index=data.table.ignore_index,
         class_weights=data.table.weights,
-        class_counts=None if trained else data.class_counts,
+        class_counts=data.class_counts,
     )
-    loss = nn.Identity() if trained else _loss(config, task)  # a test needs none
-    model = trained.model if trained else build_model(config.model, len(data.bands.mean), task.channels)
+    model = build_model(config.model, len(data.bands.mean), task.channels)
     if config.compile:
         model.compile()
     else:
         spare_depthwise(model)
     return SegmentationModule(
         model,
-        loss,
+        _loss(config, task),
         task,
-        trained.facts if trained else _facts(config, data),
-        Augment(AugmentConfig() if trained else config.augment, data.table.ignore_index, data.margin),
+        _facts(config, data),
+        Augment(config.augment, data.table.ignore_index, data.margin),
         config.optimizer,
         config.scheduler,
         config.encoder,
         config.evaluation,
         config.seed,
-        max(len(data.scenes[split]) for split in ("val", "test")),
+        len(data.scenes["val"]),
+    )
+
+
+def build_predictor(
+    config: TrainConfig, trainer: pl.Trainer, trained: Checkpoint, console: Console
+) -> ScenePredictor:
+    """Build what predicts whole scenes with a trained model, where the Trainer runs.
+
+    Args:
+        config: of the run; says in which precision, and what is nodata.
+        trainer: has the device, and the number of processes.
+        trained: the model.
+        console: where it is printed what was measured.
+    """
+    return ScenePredictor(
+        trained,
+        config.dataset,
+        trainer.strategy.root_device,
+        config.evaluation.precision,
+        lambda line: console.print(line, markup=False, soft_wrap=True),
+        trainer.world_size,
     )
 
 

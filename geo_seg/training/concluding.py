@@ -14,11 +14,11 @@ from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.intervals import intervals, places_of
 from geo_seg.metrics import scores
+from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.report.tables import score_table
-from geo_seg.training.evaluating import Counted
 from geo_seg.training.folder import SCORES
-from geo_seg.training.module import SegmentationModule
 from geo_seg.training.reporting import Ended, write_report
+from geo_seg.training.scene_evaluation import Counted, SceneEvaluation
 from geo_seg.whole import write_whole
 
 
@@ -29,21 +29,19 @@ def splits_of(data: SceneDataModule) -> list[str]:
 
 def evaluate(
     trainer: pl.Trainer,
-    module: SegmentationModule,
+    predictor: ScenePredictor,
     data: SceneDataModule,
     splits: Sequence[str],
     config: TrainConfig,
-    weights: str | None = None,
 ) -> dict[str, Counted]:
-    """Counts every valid pixel of some splits once; every process has to ask.
+    """Count every valid pixel of some splits once, predicted as in a map; every process has to ask.
 
     Args:
-        trainer: says where and in which precision.
-        module: the model.
+        trainer: shares the scenes among the processes.
+        predictor: the model.
         data: the scenes.
         splits: "val", "test".
         config: says how intervals are made.
-        weights: a checkpoint file, read first; None for the weights that are there.
 
     Returns:
         Per split what was counted; the scores have intervals, see geo_seg.intervals, and scenes: the name,
@@ -51,15 +49,14 @@ def evaluate(
     """
     found = {}
     for split in splits:
-        module.evaluation.expect(data.places(split), trainer.strategy.root_device)
-        loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-        trainer.test(module, loader, ckpt_path=weights, weights_only=True, verbose=False)
-        found[split] = counted = module.counted
+        evaluation = SceneEvaluation(predictor, data, split, config.evaluation.boundary)
+        trainer.test(evaluation, verbose=False)
+        found[split] = counted = evaluation.counted
         numbers = [scene for scene, _ in counted.places]
         places = places_of(counted.windows, numbers)
         counted.scores["intervals"] = intervals(places, config.evaluation.draws, config.seed)
         counted.scores["scenes"] = [
-            _scene(scene.name, scores(torch.from_numpy(matrix), module.facts.class_names))
+            _scene(scene.name, scores(torch.from_numpy(matrix), predictor.checkpoint.facts.class_names))
             for scene, matrix in zip(data.scenes[split], counted.scenes, strict=False)
         ]
     return found
@@ -86,7 +83,7 @@ def conclude(run: Ended, console: Console, closing: Callable[[Ended, bool], str]
     }
     path.mkdir(parents=True, exist_ok=True)
     write_whole(path / "scenes.json", json.dumps(matrices))
-    write_whole(path / "scenes.csv", _table(_scene_rows(results, run.module.facts.class_names)))
+    write_whole(path / "scenes.csv", _table(_scene_rows(results, run.predictor.checkpoint.facts.class_names)))
     write_whole(path / "classes.csv", _table(_class_rows(results)))
     write_report(run, found)
     table = score_table(results[run.split].scores, f"{run.split} scenes")

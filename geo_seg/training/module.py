@@ -22,7 +22,7 @@ from geo_seg.data.windows import Batch
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.metrics import Mean
 from geo_seg.models import Normalize
-from geo_seg.training.evaluating import Counted, Evaluation
+from geo_seg.training.evaluating import Validation
 from geo_seg.training.means import Means
 from geo_seg.training.rates import rate_groups
 from geo_seg.training.seeding import seed_step
@@ -51,7 +51,7 @@ class SegmentationModule(pl.LightningModule):
         encoder: how the encoder learns.
         evaluation: what is looked at in validation and tests.
         seed: of all draws in training; with epoch, batch and rank it decides them.
-        num_scenes: of the largest split that is evaluated.
+        num_scenes: of the validation split.
     """
 
     def __init__(
@@ -75,9 +75,8 @@ class SegmentationModule(pl.LightningModule):
         self.facts = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
-        self.evaluation = Evaluation(task, facts, num_scenes, evaluation.boundary)
+        self.validation = Validation(task, facts, num_scenes, evaluation.boundary)
         self.validation_loss = Mean()
-        self.counted: Counted
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
         self._encoder = encoder
@@ -159,12 +158,12 @@ class SegmentationModule(pl.LightningModule):
         """Counts a batch of the validation grid."""
         # a metric and not self.log: a process that has no validation window must take part as well
         logits = self(batch["image"], batch["valid"])
-        self.evaluation.validate(logits, batch)
+        self.validation.update(logits, batch)
         self.validation_loss.update(self.loss(logits, batch["labels"]), len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of the whole validation split; temperature and threshold go into the facts."""
-        found, self.facts = self.evaluation.end_validation(self.facts)
+        found, self.facts = self.validation.finish(self.facts)
         self.log("val/loss", self.validation_loss.compute())
         self.validation_loss.reset()
         self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
@@ -174,14 +173,6 @@ class SegmentationModule(pl.LightningModule):
         for score in found["classes"]:
             if score["iou"] is not None:
                 self.log(f"val/iou_{score['name']}", score["iou"])
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch of the test grid."""
-        self.evaluation.test(self(batch["image"], batch["valid"]), batch, self.facts)
-
-    def on_test_epoch_end(self) -> None:
-        """Keeps what was counted in the whole split."""
-        self.counted = self.evaluation.end_test(self.facts)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimizer and scheduler from their _target_."""

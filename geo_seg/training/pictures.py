@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from geo_seg.checkpoint import Facts
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.sampling import RandomWindows
 from geo_seg.data.scene import Scene
 from geo_seg.ious import mean_ious
+from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.report.pictures import Shown, draw_picture, encoded, panels
 from geo_seg.report.places import place_of
 from geo_seg.tiling import Window
-from geo_seg.training.evaluating import Counted
-from geo_seg.training.module import SegmentationModule
+from geo_seg.training.scene_evaluation import Counted
 
 _SIDE = 768  # pixels of a picture: a forward pass that any machine can hold
 _MOST = 6  # scenes in a report
@@ -24,13 +24,11 @@ _SAMPLES = 4
 _LABELLED = 0.25  # share of the most labelled window that a window to be shown has at least
 
 
-def picture_scenes(
-    module: SegmentationModule, data: SceneDataModule, split: str, folder: Path
-) -> list[Shown]:
+def picture_scenes(predictor: ScenePredictor, data: SceneDataModule, split: str, folder: Path) -> list[Shown]:
     """Predicts the middle of some scenes; also draws image, label, prediction and errors into PNGs.
 
     Args:
-        module: trained.
+        predictor: the trained model.
         data: where the scenes are.
         split: "val" or "test".
         folder: where the PNGs go.
@@ -39,7 +37,7 @@ def picture_scenes(
         A window per scene, evenly chosen among the scenes of the split.
     """
     scenes = data.scenes[split]
-    reader = data.reader(split)
+    reader, facts = data.reader(split), predictor.checkpoint.facts
     chosen = np.unique(np.linspace(0, len(scenes) - 1, min(_MOST, len(scenes))).round().astype(int))
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
@@ -48,41 +46,48 @@ def picture_scenes(
         rows, cols = min(height, _SIDE), min(width, _SIDE)
         window = Window(top + (height - rows) // 2, left + (width - cols) // 2, rows, cols)
         image, labels, valid = reader.read((index, window))
-        predicted = _predict(module, image, valid)
+        predicted = predictor.classes(scenes[index], window)
         name = scenes[index].name
-        draw_picture(folder / f"{split}_{index + 1}.png", image, labels, predicted, valid, module.facts, name)
-        found = encoded(panels(image, labels, predicted, valid, module.facts))
+        draw_picture(
+            folder / f"{split}_{index + 1}.png",
+            image,
+            labels,
+            predicted,
+            valid,
+            predictor.checkpoint.facts,
+            name,
+        )
+        found = encoded(panels(image, labels, predicted, valid, facts))
         shown.append(Shown(name, place_of(scenes[index], window), found))
     return shown
 
 
 def picture_windows(
-    module: SegmentationModule, data: SceneDataModule, split: str, counted: Counted
+    predictor: ScenePredictor, data: SceneDataModule, split: str, counted: Counted
 ) -> list[Shown]:
     """Predicts the best, median and worst windows of a split anew.
 
     Args:
-        module: trained.
+        predictor: the trained model.
         data: where the scenes are.
         split: "val" or "test".
         counted: what was counted in it.
     """
-    reader = data.reader(split)
+    reader, facts = data.reader(split), predictor.checkpoint.facts
     ious = mean_ious(counted.windows)
     shown = []
     for kind, number in ranked(ious, counted.windows[:, 1].sum(1)):
         index, window = counted.places[number]
-        pixels = reader.read((index, window))
-        image, labels, valid = pixels
-        predicted = _predict(module, image, valid)
         scene = data.scenes[split][index]
+        image, labels, valid = reader.read((index, window))
+        predicted = predictor.classes(scene, window)
         title = f"{kind}: mean IoU {ious[number]:.3f} in {scene.name}"
-        found = encoded(panels(image, labels, predicted, valid, module.facts))
+        found = encoded(panels(image, labels, predicted, valid, facts))
         shown.append(Shown(title, place_of(scene, window), found))
     return shown
 
 
-def picture_samples(module: SegmentationModule, data: SceneDataModule) -> list[Shown]:
+def picture_samples(facts: Facts, data: SceneDataModule) -> list[Shown]:
     """The first windows of training as they are read; none where a test has no training scenes."""
     config = data.config
     scenes = data.scenes["train"]
@@ -93,7 +98,7 @@ def picture_samples(module: SegmentationModule, data: SceneDataModule) -> list[S
     shown = []
     for index, window in windows.epoch(0):
         image, labels, valid = reader.read((index, window))
-        found = encoded(panels(image, labels, None, valid, module.facts))
+        found = encoded(panels(image, labels, None, valid, facts))
         shown.append(Shown(scenes[index].name, place_of(scenes[index], window), found))
     return shown
 
@@ -122,19 +127,6 @@ def ranked(ious: NDArray[np.float64], labelled: NDArray[np.int64]) -> list[tuple
             if 0 <= position < len(order):
                 found.setdefault(position, kind)
     return [(found[position], int(order[position])) for position in sorted(found)]
-
-
-def _predict(
-    module: SegmentationModule, image: NDArray[np.generic], valid: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    module.eval()
-    with torch.inference_mode():
-        logits = module(
-            torch.from_numpy(image).unsqueeze(0).to(module.device),
-            torch.from_numpy(valid).unsqueeze(0).to(module.device),
-        )
-        found: NDArray[np.int64] = module.evaluation.decode(logits, module.facts)[0].cpu().numpy()
-    return found
 
 
 def _largest_part(scene: Scene) -> Window:

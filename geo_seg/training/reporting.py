@@ -15,13 +15,13 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import SPLITS
 from geo_seg.defaults import default_configuration, differences
+from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.report.page import Content, DataSummary, write
 from geo_seg.report.places import outlines
 from geo_seg.sharing import shareable
 from geo_seg.training.callbacks import Row
-from geo_seg.training.evaluating import Counted
-from geo_seg.training.module import SegmentationModule
 from geo_seg.training.pictures import picture_samples, picture_scenes, picture_windows
+from geo_seg.training.scene_evaluation import Counted
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ended:
     Attributes:
         config: of the run.
         data: the scenes.
-        module: the model.
+        predictor: the model.
         results: per split what was counted; the report shows windows of the first one, scenes of the last.
         facts: what metrics.json holds beside the scores.
         rows: of metrics.csv.
@@ -41,7 +41,7 @@ class Ended:
 
     config: TrainConfig
     data: SceneDataModule
-    module: SegmentationModule
+    predictor: ScenePredictor
     results: Mapping[str, Counted]
     facts: Mapping[str, Any]
     rows: Sequence[Row]
@@ -61,26 +61,27 @@ def write_report(run: Ended, found: Mapping[str, Any]) -> None:
         run: whose report it is.
         found: the content of metrics.json.
     """
-    config, data, module = run.config, run.data, run.module
+    config, data, predictor = run.config, run.data, run.predictor
+    facts = predictor.checkpoint.facts
     windows = next(iter(run.results))
     plain = shareable(asdict(config))
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     content = Content(
         title=f"{name}, test" if config.mode == "test" else name,
         found=found,
-        facts=module.facts,
+        facts=facts,
         rows=run.rows,
         data=DataSummary(
             facts=_facts(config, data),
             splits={own: _split(data, own) for own in SPLITS if data.scenes[own]},
             outlines=outlines(data.scenes),
-            samples=picture_samples(module, data),
+            samples=picture_samples(facts, data),
         ),
-        scenes=picture_scenes(module, data, run.split, run.path / "figures"),
-        windows=picture_windows(module, data, windows, run.results[windows]),
+        scenes=picture_scenes(predictor, data, run.split, run.path / "figures"),
+        windows=picture_windows(predictor, data, windows, run.results[windows]),
         config=plain,
         changes=differences(plain, default_configuration()),
-        machine=_machine(module),
+        machine=_machine(predictor),
         timing=[(what, _duration(value)) for what, value in run.seconds.items()],
         speed=read_speed(run.path / "system.csv"),
     )
@@ -126,11 +127,11 @@ def _area(size: tuple[int, int]) -> int:
     return size[0] * size[1]
 
 
-def _machine(module: SegmentationModule) -> list[tuple[str, str]]:
-    device = module.device
+def _machine(predictor: ScenePredictor) -> list[tuple[str, str]]:
+    device = predictor.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     return [
-        *module.facts.versions.items(),
+        *predictor.checkpoint.facts.versions.items(),
         ("system", platform.platform()),
         ("processors", str(os.cpu_count())),
         ("device", f"{device.type}: {name}"),

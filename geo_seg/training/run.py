@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from geo_seg import checkpoint
 from geo_seg.allocation import keep_freed_memory
 from geo_seg.commands import command, command_elsewhere
 from geo_seg.config import TrainConfig
@@ -20,7 +21,7 @@ from geo_seg.lock import held
 from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
-from geo_seg.training.building import build_module, trainer_options
+from geo_seg.training.building import build_module, build_predictor, trainer_options
 from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
 from geo_seg.training.concluding import conclude, evaluate, splits_of
 from geo_seg.training.find import find
@@ -80,13 +81,14 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         _fit(trainer, module, data, best)
         fitted = time.monotonic()
         score = best.best_model_score
-        rows = list(table.rows)  # reading the best checkpoint turns callbacks back to its epoch
-        results = evaluate(trainer, module, data, splits_of(data), config, best.best_model_path)
+        predictor = build_predictor(config, trainer, checkpoint.load(best.best_model_path), console)
+        results = evaluate(trainer, predictor, data, splits_of(data), config)
         if leads:
             scored = time.monotonic() - fitted
             took = {"training, since it was last started": fitted - begin, "scores": scored}
-            facts = {"best_val_miou": score, "epochs": len(rows), "steps": trainer.global_step}
-            conclude(Ended(config, data, module, results, facts, rows, took, path), console, _closing)
+            facts = {"best_val_miou": score, "epochs": len(table.rows), "steps": trainer.global_step}
+            ended = Ended(config, data, predictor, results, facts, list(table.rows), took, path)
+            conclude(ended, console, _closing)
             scores = {} if score is None else {"best_val_miou": score}
             log_end(trainer.loggers, config, path, scores, trainer.global_step)
             write_run_file(path, known, finished=True)

@@ -17,7 +17,7 @@ from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.rerun import CONFIG
 from geo_seg.sharing import shown
 from geo_seg.terminal import shows_bars
-from geo_seg.training.building import build_module, trainer_options
+from geo_seg.training.building import build_predictor, trainer_options
 from geo_seg.training.callbacks import progress_bar
 from geo_seg.training.concluding import conclude, evaluate
 from geo_seg.training.reporting import Ended
@@ -54,7 +54,6 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
     for name in ("val", "test"):
         if config.split is None and name not in splits and getattr(config.dataset.split, name):
             console.print(f"note: the data set has no scenes for {name} here; see dataset.split.{name}")
-    module = build_module(config, data, trained)
     bars = shows_bars(console)
     trainer = pl.Trainer(
         **{"enable_progress_bar": bars, **trainer_options(config, console)},
@@ -67,13 +66,14 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     begin = time.monotonic()
-    results = evaluate(trainer, module, data, splits, config)
+    predictor = build_predictor(config, trainer, trained, console)
+    results = evaluate(trainer, predictor, data, splits, config)
     if trainer.is_global_zero:
         tested = {"checkpoint": shown(trained.path, run_of(str(trained.path)).parent)}
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
         seconds = {"scores": time.monotonic() - begin}
-        conclude(Ended(config, data, module, results, tested, [], seconds, path), console, _closing)
+        conclude(Ended(config, data, predictor, results, tested, [], seconds, path), console, _closing)
     return float(results[splits[-1]].scores["miou"] or 0.0)
 
 

@@ -23,7 +23,7 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
 from geo_seg.training import building, concluding, run
-from geo_seg.training.evaluating import Evaluation
+from geo_seg.training.evaluating import Validation
 from geo_seg.training.find import find_batch_size, suggested_rate
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
@@ -466,13 +466,13 @@ def test_the_table_of_the_report_goes_on_past_the_best_epoch(
     small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.9, 0.5, 0.4])
-    original = Evaluation.end_validation
+    original = Validation.finish
 
-    def falling(evaluation: Evaluation, facts: Facts) -> Any:
+    def falling(evaluation: Validation, facts: Facts) -> Any:
         found, facts = original(evaluation, facts)
         return {**found, "miou": next(scores, 0.1)}, facts
 
-    monkeypatch.setattr(Evaluation, "end_validation", falling)
+    monkeypatch.setattr(Validation, "finish", falling)
     trained(small_root, tmp_path / "run", "trainer.max_epochs=3")
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["epochs"] == 3

@@ -110,7 +110,7 @@ def test_reliability_equals_a_loop_over_the_pixels(channels: int) -> None:
     logits, _, labels = drawn(channels, scale=3.0)
     metric = Reliability(task)
     for part in range(3):
-        metric.update(logits[part : part + 1], labels[part : part + 1].short(), 2.0)
+        metric.update(task.probabilities(logits[part : part + 1] / 2), labels[part : part + 1].short(), 2.0)
     for name, temperature in (("raw", 1.0), ("scaled", 2.0)):
         found = metric.compute()[name]
         bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
