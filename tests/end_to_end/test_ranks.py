@@ -17,7 +17,9 @@ from geo_seg.data.sampling import RandomWindows
 from geo_seg.data.windows import WindowBatches
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.metrics import scores
+from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.ranks import without_ranks
+from geo_seg.tiling import Window
 from tests.conftest import REPOSITORY, Run, small_overrides
 
 TRAIN = str(REPOSITORY / "train.py")
@@ -62,15 +64,13 @@ def only_folder(root: Path) -> Path:
 
 def counted_by_one_process(folder: Path, config: DatasetConfig, split: str) -> np.ndarray:
     """The confusion matrix of a run's best checkpoint, counted pixel by pixel."""
-    found = checkpoint.load(folder)
     data = SceneDataModule(config, 0)
+    predictor = ScenePredictor(checkpoint.load(folder), config, torch.device("cpu"), "fp32", print)
     matrix = np.zeros((3, 3), int)
-    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
-    for batch in loader:
-        with torch.inference_mode():
-            logits = found.model(found.normalize(batch["image"], batch["valid"]))
-        chosen = logits.argmax(1).numpy()
-        for label, guess in zip(batch["labels"].numpy().ravel(), chosen.ravel(), strict=True):
+    for number, scene in enumerate(data.scenes[split]):
+        whole = Window(0, 0, scene.image.height, scene.image.width)
+        labels = data.reader(split).read((number, whole)).labels
+        for label, guess in zip(labels.ravel(), predictor.classes(scene, whole).ravel(), strict=True):
             if label != 255:
                 matrix[label, guess] += 1
     return matrix
