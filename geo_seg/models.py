@@ -59,12 +59,14 @@ class AnySize(nn.Module):
     Args:
         net: (N, bands, H, W) to (N, channels, H, W) for sides that are multiples of STRIDE.
         least: smallest side that it takes.
+        origin: what the user should know of where its weights come from; "" for nothing.
     """
 
-    def __init__(self, net: nn.Module, least: int = STRIDE) -> None:
+    def __init__(self, net: nn.Module, least: int = STRIDE, origin: str = "") -> None:
         super().__init__()
         self.net = net
         self.least = least
+        self.origin = origin
 
     def forward(self, image: Tensor) -> Tensor:
         """Predicts logits.
@@ -121,9 +123,9 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
         ) from error
     except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
-    if local:
-        _load_weights(net.encoder, encoder, str(weights))
-    return AnySize(net, _LEAST.get(name, STRIDE))
+    taken = _load_weights(net.encoder, encoder, str(weights)) if local else 0.0
+    origin = _origin(net, str(weights), taken) if local and weights != "package" else ""
+    return AnySize(net, _LEAST.get(name, STRIDE), origin)
 
 
 def check_encoder(encoder: str) -> None:
@@ -148,7 +150,17 @@ def check_encoder(encoder: str) -> None:
     raise ConfigError(f"model.encoder={encoder}: there is no such encoder; {hint}")
 
 
-def _load_weights(encoder: nn.Module, name: str, weights: str) -> None:
+def _origin(net: nn.Module, weights: str, taken: float) -> str:
+    """What a file of weights gives a model, and what it doesn't: decoder and head, also where it has some."""
+    whole, encoder = parameters(net), parameters(net.encoder)  # type: ignore[arg-type]
+    return (
+        f"model.weights={weights}: the encoder takes {taken:.0%} of its weights from this file; decoder and "
+        f"head, {1 - encoder / whole:.0%} of the model's weights, begin anew, also if the file holds them"
+    )
+
+
+def _load_weights(encoder: nn.Module, name: str, weights: str) -> float:
+    """Fills an encoder; returns the share of its weights that were there."""
     own = encoder.state_dict()
     given = _package_weights(name, own) if weights == "package" else _file_weights(weights, own)
     given = {key: _for_bands(value, own[key].shape) for key, value in given.items() if key in own}
@@ -160,8 +172,12 @@ def _load_weights(encoder: nn.Module, name: str, weights: str) -> None:
             f"model.weights={weights}: only {len(fitting)} of {len(own)} tensors fit the encoder {name}; "
             "these are weights of another network"
         )
+    bad = next((key for key, value in fitting.items() if not value.isfinite().all()), None)
+    if bad is not None:
+        raise ConfigError(f"model.weights={weights}: {bad} holds values that are not finite")
     # smp's encoders override load_state_dict and drop keys
     nn.Module.load_state_dict(encoder, {**own, **fitting})
+    return matched / total
 
 
 def _for_bands(weight: Tensor, wanted: torch.Size) -> Tensor:

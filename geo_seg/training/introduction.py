@@ -45,6 +45,8 @@ def introduce(
         markup=False,
         soft_wrap=True,
     )
+    if origin := getattr(model, "origin", ""):
+        console.print(f"note: {origin}", markup=False, soft_wrap=True)
     weights = (getattr(part, "class_weights", None) for part in loss.modules())
     for values in (found for found in weights if found is not None):
         listed = ", ".join(

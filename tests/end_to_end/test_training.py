@@ -236,12 +236,14 @@ def test_class_weights_of_the_table_reach_the_loss(small_root: Path, tmp_path: P
         loss("refused", (5, 1, 0.1), "loss=lovasz")
 
 
-def test_class_weights_by_frequency_are_told_before_training(
-    small_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_class_weights_by_frequency_and_the_origin_of_weights_are_told_before_training(
+    small_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: Path
 ) -> None:
     terms = "loss.terms={weighted_cross_entropy: {weights: inverse, cap: null}, dice: 1}"
-    train(configured(small_root, "loss=compound", terms), tmp_path / "run")
+    origin = f"model.weights={finished / 'checkpoints' / 'best.ckpt'}"
+    train(configured(small_root, "loss=compound", terms, origin), tmp_path / "run")
     said = capsys.readouterr().out
+    assert f"note: {origin}: the encoder takes 100% of its weights" in said
     shares = re.search(r"train: low ([\d.]+)%, middle ([\d.]+)%, high ([\d.]+)%", said)
     weights = re.search(r"class weights: low ([\d.]+), middle ([\d.]+), high ([\d.]+)", said)
     assert shares and weights and said.index("class weights") < said.index("epoch 1/1")

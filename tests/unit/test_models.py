@@ -74,6 +74,52 @@ def test_weights_come_from_a_local_file_whatever_the_bands(tmp_path: Path) -> No
         build_model(options("unet", weights=str(tmp_path / "text.pth")), 3, 2)
 
 
+WHOLE = pytest.mark.fault("checkpoint", "model.weights=<whole checkpoint> says what begins anew")
+
+
+@WHOLE
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("unet", "model.net."), ("unet", "net."), ("fpn", "model.net.")]
+)
+def test_a_whole_model_as_weights_says_what_share_begins_anew(tmp_path: Path, name: str, prefix: str) -> None:
+    source = build_model(options(name), 3, 2)
+    whole = {f"{prefix}{key}": value for key, value in source.net.state_dict().items()}
+    torch.save({"state_dict": whole, "geo_seg": {}}, tmp_path / "best.ckpt")
+    model = build_model(options(name, weights=str(tmp_path / "best.ckpt")), 3, 5)
+    sizes = {key: value.numel() for key, value in model.net.named_parameters()}
+    new = sum(size for key, size in sizes.items() if not key.startswith("encoder."))
+    share = new / sum(sizes.values())
+    assert 0.05 < share < 0.5
+    assert model.origin == (
+        f"model.weights={tmp_path / 'best.ckpt'}: the encoder takes 100% of its weights from this file; "
+        f"decoder and head, {share:.0%} of the model's weights, begin anew, also if the file holds them"
+    )
+    assert torch.equal(model.net.encoder.conv1.weight, source.net.encoder.conv1.weight)
+    assert build_model(options(name), 3, 5).origin == ""
+
+
+@WHOLE
+def test_the_share_of_the_encoder_that_a_file_fills_is_counted(tmp_path: Path) -> None:
+    own = build_model(options("unet"), 3, 2).net.encoder.state_dict()
+    part = {key: value for key, value in own.items() if not key.startswith("layer1")}
+    torch.save(part, tmp_path / "w.pth")
+    model = build_model(options("unet", weights=str(tmp_path / "w.pth")), 3, 2)
+    share = sum(value.numel() for value in part.values()) / sum(value.numel() for value in own.values())
+    assert f"takes {share:.0%} of its weights" in model.origin and share < 0.99
+
+
+@pytest.mark.fault("checkpoint", "weights that are NaN or infinite, or no tensors")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_file_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    own = build_model(options("unet"), 3, 2).net.encoder.state_dict()
+    own["layer1.0.conv1.weight"][0] = value
+    torch.save(own, tmp_path / "w.pth")
+    with pytest.raises(
+        ConfigError, match=r"w\.pth: layer1\.0\.conv1\.weight holds values that are not finite"
+    ):
+        build_model(options("unet", weights=str(tmp_path / "w.pth")), 3, 2)
+
+
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet10t"])
 @pytest.mark.parametrize("bands", [1, 2, 7])
 def test_filters_for_rgb_respond_to_gray_alike_whatever_the_bands(
