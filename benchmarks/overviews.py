@@ -105,7 +105,9 @@ def main() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])  # Linux only
         before, begin = pages * resource.getpagesize() / 1e6, time.process_time()
         make(given.folder, given.way, *size)
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        # not ru_maxrss: that of the process which started this one counts there
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        most = int(status["VmHWM"].split()[0]) * 1024 / 1e6
         print(time.process_time() - begin, most - before)
         return
     folder = given.folder / "overviews"

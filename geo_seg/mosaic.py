@@ -16,7 +16,7 @@ from geo_seg.legends import Color, write_gray_style, write_legends
 from geo_seg.overviews import write_overviews
 from geo_seg.raster import RasterReader
 from geo_seg.tiling import Window
-from geo_seg.writing import FAILURES, UNFINISHED, Geometry, settle, unwritten
+from geo_seg.writing import FAILURES, UNFINISHED, Geometry, settle, unwritten, vacate
 
 _CACHE = 64 << 20  # bytes of decoded blocks: parts are read, and the map is written, once from the top down
 _BLOCK = 512
@@ -70,6 +70,7 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
     """
     frame, hidden = file.with_suffix(".vrt"), file.with_name(f"{file.name}{UNFINISHED}")
     try:
+        vacate(hidden)
         described = _describe(layer, geometry, parts)
         ET.ElementTree(described).write(frame, encoding="utf-8")
         with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=False):

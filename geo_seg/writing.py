@@ -27,6 +27,7 @@ UNFINISHED = ".new"
 FAILURES = (RasterioError, CPLE_BaseError, OSError)
 """What goes wrong in writing."""
 
+_RESTS = ("-journal", "-wal", "-shm", ".ovr.tmp", ".msk.ovr.tmp")  # of SQLite, and of GDAL's COG driver
 _PROBE = 1 << 20  # bytes that have to fit into the output folder before any work
 
 
@@ -86,6 +87,7 @@ class PartWriter:
         self._filled = 0
         self._written = 0
         try:
+            vacate(self._hidden)
             self._target = rasterio.open(
                 self._hidden,
                 "w",
@@ -172,6 +174,19 @@ def prepare_folder(folder: Path) -> None:
         raise DataError(
             f"output={folder}: nothing can be written there ({error.strerror}); choose another folder"
         ) from error
+
+
+def vacate(path: Path) -> None:
+    """Remove what an earlier run left under a name, and beside it.
+
+    GDAL opens a file before it writes over it, and refuses one whose directory is broken; SQLite would take
+    the journal of an earlier file for that of the new one.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    for name in (path.name, *(f"{path.name}{end}" for end in _RESTS)):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def settle(hidden: Path, final: Path) -> None:

@@ -22,6 +22,7 @@ from geo_seg.data.vectors import Polygons
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, DataError, nearest
 from geo_seg.raster import RasterInfo, RasterReader, inspect
+from geo_seg.writing import is_whole, unwritten
 
 _VERSION = 2  # of what a kept label holds; one of another version is made anew
 _PIXELS = 1 << 23  # of a strip
@@ -168,6 +169,8 @@ class Labels:
                     target.write(values, 1, window=Window(0, top, image.width, bottom - top))
                 notes = strips.finish() + (polygon_notes(area) if area else [])
                 target.update_tags(**{_NOTES: json.dumps(notes)})
+            if not is_whole(path):  # GDAL doesn't report what it couldn't write while closing
+                raise unwritten(path, None)
         except (RasterioError, CPLE_BaseError) as error:
             raise DataError(f"{path}: the label of {source.name} cannot be written ({error})") from error
 

@@ -19,7 +19,7 @@ from geo_seg.inference.outlines import outline
 from geo_seg.inference.regions import Ids, label
 from geo_seg.inference.survey import Certainty, Strips, Survey, regions_by_strip, survey
 from geo_seg.legends import STYLES, Color, polygon_styles
-from geo_seg.writing import Geometry, unwritten
+from geo_seg.writing import Geometry, unwritten, vacate
 
 logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every batch
 
@@ -86,7 +86,7 @@ def write_polygons(
         found, drawn = survey(strips, ground, nodata, how.min_area)
         table = _Table(file, geometry, found, names, ground is not None, certainty is not None)
         try:
-            file.unlink(missing_ok=True)
+            vacate(file)
             for regions, polygons in _batches(_outlines(strips, found, drawn, how)):
                 written += table.append(regions, polygons)
             if not written:

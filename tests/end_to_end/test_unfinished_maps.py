@@ -6,18 +6,22 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
 import rasterio.shutil
 from rio_cogeo.cogeo import cog_validate
 from torch import nn
 
-from geo_seg import mosaic
+from geo_seg import mosaic, writing
 from geo_seg.data.cache import files_of
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.prediction import measure, planner
@@ -177,6 +181,92 @@ def test_a_full_disk_at_the_end_leaves_the_parts_and_the_old_map(
     predict(image, tmp_path / "maps", overlap=0)
     assert seen == []
     np.testing.assert_array_equal(read(tmp_path / "maps" / "image_classes.tif")[0], read(image)[0] > LIMIT)
+
+
+@pytest.mark.fault("resume", "a part's .new with a broken directory stops the same command for good")
+@pytest.mark.parametrize(
+    "rest", [b"", b"II*\0", b"II*\0\x08\0\0\0" + bytes(500), b"SQLite format 3\0" + bytes(84)]
+)
+def test_whatever_a_full_disk_left_the_same_command_goes_on(image: Path, tmp_path: Path, rest: bytes) -> None:
+    options: dict[str, Any] = {"probabilities": "all", "polygons": True}
+    write_raster(image, np.kron(draw((2, 48, 70)), np.ones((8, 8), np.uint16)), nodata=0)
+    predict(image, tmp_path / "whole", overlap=0, **options)
+    interrupted(image, tmp_path / "maps", 7, **options)
+    folder = next((tmp_path / "maps").glob(".*.part"))
+    hidden = [
+        f"{number:05d}{suffix}" for number in range(6) for suffix in ("_classes.tif", "_probabilities.tif")
+    ]
+    stem = "image"
+    hidden += [f"{stem}_classes.tif", f"{stem}_probabilities.tif", f"{stem}_classes_2.tif"]
+    for name in hidden:
+        (folder / f"{name}.new").write_bytes(rest)
+        (folder / f"{name}.new.ovr.tmp").write_bytes(rest)
+    for name in ("polygons.gpkg", "polygons.gpkg-journal", "polygons.gpkg-wal"):
+        (folder / f"{stem}_{name}").write_bytes(rest)
+    for name in ("classes.vrt", "probabilities.vrt"):
+        (folder / f"{stem}_{name}").write_bytes(rest)
+    predict(image, tmp_path / "maps", overlap=0, **options)
+    same_but_for_polygons(tmp_path)
+
+
+def same_but_for_polygons(folder: Path) -> None:
+    """A GeoPackage holds the time at which it was written."""
+    assert names(folder / "maps") == names(folder / "whole")
+    for name in names(folder / "whole"):
+        made, whole = ((folder / place / name) for place in ("maps", "whole"))
+        if name.endswith(".gpkg"):
+            layers = [pyogrio.raw.read(path, layer="classes") for path in (made, whole)]
+            assert layers[0][2].tolist() == layers[1][2].tolist()
+        else:
+            assert made.read_bytes() == whole.read_bytes()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a file system of so many bytes, or changes its size; only root may."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    mounted = False
+
+    def resize(size: int) -> Path:
+        nonlocal mounted
+        again = "remount," if mounted else ""
+        command = ["mount", "-t", "tmpfs", "-o", f"{again}size={size}", "none", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted = True
+        return folder
+
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount here")
+    yield resize
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("resume", "a part's .new with a broken directory stops the same command for good")
+@pytest.mark.parametrize("share", [0.05 * step for step in range(1, 21)])
+def test_a_disk_of_any_size_is_full_at_some_time_and_more_room_is_enough_to_go_on(
+    image: Path,
+    tmp_path: Path,
+    small_disk: Callable[[int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+) -> None:
+    options: dict[str, Any] = {"probabilities": "all", "probability_type": "float32", "polygons": True}
+    write_raster(image, np.kron(draw((2, 70, 80)), np.ones((8, 8), np.uint16)), nodata=0)
+    monkeypatch.setattr(writing, "_PROBE", 4096)  # bytes that must fit before any work
+    predict(image, tmp_path / "whole", overlap=0, **options)
+    most = 3 * sum(path.stat().st_size for path in (tmp_path / "whole").iterdir())
+    folder = small_disk(int(share * most))
+    for _ in range(2):  # the second one finds what the first one left
+        with suppress(DataError):
+            predict(image, folder, overlap=0, **options)
+    small_disk(4 * most)
+    predict(image, folder, overlap=0, **options)
+    same_but_for_polygons(tmp_path)
 
 
 def test_maps_are_cloud_optimized_with_overviews_of_the_most_frequent_class(tmp_path: Path) -> None:

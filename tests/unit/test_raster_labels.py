@@ -1,5 +1,6 @@
 """Label rasters on another grid, and coloured ones: refused with both grids, or brought onto the image's."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +232,21 @@ def test_masks_of_every_integer_type_are_brought_onto_the_grid(config: DatasetCo
     found = labels(config)
     np.testing.assert_array_equal(found[:, :70], mask[:, :70])
     assert (found[:, 70:] == 255).all()
+
+
+@pytest.mark.fault("resume", "a label that a full disk cut short is kept and read for good")
+@pytest.mark.parametrize("room", [0, 600, 2000, 4000])
+def test_a_label_that_the_disk_did_not_take_whole_is_not_kept(config: DatasetConfig, room: int) -> None:
+    resource = pytest.importorskip("resource")  # a limit that a file system enforces, on any Unix
+    mask = np.random.default_rng(0).integers(0, 3, SIZE).astype(np.float32)  # is kept as whole numbers
+    write_masks(config, mask)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(DataError, match="cannot be written"):
+            find_scenes(config, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    np.testing.assert_array_equal(labels(config), mask)

@@ -70,6 +70,36 @@ def test_only_complete_rasters_are_whole(tmp_path: Path) -> None:
     assert not is_whole(path)
 
 
+RESTS = {
+    "nothing": b"",
+    "a header": b"II*\0",
+    "a header of a large file": b"II+\0\x08\0\0\0",
+    "a directory behind the end": b"II*\0" + (10**6).to_bytes(4, "little"),
+    "a directory of zeros": b"II*\0\x08\0\0\0" + bytes(1000),
+    "a directory without end": b"II*\0\x08\0\0\0\xff\xff" + bytes(40),
+    "no raster": b"<html>",
+}
+
+
+@pytest.mark.fault("resume", "a part's .new with a broken directory stops the same command for good")
+@pytest.mark.parametrize("rest", RESTS.values(), ids=RESTS)
+def test_whatever_an_earlier_run_left_a_part_is_written(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "part.tif.new").write_bytes(rest)
+    written(tmp_path / "part.tif", NOISE, 530)
+    with rasterio.open(tmp_path / "part.tif") as found:
+        assert (found.read() == NOISE).all()
+
+
+@pytest.mark.fault("resume", "a part's .new with a broken directory stops the same command for good")
+def test_a_part_that_ends_anywhere_is_written_again(tmp_path: Path) -> None:
+    written(tmp_path / "whole.tif", NOISE, 530)
+    content = (tmp_path / "whole.tif").read_bytes()
+    for length in (*range(0, 200, 7), *range(200, len(content), len(content) // 20)):
+        (tmp_path / "part.tif.new").write_bytes(content[:length])
+        written(tmp_path / "part.tif", NOISE, 530)
+        assert (tmp_path / "part.tif").read_bytes() == content
+
+
 @pytest.mark.parametrize("room", [0, 1000, 100_000, 250_000])
 def test_a_disk_that_takes_no_more_is_named_and_gives_no_part(tmp_path: Path, room: int) -> None:
     resource = pytest.importorskip("resource")  # a limit that a file system enforces, on any Unix
