@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import geo_seg
@@ -31,6 +32,11 @@ def command_elsewhere(script: str, **values: object) -> str:
         values: see command; their paths should be relative.
     """
     return " ".join(["python", script, *(_given(key, str(value)) for key, value in values.items())])
+
+
+def again() -> str:
+    """Return the line that started this process."""
+    return shlex.join(["python", *sys.argv])
 
 
 def _given(key: str, value: str) -> str:

@@ -101,13 +101,13 @@ class _Pool:
                 following = next(coming, None)
                 if following is None:
                     return
-                name, job, error = plan(self._mapper, *following)
-                if job is None:
-                    yield Outcome(name, error=error)
+                planned = plan(self._mapper, *following)
+                if isinstance(planned, Outcome):
+                    yield planned
                     continue
-                self._waiting.extend((job, number) for number in range(len(job.parts)))
-                self._left[name] = len(job.parts)
-                self._sent[name] = ray.put(job)
+                self._waiting.extend((planned, number) for number in range(len(planned.parts)))
+                self._left[planned.name] = len(planned.parts)
+                self._sent[planned.name] = ray.put(planned)
             job, number = self._waiting.popleft()
             worker = self._idle.pop()
             self._running[worker.make.remote(self._sent[job.name], number)] = (worker, job, number)

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geo_seg.errors import DataError
+from geo_seg.inference.finished import Finished
 from geo_seg.inference.mapping import Job, Mapper, make_part
-from geo_seg.inference.summary import Mapped
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.ranks import rank
 from geo_seg.terminal import shows_bars
@@ -29,36 +27,32 @@ class Outcome:
 
     Attributes:
         name: of its map.
-        mapped: the map; None without one.
-        confusion: (classes, classes) pixels by label and class; None without labels.
+        made: the map; None without one.
         error: why there is none; None also for maps that were skipped or only planned.
     """
 
     name: str
-    mapped: Mapped | None = None
-    confusion: NDArray[np.int64] | None = None
+    made: Finished | None = None
     error: DataError | None = None
 
 
-Plan = tuple[str, Job | None, DataError | None]
-
-
-def plan(mapper: Mapper, name: str, path: str) -> Plan:
-    """Plans a map; what is wrong with its raster is a part of the plan.
+def plan(mapper: Mapper, name: str, path: str) -> Job | Outcome:
+    """Plans a map; an outcome where there is nothing to do.
 
     Raises:
         ConfigError: options don't fit the raster or the memory.
     """
     try:
-        return name, mapper.begin(name, path), None
+        found = mapper.begin(name, path)
     except DataError as error:
-        return name, None, error
+        return Outcome(name, error=error)
+    return found if isinstance(found, Job) else Outcome(name, found)
 
 
 def conclude(mapper: Mapper, job: Job) -> Outcome:
     """Puts a map of which all parts are there together."""
     try:
-        return Outcome(job.name, *mapper.finish(job))
+        return Outcome(job.name, mapper.finish(job))
     except DataError as error:
         return Outcome(job.name, error=error)
 
@@ -78,9 +72,9 @@ def local(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Itera
         ConfigError: options don't fit a raster or the memory.
     """
     for name, path in rasters.items():
-        _, job, error = plan(mapper, name, path)
-        if job is None:
-            yield Outcome(name, error=error)
+        job = plan(mapper, name, path)
+        if isinstance(job, Outcome):
+            yield job
             continue
         try:
             with shown(console, job.source.info.path, sum(map(len, job.parts))) as advance:
@@ -114,16 +108,19 @@ def torchrun(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> It
         planned = [plan(mapper, name, path) for name, path in rasters.items()] if own == 0 else []
         shared: list[Any] = [planned]
         dist.broadcast_object_list(shared)
-        plans: list[Plan] = shared[0]
-        jobs = [job for _, job, _ in plans if job is not None]
+        plans: list[Job | Outcome] = shared[0]
+        jobs = [found for found in plans if isinstance(found, Job)]
         failed = _merged(_make_share(mapper, jobs, console, own, ranks))
         whole = [job for job in jobs if job.name not in failed]
         done = _merged({job.name: conclude(mapper, job) for job in whole[own::ranks]})
         if own == 0:
-            for name, job, error in plans:
-                if job is not None and name in failed:
-                    done[name] = Outcome(name, error=mapper.given_up(job, failed[name]))
-                yield done.get(name, Outcome(name, error=error))
+            for found in plans:
+                if isinstance(found, Outcome):
+                    yield found
+                elif found.name in failed:
+                    yield Outcome(found.name, error=mapper.given_up(found, failed[found.name]))
+                else:
+                    yield done[found.name]
     finally:
         dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""The hidden folder in which a map grows: its plan, and the parts that are done."""
+"""The hidden folder in which a map grows: its plan, the parts that are done, and what became of it."""
 
 import hashlib
 import json
@@ -21,6 +21,7 @@ from geo_seg.whole import write_whole
 from geo_seg.writing import is_whole, unwritten
 
 _PLAN = "plan.json"
+_FOUND = "found.json"
 _FORMAT = 2  # of the plan and of the way in which a raster is cut; another one makes parts stale
 
 
@@ -28,7 +29,8 @@ class Journal:
     """What is known of an unfinished map.
 
     A part is done when a file bears its name; nothing else says so, and nothing else is needed to go on
-    after a crash.
+    after a crash. Of a finished map the plan and what was found stay until the command that made it ends:
+    the same command knows by them, after a crash, that it needn't make the map again.
 
     Args:
         file: the finished map, some time.
@@ -37,6 +39,7 @@ class Journal:
 
     def __init__(self, file: Path, suffixes: tuple[str, ...]) -> None:
         self.folder = file.with_name(f".{file.name}.part")
+        self._file = file
         self._suffixes = suffixes
 
     def resume(self, identity: Mapping[str, Any]) -> tuple[Choices | None, str]:
@@ -83,6 +86,42 @@ class Journal:
         """Whether a part is complete."""
         return all(is_whole(self.part(number, suffix)) for suffix in self._suffixes)
 
+    def note(self, found: Mapping[str, Any], raster: Path) -> None:
+        """Keep what is known of a map that is about to get its place.
+
+        Args:
+            found: it, in plain containers.
+            raster: the class raster, complete.
+
+        Raises:
+            OSError: the disk doesn't take it.
+        """
+        content = {"format": _FORMAT, "raster": _state(raster), "found": found}
+        write_whole(self.folder / _FOUND, json.dumps(content), synced=True)
+
+    def found(self) -> dict[str, Any] | None:
+        """Return what note kept, if the map is in its place and nobody has changed it since."""
+        try:
+            content = json.loads((self.folder / _FOUND).read_text())
+            found: dict[str, Any] = content["found"]
+            same = content["format"] == _FORMAT and content["raster"] == _state(self._file)
+            return found if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def clear(self) -> None:
+        """Remove the parts, which a finished map doesn't need; the plan and what was found stay.
+
+        Raises:
+            DataError: they can't be removed.
+        """
+        try:
+            for path in self.folder.iterdir():
+                if path.name not in {_PLAN, _FOUND}:
+                    path.unlink()
+        except OSError as error:
+            raise self._kept(error) from error
+
     def discard(self) -> None:
         """Forgets everything.
 
@@ -94,32 +133,38 @@ class Journal:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise DataError(
-                f"{self.folder}: cannot be removed ({error.strerror}); does another run make this map?"
-            ) from error
+            raise self._kept(error) from error
+
+    def _kept(self, error: OSError) -> DataError:
+        return DataError(f"{self.folder}: cannot be removed ({error.strerror}); may files there be removed?")
 
 
-def identify(ensemble: Ensemble, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a map is made of, in plain containers.
-
-    Files are known by size and time of change, remote ones only by what their header says.
-
-    Args:
-        ensemble: the models.
-        info: header of the raster.
-        options: that the user gave and the bytes depend on.
-    """
+def digest_of(ensemble: Ensemble) -> str:
+    """Return a hash of the models: their weights, and all that their checkpoints say of them."""
     digest = hashlib.sha256()
     for checkpoint in ensemble.checkpoints:
         digest.update(json.dumps(entry(checkpoint.facts), sort_keys=True).encode())
         for name, tensor in sorted(checkpoint.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def identify(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a map is made of, in plain containers.
+
+    Files are known by size and time of change, remote ones only by what their header says.
+
+    Args:
+        models: what digest_of says of them.
+        info: header of the raster.
+        options: that the user gave and the bytes depend on.
+    """
     files = stamps(info)
     return {
         "format": _FORMAT,
         "versions": f"geo_seg {geo_seg.__version__}, torch {torch.__version__}",
-        "checkpoint": digest.hexdigest(),
+        "checkpoint": models,
         "input": {**asdict(info), "path": str(Path(info.path).absolute()) if files else info.path},
         "files": files,
         "options": dict(options),
@@ -135,6 +180,11 @@ def stamps(info: RasterInfo) -> dict[str, list[int]]:
             state = path.stat()
             found[str(path)] = [state.st_size, state.st_mtime_ns]
     return found
+
+
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _text(value: Any) -> str:

@@ -1,8 +1,8 @@
 """One raster from its header to a finished map: planned, made in parts by whoever, and put together."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from geo_seg.allocation import keep_freed_memory
 from geo_seg.areas import pixel_areas
 from geo_seg.errors import DataError
 from geo_seg.inference.estimate import estimate
+from geo_seg.inference.finished import Earlier, Finished
 from geo_seg.inference.inputs import CLASSES, open_raster
-from geo_seg.inference.journal import Journal, identify, stamps
-from geo_seg.inference.maps import finish, layers, left_over, write_part
+from geo_seg.inference.journal import Journal, stamps
+from geo_seg.inference.maps import assemble, layers, left_over, publish, write_part
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference.summary import Mapped
@@ -31,26 +32,6 @@ from geo_seg.prediction.window_reader import Source
 from geo_seg.raster import Band, RasterInfo
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry
-
-_SHAPING = (  # options that the bytes of a map depend on
-    "window",
-    "margin",
-    "overlap",
-    "blend",
-    "batch_size",
-    "max_memory",
-    "precision",
-    "compile",
-    "backend",
-    "probabilities",
-    "uncertainty",
-    "probability_type",
-    "tta",
-    "weights",
-    "temperature",
-    "threshold",
-    "resolution",
-)
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,7 @@ class Job:
         shown: what is written beside the classes.
         layers: the rasters of the map.
         reference: what it is compared with, or None.
-        begun: seconds since the epoch.
+        asked: what else the files of the map depend on: polygons, labels.
     """
 
     name: str
@@ -81,7 +62,7 @@ class Job:
     shown: Shown
     layers: tuple[Layer, ...]
     reference: Reference | None
-    begun: float
+    asked: dict[str, Any]
 
     @property
     def journal(self) -> Journal:
@@ -145,44 +126,50 @@ class Mapper:
         self.predictor = predictor_of(config, ensemble)
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
+        suffixes = tuple(layer.suffix for layer in self._layers)
+        self._earlier = Earlier(config, ensemble, suffixes, self.predictor.device.type)
+        self._started = time.monotonic()
+        self._begun: dict[str, float] = {}  # by the names of the maps, on the same clock
 
-    def begin(self, name: str, path: str) -> Job | None:
-        """Plans a map; None if it is there and exists=skip, or in a dry run.
+    def begin(self, name: str, path: str) -> Job | Finished | None:
+        """Plans a map.
+
+        Returns:
+            What to do; or the map, where this command has made it before it was stopped; or None in a dry
+            run, and for a map that is there with exists=skip.
 
         Raises:
             ConfigError: options don't fit the raster or the memory.
             DataError: the raster or its labels can't be read or don't fit, or the map exists already.
         """
-        file = Path(self._config.output) / f"{name}{CLASSES}"
-        if file.exists() and self._config.exists != "overwrite":
-            if self._config.exists == "error":
-                raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
+        self._begun[name] = time.monotonic()
+        file = self._file(name)
+        if file.exists() and self._config.exists == "skip":
             self._say(f"{file}: is there already, skipped")
-            return None
-        begun = time.time()
-        known = self._checkpoint
-        info, bands, notes = open_raster(path, known)
+            return self._earlier.of_any(file, path, self._asked(name))
+        info, bands, notes = open_raster(path, self._checkpoint)
         scale = scale_to(info, self._config.resolution)
-        source = Source(info, bands, known.nodata, known.zero_is_nodata, scale)
+        source = Source(info, bands, self._checkpoint.nodata, self._checkpoint.zero_is_nodata, scale)
+        if not self._config.dry_run:
+            earlier = self._earlier.of_same(file, path, self._asked(name), info)
+            if earlier is not None:
+                self._say(f"{file}: is there already, made by this command before it was stopped")
+                return earlier
+        if file.exists() and self._config.exists == "error":
+            raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
         for note in (*notes, *self._notes(info, bands, Geometry.of(info.path))):
             self._say(f"note: {path}: {note}")
         reference = self._reference(name, path, source)
         if self._config.dry_run:
             chosen = self._chooser.choose(source)
-            made = self._layers, self._outlining
-            self._say(estimate(self.predictor, self._chooser, source, chosen, *made))
+            self._say(estimate(self.predictor, self._chooser, source, chosen, self._layers, self._outlining))
             return None
         chosen, identity = self._plan(file, source)
-        parts = parts_of(source, chosen)
-        return Job(
-            name, path, file, source, chosen, identity, parts, self._shown, self._layers, reference, begun
-        )
+        made = self._shown, self._layers, reference, self._asked(name)
+        return Job(name, path, file, source, chosen, identity, parts_of(source, chosen), *made)
 
-    def finish(self, job: Job) -> tuple[Mapped, NDArray[np.int64] | None]:
+    def finish(self, job: Job) -> Finished:
         """Puts the parts of a map together, and compares them with labels; any process may do it.
-
-        Returns:
-            The map; and (classes, classes) pixels by label and class, or None without labels.
 
         Raises:
             DataError: the map can't be written, or the raster was changed in the meantime.
@@ -196,11 +183,20 @@ class Mapper:
         if job.reference:
             compared = [job.reference.compare(journal, i, part) for i, part in enumerate(job.parts)]
             made, confusion = (job.reference.layer, *made), np.sum(compared, axis=0)
-        finish(journal, job.file, Geometry.of(info.path), job.parts, made, self._outlining)
+        assemble(journal, job.file, Geometry.of(info.path), job.parts, made, self._outlining)
+        # a rank that hasn't planned the map counts from its own start: no clock but its own can be trusted
+        seconds = time.monotonic() - self._begun.get(job.name, self._started)
+        pixels = info.width * info.height
+        found = Finished(Mapped(job.file, job.path, counts, areas, pixels, seconds), confusion)
+        publish(journal, job.file, made, self._outlining, {**found.as_plain(), "asked": job.asked})
         for old in left_over(job.file, made, self._outlining):
             self._say(f"note: {old}: is of an earlier map; this run was asked for none")
-        pixels, seconds = info.width * info.height, time.time() - job.begun
-        return Mapped(job.file, job.path, counts, areas, pixels, seconds), confusion
+        return found
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget what was kept of finished maps, as the command that made them ends."""
+        for name in () if self._config.dry_run else names:
+            self._earlier.forget(self._file(name))
 
     def given_up(self, job: Job, error: DataError) -> DataError:
         """The error of a map that can't be finished; its parts stay, if there are any."""
@@ -226,17 +222,27 @@ class Mapper:
 
     def _plan(self, file: Path, source: Source) -> tuple[Choices, dict[str, Any]]:
         """Goes on with what is there if it is of the same map, otherwise starts anew."""
-        journal = Journal(file, tuple(layer.suffix for layer in self._layers))
-        options = {key: getattr(self._config, key) for key in _SHAPING}
-        options["device"] = self.predictor.device.type
-        identity = identify(self._ensemble, source.info, options)
+        journal, identity = self._earlier.journal(file), self._earlier.identity(source.info)
         chosen, differing = journal.resume(identity)
         if chosen is None:
-            if differing:
+            if differing and journal.found() is None:
                 self._say(f"note: {journal.folder}: an unfinished map of another {differing}; starts anew")
             chosen = self._chooser.choose(source)
             journal.begin(identity, chosen)
+        elif ready := sum(journal.done(number) for number in range(len(parts_of(source, chosen)))):
+            total = len(parts_of(source, chosen))
+            self._say(f"{file}: goes on; {ready} of {total} parts are there already")
         return chosen, identity
+
+    def _asked(self, name: str) -> dict[str, Any]:
+        """What the files of a map depend on beside its parts."""
+        return {
+            "polygons": None if self._outlining is None else asdict(self._outlining),
+            "labels": None if self._scoring is None else self._scoring.stamp(name),
+        }
+
+    def _file(self, name: str) -> Path:
+        return Path(self._config.output) / f"{name}{CLASSES}"
 
     def _reference(self, name: str, path: str, source: Source) -> Reference | None:
         if self._scoring is None:

@@ -1,8 +1,9 @@
 """The rasters of a map: classes with colours and names, and probabilities beside them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def write_part(
                 target.append(shown.astype(layer.dtype, copy=False))
 
 
-def finish(
+def assemble(
     journal: Journal,
     file: Path,
     geometry: Geometry,
@@ -95,7 +96,7 @@ def finish(
     made: tuple[Layer, ...],
     outlining: Outlining | None,
 ) -> None:
-    """Joins the parts, moves the map to its place, and forgets the journal.
+    """Joins the parts to the files of a map, in the folder of its journal.
 
     Args:
         journal: with all parts done.
@@ -114,12 +115,35 @@ def finish(
         join(journal.folder / f"{stem}{layer.suffix}", layer, geometry, places)
     if outlining:
         _outline(journal.folder, stem, made, outlining)
+
+
+def publish(
+    journal: Journal,
+    file: Path,
+    made: tuple[Layer, ...],
+    outlining: Outlining | None,
+    found: Mapping[str, Any],
+) -> None:
+    """Moves a map to its place, the class raster last, and removes its parts.
+
+    Args:
+        journal: with all files of the map.
+        file: the class raster; the others go beside it.
+        made: the rasters of the map.
+        outlining: whether polygons are made of it.
+        found: what is kept in the journal until the command ends.
+
+    Raises:
+        DataError: they can't be written.
+    """
+    stem = file.name.removesuffix(CLASSES)
     try:
+        journal.note(found, journal.folder / file.name)
         for name in _names(stem, made, outlining is not None):
             (journal.folder / name).replace(file.parent / name)
     except OSError as error:
         raise unwritten(file, error) from error
-    journal.discard()
+    journal.clear()
 
 
 def left_over(file: Path, made: tuple[Layer, ...], outlining: Outlining | None) -> list[Path]:

@@ -1,10 +1,12 @@
 """Maps of rasters: from the configuration of inference to finished GeoTIFFs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
+from geo_seg.commands import again
 from geo_seg.errors import DataError
 from geo_seg.inference.engines import Outcome, local, sharers, speaks, torchrun
 from geo_seg.inference.inputs import find_rasters
@@ -12,6 +14,7 @@ from geo_seg.inference.mapping import Mapper
 from geo_seg.inference.scoring import Scoring
 from geo_seg.inference.summary import Mapped, Summary
 from geo_seg.inference_config import InferenceConfig
+from geo_seg.lock import maps_held
 from geo_seg.prediction.ensemble import gather
 from geo_seg.report.tables import score_table
 from geo_seg.writing import prepare_folder
@@ -45,32 +48,48 @@ def run(config: InferenceConfig) -> list[Mapped]:
     for note in (note for checkpoint in ensemble.checkpoints for note in checkpoint.notes):
         say(f"note: {note}")
     mapper = Mapper(config, ensemble, scoring, say, sharers(config))
-    if not config.dry_run:
-        prepare_folder(output)
-    summary = Summary(output, names, list(rasters.values()))
+    summary = Summary(output, names, list(rasters.values()), dry=config.dry_run)
     made: list[Mapped] = []
     failed = 0
-    for outcome in _outcomes(config, mapper, rasters, console):
-        if outcome.error is not None:
-            if len(rasters) == 1:
+    with _held(config, output, rasters), _explained(config, rasters, made, say):
+        for outcome in _outcomes(config, mapper, rasters, console):
+            if outcome.error is not None and len(rasters) == 1:
                 raise outcome.error
-            failed += 1
-            summary.fail(rasters[outcome.name], str(outcome.error))
-            Console(stderr=True, highlight=False).print(
-                f"error: {outcome.error}", markup=False, soft_wrap=True
-            )
-        elif outcome.mapped is None:
-            summary.keep(outcome.name)
-        else:
-            made.append(outcome.mapped)
-            summary.add(outcome.name, outcome.mapped)
-            say(_line(outcome.mapped, names))
-            _score(scoring, outcome, console)
-    if not config.dry_run:
-        _conclude(summary, scoring, output, console)
-    if failed:
-        raise DataError(f"{failed} of {len(rasters)} rasters were not mapped, for the reasons above")
+            failed += outcome.error is not None
+            if outcome.made is not None and not outcome.made.earlier:
+                made.append(outcome.made.mapped)
+                say(_line(outcome.made.mapped, names))
+            _take_in(outcome, rasters[outcome.name], summary, scoring, console)
+        if not config.dry_run:
+            _conclude(summary, scoring, output, console)
+        if failed:
+            raise DataError(f"{failed} of {len(rasters)} rasters were not mapped, for the reasons above")
+        if speaks(config.engine):
+            mapper.forget(rasters)
     return made
+
+
+def _held(config: InferenceConfig, output: Path, rasters: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Makes the folder of the maps, and holds them there; ranks do it through the first one."""
+    if config.dry_run:
+        return nullcontext()
+    prepare_folder(output)
+    return maps_held(output, list(rasters)) if speaks(config.engine) else nullcontext()
+
+
+@contextmanager
+def _explained(
+    config: InferenceConfig, rasters: Sized, made: Sized, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Says how to go on when whoever started it stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not config.dry_run:
+            done = f"stopped; {len(made)} of {len(rasters)} maps were made"
+            line = " the same command" if config.engine == "torchrun" else f"\n{again()}"
+            say(f"{done}; go on with{line}")
+        raise
 
 
 def _outcomes(
@@ -83,9 +102,20 @@ def _outcomes(
     return (torchrun if config.engine == "torchrun" else local)(mapper, rasters, console)
 
 
-def _score(scoring: Scoring | None, outcome: Outcome, console: Console) -> None:
-    if scoring and outcome.confusion is not None:
-        console.print(score_table(scoring.add(outcome.name, outcome.confusion), outcome.name))
+def _take_in(
+    outcome: Outcome, raster: str, summary: Summary, scoring: Scoring | None, console: Console
+) -> None:
+    if outcome.error is not None:
+        summary.fail(raster, str(outcome.error))
+        said = f"error: {outcome.error}"
+        Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
+    elif outcome.made is None:
+        summary.keep(outcome.name)
+    else:
+        summary.add(outcome.name, outcome.made.mapped)
+        if scoring and outcome.made.confusion is not None:
+            console.print(score_table(scoring.add(outcome.name, outcome.made.confusion), outcome.name))
+    summary.keep_up()
 
 
 def _conclude(summary: Summary, scoring: Scoring | None, output: Path, console: Console) -> None:

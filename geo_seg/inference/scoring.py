@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.checkpoint import Checkpoint
+from geo_seg.data.cache import Stamp, stamp_of
 from geo_seg.data.classes import ClassTable, check_mask, class_table
 from geo_seg.data.grids import same_grid
 from geo_seg.data.labels import Labels
@@ -85,6 +86,10 @@ class Scoring:
                 if not same_grid(reader.info, info):
                     notes = ["lie on another grid; every pixel gets the nearest value", *notes]
         return Reference(path, mask, self._table, self.layer, tuple(notes))
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return what tells two states of a raster's labels apart; None where there are none on this disk."""
+        return stamp_of([str(Path(self._files[name]).absolute())]) if name in self._files else None
 
     def add(self, name: str, counts: NDArray[np.int64]) -> Scores:
         """Keeps the confusion matrix of a finished map; gives its scores."""

@@ -1,7 +1,9 @@
 """What a run of inference made: a table for whoever watches, and summary.json for whoever comes later."""
 
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ FILE = "summary.json"
 """Where it goes, beside the maps."""
 
 _HECTARE = 10_000  # square metres
+_PAUSE = 20  # times as long as writing took: of thousands of maps it takes a while
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,19 @@ class Summary:
         folder: of the maps.
         names: of the classes.
         inputs: paths of the rasters, which are named without the folders that they share.
+        dry: whether nothing is written.
     """
 
-    def __init__(self, folder: Path, names: tuple[str, ...], inputs: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, names: tuple[str, ...], inputs: Sequence[str], dry: bool = False
+    ) -> None:
         self._file = folder / FILE
         self._inputs = shortest(inputs)
         self._names = names
         self._maps: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
         self._before: dict[str, dict[str, Any]] = {}
+        self._due = math.inf if dry else 0.0  # when it is written next, by the clock of time.monotonic
         with suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or none of ours
             known = json.loads(self._file.read_text())["maps"]
             self._before = {name: entry for name, entry in known.items() if set(entry["classes"]) == {*names}}
@@ -87,37 +94,42 @@ class Summary:
         known = {**self._inputs, f"{self._file.parent}/": ""}
         self._failed[self._inputs[source]] = without_places(reason, known)
 
+    def keep_up(self) -> None:
+        """Write it as it is now, unless that would take more than a twentieth of the time.
+
+        Maps that aren't done yet keep what an earlier run said of them.
+
+        Raises:
+            DataError: it can't be written.
+        """
+        begin = time.monotonic()
+        if begin >= self._due:
+            self._write({**self._before, **self._maps})
+            end = time.monotonic()
+            self._due = end + _PAUSE * (end - begin)
+
     def conclude(self, console: Console) -> None:
         """Shows it, and writes it.
 
         Raises:
             DataError: it can't be written.
         """
-        if not self._maps and not self._failed:
-            return
-        total = self._total()
+        total = _total(self._maps.values(), self._names)
         if len(self._maps) > 1:
             console.print(self._table_of_maps(total))
         if self._maps:
             console.print(self._table_of_classes(total))
-        content = {"maps": self._maps, "failed": self._failed, "total": total}
+        self._write(self._maps)
+
+    def _write(self, maps: dict[str, dict[str, Any]]) -> None:
+        if not self._maps and not self._failed:
+            return
+        total = _total(maps.values(), self._names)
+        content = {"maps": maps, "failed": self._failed, "total": total}
         try:
             write_whole(self._file, json.dumps(content, indent=1), synced=True)
         except OSError as error:
             raise unwritten(self._file, error) from error
-
-    def _total(self) -> dict[str, Any]:
-        maps = list(self._maps.values())
-        pixels, seconds = (sum(entry[key] for entry in maps) for key in ("pixels", "seconds"))
-        mapped = 0
-        classes = {}
-        for name in self._names:
-            found = [entry["classes"][name] for entry in maps]
-            count, areas = sum(f["pixels"] for f in found), [f["hectares"] for f in found]
-            classes[name] = {"pixels": count, "hectares": None if None in areas else sum(areas)}
-            mapped += count
-        share = 1 - mapped / pixels if pixels else 0.0
-        return {**_speed(pixels, seconds), "skipped_share": share, "classes": classes}
 
     def _table_of_maps(self, total: dict[str, Any]) -> Table:
         table = Table(title=f"{len(self._maps)} maps")
@@ -140,6 +152,19 @@ class Summary:
             share = f"{entry['pixels'] / mapped:.1%}" if mapped else "–"
             table.add_row(name, f"{entry['pixels']:,}", area, share)
         return table
+
+
+def _total(maps: Collection[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    pixels, seconds = (sum(entry[key] for entry in maps) for key in ("pixels", "seconds"))
+    mapped = 0
+    classes = {}
+    for name in names:
+        found = [entry["classes"][name] for entry in maps]
+        count, areas = sum(f["pixels"] for f in found), [f["hectares"] for f in found]
+        classes[name] = {"pixels": count, "hectares": None if None in areas else sum(areas)}
+        mapped += count
+    share = 1 - mapped / pixels if pixels else 0.0
+    return {**_speed(pixels, seconds), "skipped_share": share, "classes": classes}
 
 
 def _speed(pixels: int, seconds: float) -> dict[str, float]:
