@@ -126,3 +126,11 @@ def test_no_file_is_a_drawer_for_everything() -> None:
 @pytest.mark.parametrize("name", ["train.py", "inference.py"])
 def test_entry_points_are_short(name: str) -> None:
     assert len((REPOSITORY / name).read_text().splitlines()) <= 30
+
+
+@pytest.mark.fault("resume", "durations were those of a clock that can go back")
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_durations_are_taken_from_a_clock_that_cannot_go_back(path: object) -> None:
+    tree = ast.parse(path.read_text())  # type: ignore[attr-defined]
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not calls & {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}

@@ -30,7 +30,7 @@ class SceneCache:
     """A folder with an entry per scene and way of reading it, and a decoded copy where one was made.
 
     An entry is found by the paths of the scene and by what decides its content; it is out of date when a
-    file's size or time of change differs. Files come into being under another name and are renamed, so
+    file's size or times of change differ. Files come into being under another name and are renamed, so
     that several runs may share the folder.
 
     Args:
@@ -72,8 +72,24 @@ class SceneCache:
         keep(self.copy(scene).with_suffix(".index"), head + b"\n" + body)
 
 
+def state_of(found: os.stat_result) -> list[int]:
+    """Return what tells a file from any other that takes its place or is written over it.
+
+    Size and time of change may be those of another file: copies keep times, and programs set them. Nobody
+    sets the time when the file itself was changed, which renaming does, too. Numbers of inodes say nothing
+    more, and are drawn anew on file systems of networks.
+
+    Args:
+        found: what the system says of it.
+
+    Returns:
+        Bytes, and nanoseconds since the epoch of the changes of its content and of the file itself.
+    """
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
 def stamp_of(files: Sequence[str]) -> Stamp | None:
-    """Path, size and time of change of files and their sidecars; None if one isn't in the file system."""
+    """Path and state of files and their sidecars, see state_of; None if one isn't in the file system."""
     stamp: Stamp = []
     for file in files:
         stem, suffix = os.path.splitext(file)  # noqa: PTH122 - thousands of files: a Path each takes longer
@@ -87,7 +103,7 @@ def stamp_of(files: Sequence[str]) -> Stamp | None:
                 if name == file:
                     return None
                 continue
-            stamp.append([name, found.st_size, found.st_mtime_ns])
+            stamp.append([name, *state_of(found)])
     return stamp
 
 

@@ -12,7 +12,7 @@ import torch
 
 import geo_seg
 from geo_seg.checkpoint import entry
-from geo_seg.data.cache import files_of
+from geo_seg.data.cache import files_of, state_of
 from geo_seg.errors import DataError
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.prediction.planner import Choices
@@ -153,7 +153,7 @@ def digest_of(ensemble: Ensemble) -> str:
 def identify(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a map is made of, in plain containers.
 
-    Files are known by size and time of change, remote ones only by what their header says.
+    Files are known by size and times of change, remote ones only by what their header says.
 
     Args:
         models: what digest_of says of them.
@@ -172,19 +172,18 @@ def identify(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[
 
 
 def stamps(info: RasterInfo) -> dict[str, list[int]]:
-    """Size in bytes and time of change in nanoseconds of all local files that a raster consists of."""
+    """Return the state of all local files that a raster consists of, see state_of."""
     found = {}
     for path in files_of(info.path):
         # statistics and overviews may be added by whoever looks at the raster; no map depends on them
         if path.exists() and not path.name.endswith((".aux.xml", ".ovr")):
-            state = path.stat()
-            found[str(path)] = [state.st_size, state.st_mtime_ns]
+            found[str(path)] = state_of(path.stat())
     return found
 
 
 def _state(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    """Return what a file keeps when it is moved to its place."""
+    return state_of(path.stat())[:2]
 
 
 def _text(value: Any) -> str:

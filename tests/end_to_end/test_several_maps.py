@@ -4,6 +4,7 @@ import fcntl
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -219,6 +220,16 @@ def test_the_numbers_of_skipped_maps_outlive_a_stop(folder: Path, windows: int) 
     assert numbers(folder / "maps")["maps"] == before["maps"]
     predict(folder / "in", folder / "maps", overlap=0, exists="skip")
     assert numbers(folder / "maps") == before
+
+
+@pytest.mark.fault("resume", "durations were those of a clock that can go back")
+def test_a_clock_that_is_set_back_makes_no_map_faster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(2_000_000_000, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    predict(folder / "in" / "a.tif", folder / "maps", overlap=0)
+    entry = json.loads((folder / "maps" / "summary.json").read_text())["maps"]["a"]
+    assert 0 < entry["seconds"] < 600
+    assert entry["megapixels_per_second"] == pytest.approx(0.0192 / entry["seconds"], rel=0.05)
 
 
 # --- several processes -------------------------------------------------------------------------------------

@@ -123,6 +123,41 @@ def test_a_changed_raster_is_noticed_and_mapped_anew(image: Path, tmp_path: Path
     np.testing.assert_array_equal(read(tmp_path / "maps" / "image_classes.tif")[0], changed[0] > LIMIT)
 
 
+def overwritten(image: Path, _: Path, other: bytes) -> None:
+    image.write_bytes(other)
+
+
+def exchanged(image: Path, folder: Path, other: bytes) -> None:
+    (folder / "other.tif").write_bytes(other)
+    made = image.stat()
+    os.utime(folder / "other.tif", ns=(made.st_atime_ns, made.st_mtime_ns))
+    (folder / "other.tif").replace(image)
+
+
+@pytest.mark.fault("resume", "a raster replaced by one of the same size and date gave a mixture")
+@pytest.mark.parametrize("take_its_place", [overwritten, exchanged])
+@pytest.mark.parametrize("through", ["", "a.vrt", "link.tif"], ids=["itself", "a VRT", "a link"])
+def test_a_raster_that_is_replaced_by_one_of_the_same_size_and_date_is_mapped_anew(
+    tmp_path: Path, take_its_place: Callable[[Path, Path, bytes], None], through: str
+) -> None:
+    image = write_raster(tmp_path / "image.tif", draw((2, 192, 100)))
+    other = write_raster(tmp_path / "other.tif", draw((2, 192, 100), 1))
+    given = tmp_path / through if through else image
+    if through == "a.vrt":
+        rasterio.shutil.copy(image, given, driver="VRT")
+    elif through:
+        given.symlink_to(image)
+    interrupted(given, tmp_path / "maps", 3)
+    before, changed = image.stat(), read(other)
+    assert other.stat().st_size == before.st_size
+    take_its_place(image, tmp_path, other.read_bytes())
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    predict(given, tmp_path / "maps", overlap=0)
+    found = read(tmp_path / "maps" / f"{given.stem}_classes.tif")[0]
+    np.testing.assert_array_equal(found, changed[0] > LIMIT)
+
+
 def test_a_part_that_lost_its_end_is_made_again(image: Path, tmp_path: Path) -> None:
     interrupted(image, tmp_path / "maps", 7)
     part = tmp_path / "maps" / ".image_classes.tif.part" / "00001_classes.tif"
