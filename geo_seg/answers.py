@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, first_line, nearest
+from geo_seg.orphans import end_with_parent
 from geo_seg.ranks import rank, without_folder
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
@@ -34,6 +35,7 @@ def answer(main: Callable[[], Any]) -> NoReturn:
     Args:
         main: the function under @hydra.main.
     """
+    end_with_parent()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     if rank() > 0 or "mode=leaderboard" in sys.argv:
         sys.argv += without_folder()

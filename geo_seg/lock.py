@@ -1,7 +1,8 @@
-"""A run folder or a map belongs to one process at a time; the system frees it however that process ends."""
+"""A folder or a map belongs to one process at a time; the system frees it however that process ends."""
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,11 +20,12 @@ _MAPS = ".maps.lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, said: str = "another process is training there") -> Iterator[None]:
     """Holds a folder as long as the block lasts.
 
     Args:
         folder: made if it isn't there.
+        said: what the error says of whoever holds it.
 
     Raises:
         ConfigError: another process holds it.
@@ -33,27 +35,49 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     with (folder / _FILE).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{folder}: another process is training there; wait for it, or choose another folder"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
+        if not _take(file, tries=3):  # whoever only looks at it holds it for a moment
+            raise ConfigError(f"{folder}: {said}; wait for it, or choose another folder")
         yield
 
 
 def is_free(folder: Path) -> bool:
     """Whether it is certain that no process holds a folder."""
+    return _look(folder) is True
+
+
+def is_held(folder: Path) -> bool:
+    """Whether it is certain that a process holds a folder."""
+    return _look(folder) is False
+
+
+def _look(folder: Path) -> bool | None:
+    """Whether a folder is free; None where the system doesn't tell."""
     if fcntl is None:
-        return False
+        return None
     try:
-        with (folder / _FILE).open("ab") as file:
+        with (folder / _FILE).open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except FileNotFoundError:  # nobody has ever held it
+        return True
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
+
+
+def _take(file: IO[bytes], tries: int) -> bool:
+    """Locks a file; False if another process has it."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1 if left else 0)
+        except OSError:  # a file system without locks
+            return True
+        else:
+            return True
+    return False
 
 
 @contextmanager

@@ -129,9 +129,8 @@ def read_runs(sweep: Path) -> list[Run]:
     runs = []
     for folder in run_folders(sweep):
         outcome = read_outcome(folder)
-        place = folder if outcome.run == "." else sweep / outcome.run
         pairs = (override.lstrip("+").partition("=") for override in outcome.overrides)
-        runs.append(Run(folder.name, outcome, place, {key: value for key, _, value in pairs}))
+        runs.append(Run(folder.name, outcome, outcome.place(folder), {key: value for key, _, value in pairs}))
     return runs
 
 

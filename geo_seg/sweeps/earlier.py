@@ -1,14 +1,18 @@
 """Earlier runs that are the same as a run of a sweep: finished ones stand for it, broken ones go on."""
 
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.identity import RUN_FILE, code_version, config_hash, read_run_file
-from geo_seg.lock import is_free
+from geo_seg.lock import is_free, is_held
+from geo_seg.orphans import GRACE
 
 _CHECKPOINT = Path("checkpoints") / "last.ckpt"
+_POLL = 0.5  # seconds between two looks at a run that is about to end
 
 
 def finished_run(config: TrainConfig, sweep: Path) -> Path | None:
@@ -27,9 +31,32 @@ def broken_run(config: TrainConfig, folder: Path, taken: Collection[Path] = ()) 
     found = [
         run
         for run in _same(config, folder.parent, finished=False)
-        if run not in taken and (run / _CHECKPOINT).exists() and is_free(run)
+        if run not in taken and (run / _CHECKPOINT).exists() and _is_left(run, folder.parent)
     ]
     return folder if folder in found else next(iter(found), None)
+
+
+def await_end(run: Path) -> None:
+    """Waits for a run that is about to end because its sweep was killed; not for ever.
+
+    Raises:
+        ConfigError: it doesn't end.
+    """
+    until = time.monotonic() + 1.5 * GRACE
+    if is_held(run):
+        print(f"{run}: waiting for the process that is training there to end", flush=True)
+    while is_held(run):
+        if time.monotonic() > until:
+            raise ConfigError(f"{run}: another process is training there; stop it, or choose another folder")
+        time.sleep(_POLL)
+
+
+def _is_left(run: Path, sweep: Path) -> bool:
+    """Whether nobody trains a run, and nobody will but who asks."""
+    if is_held(run) and (run.parent.resolve() == sweep.resolve() or not is_held(run.parent)):
+        with suppress(ConfigError):
+            await_end(run)
+    return is_free(run)
 
 
 def _same(config: TrainConfig, sweep: Path, finished: bool) -> list[Path]:

@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ import geo_seg
 from geo_seg.answers import explain
 from geo_seg.checks import check_training
 from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
+from geo_seg.lock import held, is_held
 from geo_seg.ranks import is_one_of_many
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
+from geo_seg.whole import write_whole
+
+_SHARED = "multirun.yaml"
 
 
 @dataclass
@@ -67,13 +72,13 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None  # noqa: S101 - as above
         runs = (list(words) for batch in batches for words in batch)
         refuse_all_wrong(self.hydra_context.config_loader, self.config, runs)
-        folder = begin(self.config)
         results: list[Sequence[JobReturn]] = []
         number = 0
-        for batch in batches:
-            results.append(self.launcher.launch(batch, initial_job_idx=number))
-            number += len(batch)
-        conclude(folder, [job for jobs in results for job in jobs])
+        with begun(self.config) as folder:
+            for batch in batches:
+                results.append(self.launcher.launch(batch, initial_job_idx=number))
+                number += len(batch)
+            conclude(folder, [job for jobs in results for job in jobs])
         return results
 
 
@@ -129,17 +134,40 @@ def refuse(config: Any) -> None:
         )
 
 
-def begin(config: Any) -> Path:
-    """Makes the folder of a sweep and keeps the configuration that all runs share in it.
+@contextmanager
+def begun(config: Any) -> Iterator[Path]:
+    """Holds the folder of a sweep as long as it lasts, with the configuration that all runs share in it.
 
     Workers of whatever launcher find the code that started the sweep, installed or not.
+
+    Args:
+        config: that all its runs share.
+
+    Raises:
+        ConfigError: the same sweep, or another one in this folder, is running.
     """
+    folder = Path(config.hydra.sweep.dir)
+    if config.hydra.launcher.get("reuse", True):
+        _refuse_twice(config, folder)
     code = str(Path(geo_seg.__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
-    folder = Path(config.hydra.sweep.dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
-    return folder
+    with held(folder, "a sweep is running there"):
+        text = OmegaConf.to_yaml(config)
+        write_whole(folder / _SHARED, text)
+        yield folder
+
+
+def _refuse_twice(config: Any, folder: Path) -> None:
+    """Raises if the same sweep is running beside this one: it would train every run a second time."""
+    for file in folder.parent.glob(f"*/{_SHARED}"):
+        if file.parent.resolve() == folder.resolve() or not is_held(file.parent):
+            continue
+        other: Any = OmegaConf.load(file)
+        if other.hydra.overrides.task == config.hydra.overrides.task:
+            raise ConfigError(
+                f"{file.parent}: the same sweep is running there; wait for it, or stop it first "
+                "(hydra.launcher.reuse=false trains everything once more)"
+            )
 
 
 def conclude(folder: Path, jobs: Sequence[JobReturn]) -> None:

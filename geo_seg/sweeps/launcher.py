@@ -18,9 +18,9 @@ from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
 from geo_seg.identity import read_run_file
-from geo_seg.sweeps.earlier import broken_run, finished_run
+from geo_seg.sweeps.earlier import await_end, broken_run, finished_run
 from geo_seg.sweeps.grid import without_hydra
-from geo_seg.sweeps.outcomes import Outcome, forget_outcome, validation_score, write_outcome
+from geo_seg.sweeps.outcomes import Outcome, forget_outcome, read_outcome, validation_score, write_outcome
 from geo_seg.sweeps.processes import Command, Ended, run_all
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,7 @@ class ProcessLauncher(Launcher):
         overrides = tuple(filter_overrides(job.overrides))
         try:
             config = check_training(without_hydra(job.config))
+            await_end(job.folder)
         except UnfitChoiceError as error:
             print(f"skipped: {explain(error)}", file=sys.stderr)
             return Outcome("skipped", overrides, error=explain(error))
@@ -177,6 +178,9 @@ class ProcessLauncher(Launcher):
         if run is None:
             return None
         log.info(f"\t#{job.number} : {job.words} : done already in {run}")
+        known = read_outcome(job.folder)
+        if known.status == "done" and run.resolve() == known.place(job.folder).resolve():
+            return known
         if run.resolve() == job.folder.resolve():
             return Outcome("done", overrides, value=validation_score(run))
         place = os.path.relpath(run, job.folder.parent)

@@ -38,6 +38,10 @@ class Outcome:
     seconds: float = 0.0
     run: str = "."
 
+    def place(self, folder: Path) -> Path:
+        """The folder of the run that a folder of a sweep stands for."""
+        return folder if self.run == "." else folder.parent / self.run
+
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Writes how a run ended into its folder of the sweep; the file is never half-written."""
@@ -55,7 +59,7 @@ def read_outcome(folder: Path) -> Outcome:
             return Outcome("done", overrides, value=validation_score(folder))
         return Outcome("running", overrides)
     outcome = Outcome(**{**found, "overrides": tuple(found["overrides"])})
-    place = folder.parent / outcome.run if outcome.run != "." else folder
+    place = outcome.place(folder)
     if outcome.status == "running" and read_run_file(place).get("finished"):
         return replace(outcome, status="done", value=validation_score(place))
     return outcome

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from geo_seg.orphans import adopt
 from geo_seg.ranks import without_ranks
 
 _POLL = 0.2  # seconds between two looks at what runs
@@ -107,8 +108,9 @@ def run_all(
 def environment(
     slot: int, slots: int, devices: Sequence[int | str] | None, threads: int | None
 ) -> dict[str, str]:
-    """The environment of a slot: its GPUs, its threads, and no trace of ranks."""
+    """The environment of a slot: its GPUs, its threads, no trace of ranks, and a parent to end with."""
     found = without_ranks(os.environ)
+    adopt(found)
     if devices is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, list(devices)[slot::slots]))
     if threads is not None:

@@ -62,6 +62,26 @@ class WeightAverage(pl.Callback):
         mean = checkpoint.get(f"{RAW_WEIGHTS}_mean", {})
         self._mean = {k.removeprefix(_PREFIX): v.clone() for k, v in mean.items() if k.startswith(_PREFIX)}
 
+    def roll_back(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Goes back to the mean of a checkpoint, whose weights the module has taken already.
+
+        Args:
+            trainer: of the run.
+            module: with the weights in training, also where validation sees the mean.
+            checkpoint: as on_load_checkpoint takes it.
+        """
+        swapped, self._swapped = self._swapped, False
+        self.on_load_checkpoint(trainer, module, checkpoint)
+        self.load_state_dict(checkpoint["callbacks"][self.state_key])
+        self.on_train_start(trainer, module)
+        if swapped:
+            self._swap(module)
+
+    def leave_out(self, step: int) -> None:
+        """Takes no step up to this one into the exponential mean: it has changed nothing."""
+        if self.config.name == "ema":
+            self._step = step
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Moves the mean to the device."""
         self._mean = {name: value.to(pl_module.device) for name, value in self._mean.items()}

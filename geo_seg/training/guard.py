@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from geo_seg.errors import TrainingError
+from geo_seg.training.average import WeightAverage
 
 _MOST = 10  # bad steps in a row, after which leaving them out is no help
 _LATE = 8  # steps between looks at a GPU's losses: looking waits for the GPU
@@ -73,24 +74,29 @@ class LossGuard(pl.Callback):
     ) -> None:
         """Looks at the losses that the step goes by."""
         late = pl_module.device.type != "cpu" and self.action != "skip"
-        if len(self._losses) >= (_LATE if late else 1):
-            self.look(trainer, pl_module)
+        if len(self._losses) >= (_LATE if late else 1) and self._look(trainer, pl_module):
+            for average in _averages(trainer):
+                average.leave_out(trainer.global_step + 1)
 
-    @torch.no_grad()
     def look(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Looks at the losses since the last look; every process has to.
 
         Raises:
             TrainingError: one is not finite and nothing can be done, or shall be.
         """
+        self._look(trainer, module)
+
+    @torch.no_grad()
+    def _look(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+        """As look; says whether the gradients were thrown away."""
         losses, steps, self._losses, self._steps = self._losses, self._steps, [], []
         if not losses:
-            return  # all processes have seen as many
+            return False  # all processes have seen as many
         finite = torch.stack(losses).isfinite().tolist()
         bad = [(step, float(loss)) for step, loss, ok in zip(steps, losses, finite, strict=True) if not ok]
         if not trainer.strategy.reduce_boolean_decision(bool(bad), all=False):
             self._in_a_row = 0
-            return
+            return False
         self._in_a_row += 1
         said = self._keep(*bad[0]) if bad else "the loss of another process is not finite"
         if self.action == "stop":
@@ -109,6 +115,7 @@ class LossGuard(pl.Callback):
             self._say(f"note: {said}; back to the weights of {self._last}")
         for weight in module.parameters():
             weight.grad = None
+        return True
 
     def _roll_back(self, trainer: pl.Trainer, module: Any) -> None:
         found = trainer.strategy.load_checkpoint(self._last, weights_only=True)
@@ -119,9 +126,8 @@ class LossGuard(pl.Callback):
         trainer.strategy.load_optimizer_state_dict(found)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group.update(rate)  # the schedule goes on
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if hasattr(callback, "roll_back"):
-                callback.roll_back(trainer, module, found)
+        for average in _averages(trainer):
+            average.roll_back(trainer, module, found)
 
     def _keep(self, step: tuple[int, int, dict[str, Tensor]], loss: float) -> str:
         """Writes the batch down; gives the words for it."""
@@ -133,3 +139,8 @@ class LossGuard(pl.Callback):
         found = {"epoch": epoch, "batch": number, "loss": str(loss), "windows": places}
         file.with_suffix(".json").write_text(json.dumps(found, indent=2), encoding="utf-8")
         return f"the loss is {loss} in epoch {epoch}, batch {number} ({'; '.join(places)}; kept in {file})"
+
+
+def _averages(trainer: pl.Trainer) -> list[WeightAverage]:
+    found: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in found if isinstance(callback, WeightAverage)]

@@ -1,5 +1,6 @@
 """A training run: from the configuration to a folder with the model, its scores and a report."""
 
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +19,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.identity import config_hash, write_run_file
 from geo_seg.lock import held
+from geo_seg.orphans import adopt
 from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
@@ -166,6 +168,8 @@ def _trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    if trainer.world_size > 1:
+        adopt(os.environ)  # the ranks that Lightning starts
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     return trainer, best

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.sampling import RandomWindows
 from geo_seg.data.windows import WindowBatches
 from geo_seg.dataset_config import DatasetConfig
+from geo_seg.lock import is_free
 from geo_seg.metrics import scores
 from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.ranks import without_ranks
@@ -231,3 +233,28 @@ def test_every_trial_of_a_search_is_trained_by_both_processes_as_one(
     assert [folder.parent.name for folder in runs] == ["s", "s"]
     for folder in runs:
         assert_complete(folder, small)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torchrun", [True, False], ids=["torchrun", "rank 0"])
+@pytest.mark.fault("ranks", "processes outlive the parent that was killed")
+def test_ranks_end_within_a_minute_of_what_started_them(
+    small_root: Path, tmp_path: Path, torchrun: bool
+) -> None:
+    ranks = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    command = [sys.executable, *(ranks if torchrun else []), TRAIN, *small_overrides(small_root), *TWO]
+    long = ["trainer.max_epochs=1000", "trainer.limit_train_batches=4", "hydra.run.dir=run"]
+    parent = subprocess.Popen(
+        [*command, *long],
+        cwd=tmp_path,
+        env=without_ranks(os.environ),
+        stdout=subprocess.PIPE,  # it ends when the last process that has it has ended
+        stderr=subprocess.STDOUT,
+    )
+    table, until = tmp_path / "run" / "metrics.csv", time.monotonic() + 240
+    while not table.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    parent.kill()
+    parent.communicate(timeout=60)
+    assert table.exists()
+    assert is_free(tmp_path / "run")

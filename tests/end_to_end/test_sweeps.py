@@ -68,13 +68,19 @@ def test_the_same_command_again_trains_only_what_is_missing(
     assert not (tmp_path / "runs").exists()
 
 
-def killed(words: list[str], folder: Path, run: str) -> None:
-    """Starts a sweep, kills its first run in the middle, and waits for the end of the others."""
+def in_the_middle(words: list[str], folder: Path, run: str) -> "subprocess.Popen[bytes]":
+    """Starts a sweep, and waits until its first run is in the middle."""
     command = [sys.executable, str(REPOSITORY / "train.py"), *words]
     sweep = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     table, until = folder / run / "metrics.csv", time.monotonic() + 240
     while not (table.exists() and table.read_text().count("\n") > 2) and time.monotonic() < until:
         time.sleep(0.02)
+    return sweep
+
+
+def killed(words: list[str], folder: Path, run: str) -> None:
+    """Starts a sweep, kills its first run in the middle, and waits for the end of the others."""
+    sweep = in_the_middle(words, folder, run)
     children = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
     assert sweep.wait(timeout=240) == 2
@@ -105,6 +111,28 @@ def test_a_run_that_was_killed_goes_on_in_the_next_sweep_to_the_very_table_of_a_
     assert whole.returncode == 0, whole.stderr
     found = tmp_path / "sweeps" / "a" / name / "metrics.csv"
     assert found.read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
+
+
+@pytest.mark.fault("sweeps", "a sweep that is killed leaves its run training")
+def test_a_sweep_that_is_killed_takes_its_run_with_it_and_the_same_command_goes_on_with_that(
+    run: Run, small_root: Path, tmp_path: Path
+) -> None:
+    long = ["trainer.max_epochs=6", "trainer.limit_train_batches=8", "trainer.precision=32"]
+    words = ["-m", *small_overrides(small_root), *long, "hydra.sweep.dir=sweeps/a"]
+    folder = tmp_path / "sweeps" / "a" / "0_unet_cross_entropy"
+    sweep = in_the_middle(words, tmp_path, str(folder))
+    sweep.kill()
+    sweep.wait()
+    again = run("train.py", *words)
+    assert again.returncode == 0, again.stderr
+    assert statuses(tmp_path / "sweeps" / "a") == {folder.name: "done"}
+    assert trained(tmp_path) == {str(folder.relative_to(tmp_path))}
+    said = (folder / "run.log").read_text()
+    assert "epoch 6/6" in said
+    assert "epoch 1/6" not in said
+    whole = run("train.py", *small_overrides(small_root), *long, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    assert (folder / "metrics.csv").read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
 
 
 def test_a_sweep_ends_at_the_first_failure_when_told_to(run: Run, small_root: Path, tmp_path: Path) -> None:

@@ -12,10 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from geo_seg.config import store_schemas
 from geo_seg.errors import ConfigError, SweepError
-from geo_seg.sweeps import search as search_module
 from geo_seg.sweeps.grid import refuse_all_wrong
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
-from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf
+from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf, words_of
 from tests.conftest import REPOSITORY
 
 pytest.importorskip("optuna")
@@ -69,7 +68,7 @@ def good(choices: dict[str, str]) -> float:
 def search(sweep: Path, score: Score = good, choices: Sequence[str] = CHOICES, **options: object) -> Told:
     sweeper = OptunaSweeper(**{**DEFAULTS, "pruner": "none", "trials": 6, **options})  # type: ignore[arg-type]
     launcher = Told(sweep, score)
-    sweeper._config = DictConfig({"mode": "train", "hydra": {"sweep": {"dir": str(sweep)}}})
+    sweeper._config = DictConfig({"mode": "train", "hydra": {"sweep": {"dir": str(sweep)}, "launcher": {}}})
     sweeper._loader = NoGroups()  # type: ignore[assignment]
     sweeper._launcher = launcher
     sweeper.sweep(list(choices))
@@ -157,6 +156,8 @@ def test_a_run_below_the_median_of_the_others_is_hopeless_from_the_end_of_the_wa
 ) -> None:
     import optuna
 
+    from geo_seg.sweeps.trials import is_hopeless
+
     study = optuna.create_study(
         direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2)
     )
@@ -167,7 +168,7 @@ def test_a_run_below_the_median_of_the_others_is_hopeless_from_the_end_of_the_wa
         for epoch, score in enumerate(scores):
             lines.append(f"{epoch},{score}")
             (tmp_path / name / "metrics.csv").write_text("\n".join(lines) + "\n")
-            said.append(bool(search_module._is_hopeless(trial, tmp_path / name)))
+            said.append(bool(is_hopeless(trial, tmp_path / name)))
         return trial, said
 
     for name in ("a", "b"):
@@ -202,7 +203,7 @@ def test_a_sweep_begins_if_one_run_can_be_and_else_says_what_is_wrong_with_the_f
 
 def test_a_search_asks_for_the_choices_and_the_ends_of_intervals() -> None:
     choices = OverridesParser.create().parse_overrides([*CHOICES, "+new=1,2"])
-    words = {o.key_or_group: search_module._words(o) for o in choices if o.is_sweep_override()}
+    words = {o.key_or_group: words_of(o) for o in choices if o.is_sweep_override()}
     assert words == {
         "lr": ["lr=0.0001", "lr=0.1"],
         "loss": ["loss=dice", "loss=focal"],
