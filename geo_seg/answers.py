@@ -15,6 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, first_line, nearest
 from geo_seg.orphans import end_with_parent
 from geo_seg.ranks import rank, without_folder
+from geo_seg.traces import no_traces
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
 _QUOTING = (
@@ -58,7 +59,8 @@ def answer(main: Callable[[], Any]) -> NoReturn:
 def answers() -> Iterator[None]:
     """Answers the errors of a job itself, so that Hydra doesn't add lines; in a sweep Hydra goes on."""
     try:
-        yield
+        with no_traces():
+            yield
     except _EXPECTED as error:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             _give_up(error)

@@ -31,6 +31,7 @@ FLOORS = {
     "geo_seg.ious": 1,
     "geo_seg.lock": 1,
     "geo_seg.orphans": 1,
+    "geo_seg.traces": 1,
     "geo_seg.tiling": 1,
     "geo_seg.raster": 1,
     "geo_seg.writing": 1,
@@ -112,7 +113,7 @@ def test_losses_know_only_torch_and_smp(path: object) -> None:
             "checks",
             "checkpoint_checks",
         ),
-        *("inference_checks", "rerun", "ranks", "identity", "whole", "lock", "orphans"),
+        *("inference_checks", "rerun", "ranks", "identity", "whole", "lock", "orphans", "traces"),
     ],
 )
 def test_what_answers_typos_never_imports_torch(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
+from geo_seg.terminal import shows_bars
 from geo_seg.whole import write_whole
 
 Row = dict[str, float]
+_EVERY = 60.0  # seconds between two lines where no bar is shown
 
 
 class MetricsTable(pl.Callback):
@@ -53,8 +56,66 @@ class MetricsTable(pl.Callback):
             shown = "  ".join(
                 f"{key} {row[key]:.4f}" for key in ("train/loss", "val/loss", "val/miou") if key in row
             )
-            last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-            self.console.print(f"epoch {trainer.current_epoch + 1}/{last}  {shown}", highlight=False)
+            self.console.print(
+                f"epoch {trainer.current_epoch + 1}/{last_epoch(trainer)}  {shown}", highlight=False
+            )
+
+
+class ProgressLines(pl.Callback):
+    """Prints where an epoch stands once a minute, where no bar shows it.
+
+    Args:
+        console: where the lines go.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tells of training."""
+        self._say(trainer, "training", batch_idx + 1, trainer.num_training_batches)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Tells of validation."""
+        self._say(trainer, "validation", batch_idx + 1, trainer.num_val_batches[dataloader_idx])
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Tells of the scores after training."""
+        self._say(trainer, "scores", batch_idx + 1, trainer.num_test_batches[dataloader_idx])
+
+    def _say(self, trainer: pl.Trainer, what: str, done: int, total: float) -> None:
+        if time.monotonic() - self._said < _EVERY:
+            return
+        self._said = time.monotonic()
+        epoch = "" if what == "scores" else f"epoch {trainer.current_epoch + 1}/{last_epoch(trainer)}  "
+        # a value on a GPU is waited for, once a minute
+        loss = trainer.callback_metrics.get("train/loss_step") if what == "training" else None
+        said = "" if loss is None else f"  train/loss {float(loss):.4f}"
+        self._console.print(f"{epoch}{what} {done}/{total} batches{said}", highlight=False)
+
+
+def last_epoch(trainer: pl.Trainer) -> int | str:
+    """The number of epochs, "?" where steps or time end a run."""
+    return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
@@ -67,9 +128,12 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     write_whole(path, text.getvalue())
 
 
-def progress_bar() -> pl.Callback:
-    """A bar with the time left; it refreshes every 20 steps: drawing costs as much as a small step."""
-    return RichProgressBar(refresh_rate=20)
+def progress(console: Console) -> pl.Callback:
+    """A bar with the time left for a terminal, else lines.
+
+    The bar refreshes every 20 steps: drawing costs as much as a small step.
+    """
+    return RichProgressBar(refresh_rate=20) if shows_bars(console) else ProgressLines(console)
 
 
 def callbacks_of(config: dict[str, Any], validates: bool) -> list[pl.Callback]:

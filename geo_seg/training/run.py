@@ -24,7 +24,7 @@ from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
 from geo_seg.training.average import WeightAverage
 from geo_seg.training.building import build_module, build_predictor, trainer_options
-from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress_bar
+from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress
 from geo_seg.training.concluding import conclude, evaluate, splits_of
 from geo_seg.training.find import find
 from geo_seg.training.folder import begun_as, check_data, score_of_finished, taken_up, write_beginning
@@ -148,13 +148,11 @@ def _trainer(
     callbacks.append(Speed(path / "system.csv", say, reading_advice(config.dataset, decoded)))
     if config.average.name != "none":
         callbacks.append(WeightAverage(config.average))
-    bars = shows_bars(console)
-    if bars:
-        callbacks.append(progress_bar())
+    callbacks.append(progress(console))
     try:
         trainer = pl.Trainer(
             **{
-                "enable_progress_bar": bars,
+                "enable_progress_bar": shows_bars(console),
                 "enable_model_summary": False,
                 "log_every_n_steps": min(len(data.train_dataloader()), 10),
                 **options,

@@ -18,7 +18,7 @@ from geo_seg.rerun import CONFIG
 from geo_seg.sharing import shown
 from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_predictor, trainer_options
-from geo_seg.training.callbacks import progress_bar
+from geo_seg.training.callbacks import progress
 from geo_seg.training.concluding import conclude, evaluate
 from geo_seg.training.reporting import Ended
 from geo_seg.whole import write_whole
@@ -54,10 +54,9 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
     for name in ("val", "test"):
         if config.split is None and name not in splits and getattr(config.dataset.split, name):
             console.print(f"note: the data set has no scenes for {name} here; see dataset.split.{name}")
-    bars = shows_bars(console)
     trainer = pl.Trainer(
-        **{"enable_progress_bar": bars, **trainer_options(config, console)},
-        callbacks=[progress_bar()] if bars else [],
+        **{"enable_progress_bar": shows_bars(console), **trainer_options(config, console)},
+        callbacks=[progress(console)],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

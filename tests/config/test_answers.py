@@ -409,3 +409,27 @@ def test_a_wrong_option_inside_a_yaml_file_is_answered(tmp_path: pathlib.Path, r
     result = run("train.py", "loss=sharp", "--config-dir", str(tmp_path / "mine"))
     assert result.returncode == 2
     assert "loss.gama: nothing reads it; did you mean 'gamma'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["dataset=own", "dataset.root=nowhere", "dataset.classes=[a,b]"], []),
+        (["loss=dice", "dataset.window=0"], []),
+        (["dataset.window=0", "hydra.run.dir=mine/run"], ["mine", "mine/note.txt"]),
+        (["dataset.window=0", "hydra.run.dir=mine"], ["mine", "mine/note.txt"]),
+    ],
+    ids=["no data", "a wrong value", "in a folder of one's own", "beside files"],
+)
+@pytest.mark.fault("first_hour", "a start that fails leaves a folder")
+def test_a_start_that_fails_leaves_no_folder(
+    run: Run, tmp_path: pathlib.Path, words: list[str], kept: list[str]
+) -> None:
+    for name in kept:
+        (tmp_path / name).touch() if "." in name else (tmp_path / name).mkdir()
+    result = run("train.py", *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert {name for name in found if ".hydra" not in name and not name.endswith(".log")} == set(kept)
+    assert kept[:1] == ["mine"] or not found

@@ -3,12 +3,14 @@
 import copy
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from geo_seg.checkpoint import Facts
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
-from geo_seg.training import building, concluding, run
+from geo_seg.training import building, callbacks, concluding, run
 from geo_seg.training.evaluating import Validation
 from geo_seg.training.find import find_batch_size, suggested_rate
 from geo_seg.training.guard import LossGuard
@@ -497,3 +499,21 @@ def test_the_table_of_the_report_goes_on_past_the_best_epoch(
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["epochs"] == 3
     assert found["best_val_miou"] == pytest.approx(0.9)
+
+
+@pytest.mark.fault("first_hour", "without a terminal a long epoch prints nothing")
+def test_an_epoch_prints_where_it_stands_when_a_minute_has_passed(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter(range(0, 10**6, 40))  # between two looks at the clock
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    trained(small_root, tmp_path / "run", "dataset.batch_size=1", "trainer.limit_train_batches=6")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " batches" in line]
+    expected = [
+        rf"epoch 1/1  training {done}/6 batches  train/loss \d\.\d{{4}}" for done in (2, 4, 6)
+    ]  # a look that prints takes a second one
+    for line, pattern in zip(lines, expected, strict=False):
+        assert re.fullmatch(pattern, line)
+    assert [line.split()[2] for line in lines].count("training") == 3
+    assert any(line.startswith("epoch 1/1  validation ") for line in lines)
+    assert any(line.startswith("scores ") for line in lines)
