@@ -4,17 +4,25 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_done = False
+
 
 @contextmanager
 def lasting() -> Iterator[None]:
     """What is made within it is kept for good: never searched for garbage, now or later.
 
     For the imports of large libraries: of their million objects none is garbage, and going through them over
-    and over takes a fifth of the time of importing them.
+    and over takes a fifth of the time of importing them. Only the first time in a process: later there is
+    nothing left to import, and the garbage of an earlier training would be kept for good.
     """
+    global _done
+    if _done:
+        yield
+        return
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+        _done = True

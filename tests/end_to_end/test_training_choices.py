@@ -507,7 +507,7 @@ def test_an_epoch_prints_where_it_stands_when_a_minute_has_passed(
 ) -> None:
     seconds = iter(range(0, 10**6, 40))  # between two looks at the clock
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    trained(small_root, tmp_path / "run", "dataset.batch_size=1", "trainer.limit_train_batches=6")
+    trained(small_root, tmp_path / "run", "dataset.batch_size=2", "trainer.limit_train_batches=6")
     lines = [line for line in capsys.readouterr().out.splitlines() if " batches" in line]
     expected = [
         rf"epoch 1/1  training {done}/6 batches  train/loss \d\.\d{{4}}" for done in (2, 4, 6)
