@@ -4,8 +4,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_done = False
-
 
 @contextmanager
 def lasting() -> Iterator[None]:
@@ -15,8 +13,7 @@ def lasting() -> Iterator[None]:
     and over takes a fifth of the time of importing them. Only the first time in a process: later there is
     nothing left to import, and the garbage of an earlier training would be kept for good.
     """
-    global _done
-    if _done:
+    if gc.get_freeze_count():
         yield
         return
     gc.disable()
@@ -25,4 +22,3 @@ def lasting() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        _done = True

@@ -5,14 +5,7 @@ import weakref
 
 import pytest
 
-from geo_seg import lasting as module
 from geo_seg.lasting import lasting
-
-
-@pytest.fixture(autouse=True)
-def first_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has imported nothing yet."""
-    monkeypatch.setattr(module, "_done", False)
 
 
 class Ring:
