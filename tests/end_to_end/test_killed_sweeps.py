@@ -45,6 +45,7 @@ def test_a_sweep_that_is_killed_at_any_write_ends_in_the_same_table_when_it_is_s
 ) -> None:
     if words is SEARCH and not find_spec("optuna"):
         pytest.skip("optuna is not installed")
+    start.run(tmp_path / "first", [*words, A])  # composes, which the others then find done
     whole = start.run(tmp_path / "whole", [*words, A])
     assert whole["code"] == 0, whole["said"]
     folder, expected = tmp_path / "killed", table(tmp_path / "whole")

@@ -5,9 +5,11 @@ import json
 import re
 import socket
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -288,10 +290,39 @@ def test_training_without_validation_keeps_the_last_weights(small_root: Path, tm
     assert "val/miou" not in rows(tmp_path / "run")[0]
 
 
-def test_gradients_are_clipped_and_accumulated_when_asked(small_root: Path, tmp_path: Path) -> None:
-    options = ["trainer.gradient_clip_val=0.000001", "trainer.accumulate_grad_batches=2", "optimizer=sgd"]
-    train(configured(small_root, *options, "scheduler=constant", "trainer.precision=32"), tmp_path / "run")
-    assert rows(tmp_path / "run")[0]["step"] == "1"
+class Moves(pl.Callback):
+    """Notes how far each step moves the weights: the norm, and the largest of all."""
+
+    found: ClassVar[list[tuple[float, float]]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        self._before = self._weights(pl_module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        moved = self._weights(pl_module) - self._before
+        self.found.append((float(moved.norm()), float(moved.abs().max())))
+
+    @staticmethod
+    def _weights(module: pl.LightningModule) -> torch.Tensor:
+        return torch.cat([weight.detach().reshape(-1).double() for weight in module.parameters()])
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.fault("config", "a clipping of gradients that does nothing")
+def test_gradients_are_clipped_and_accumulated_when_asked(
+    small_root: Path, tmp_path: Path, algorithm: str
+) -> None:
+    options = ["model.encoder=tu-mobilenetv3_small_050", "trainer.precision=32", "scheduler=constant"]
+    options += ["optimizer=sgd", "optimizer.lr=0.5", "optimizer.weight_decay=0", "optimizer.momentum=0"]
+    options += ["optimizer.nesterov=false", f"+callbacks.moves._target_={Moves.__module__}.Moves"]
+    options += ["trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.001"]
+    options += [f"+trainer.gradient_clip_algorithm={algorithm}"]
+    Moves.found.clear()
+    train(configured(small_root, *options), tmp_path)
+    assert rows(tmp_path)[0]["step"] == "1"
+    (gathered, _), (norm, largest) = Moves.found
+    assert gathered == 0
+    assert (norm if algorithm == "norm" else largest) == pytest.approx(0.5 * 0.001, rel=0.05)
 
 
 def test_a_batch_of_one_is_refused_by_models_that_need_two(small_root: Path, tmp_path: Path) -> None:

@@ -71,6 +71,43 @@ def test_radiometry_changes_the_image_only(option: dict[str, float]) -> None:
     assert bool((image.abs().amax(1)[~valid] == 0).all())
 
 
+def radiometry(count: int = 4000, **options: float) -> torch.Tensor:
+    """What becomes of bands that are 1 everywhere, (count, 3, 8, 8)."""
+    valid = torch.ones(count, 8, 8, dtype=torch.bool)
+    module = Augment(AugmentConfig(name="x", **options), 255)  # type: ignore[arg-type]
+    draw = torch.Generator().manual_seed(0)
+    found: torch.Tensor = module(torch.ones(count, 3, 8, 8), valid.byte(), valid, draw)[0]
+    return found
+
+
+@pytest.mark.parametrize("option", ["gain", "bias"])
+@pytest.mark.fault("config", "a strength of augmentation that is ten times its bound")
+def test_gain_and_bias_are_drawn_evenly_per_band_up_to_their_bound(option: str) -> None:
+    found = radiometry(**{option: 0.2}) - 1
+    assert torch.equal(found, found[..., :1, :1].expand_as(found))  # one for all pixels of a band
+    drawn = found[..., 0, 0]
+    assert 0.199 < float(drawn.max()) <= 0.2 + 1e-6
+    assert -0.199 > float(drawn.min()) >= -0.2 - 1e-6
+    assert float(drawn.std()) == pytest.approx(0.4 / 12**0.5, rel=0.02)  # of an even distribution
+    assert abs(float(torch.corrcoef(drawn.T)[0, 1])) < 0.05  # each band has its own
+
+
+@pytest.mark.fault("config", "a strength of augmentation that is ten times its bound")
+def test_noise_has_the_standard_deviation_that_is_asked_for_in_every_pixel() -> None:
+    found = radiometry(400, noise=0.3) - 1
+    assert float(found.std()) == pytest.approx(0.3, rel=0.02)
+    assert abs(float(found.mean())) < 0.01
+    assert abs(float(torch.corrcoef(found[..., 0, :2].reshape(-1, 2).T)[0, 1])) < 0.1
+
+
+@pytest.mark.fault("config", "a strength of augmentation that is ten times its bound")
+def test_bands_are_dropped_as_often_as_asked_for_but_never_all() -> None:
+    found = radiometry(band_drop=0.3)[..., 0, 0]
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+    assert float((found == 0).float().mean()) == pytest.approx(0.3 - 0.3**3 / 3, abs=0.02)
+    assert bool((found.sum(1) > 0).all())
+
+
 def test_band_drop_never_drops_all_bands() -> None:
     assert bool((augmented(band_drop=0.999)[0].abs().amax((1, 2, 3)) > 0).all())
 
