@@ -43,6 +43,9 @@ class Facts:
         temperature: divides the logits before they become probabilities; fitted to the validation scenes.
         threshold: of binary tasks: pixels whose probability of the foreground, after the temperature, is
             above it are foreground; chosen on the validation scenes.
+        scale_offset: per band the scale and the offset that the training images declare; None if they differ,
+            or if an earlier version has trained it.
+        seen: per band the two values between which 99 % of the training pixels lie; None of earlier versions.
     """
 
     mode: str
@@ -62,6 +65,8 @@ class Facts:
     zero_is_nodata: bool = False
     temperature: float = 1.0
     threshold: float = 0.5
+    scale_offset: list[list[float]] | None = None
+    seen: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,12 @@ _TYPES = (
 )
 _SEEDS = 1 << 32
 _MOST_PIXELS = 1 << 16  # of the side of a window
-_LENGTHS = {"class_colors": "class_names", "std": "mean", "band_names": "mean", "bands": "mean"}
-_OPTIONAL = ("zero_is_nodata", "temperature", "threshold")  # earlier versions didn't write them
+_OF_BANDS = ("std", "band_names", "bands", "scale_offset", "seen")
+_LENGTHS = {"class_colors": "class_names", **dict.fromkeys(_OF_BANDS, "mean")}
+_OPTIONAL = (  # earlier versions didn't write them
+    *("zero_is_nodata", "temperature", "threshold"),
+    *("scale_offset", "seen"),
+)
 
 
 def check_facts(content: Any, file: Path) -> tuple[str, ...]:
@@ -61,7 +65,7 @@ def _check_values(content: Mapping[Any, Any], file: Path) -> None:
         if name in content and not holds(content[name]):
             raise CheckpointError(f"{file}: {name}={_shown(content[name])}: expected {expected}")
     for name, other in _LENGTHS.items():
-        own, wanted = content[name], len(content[other])
+        own, wanted = content.get(name), len(content[other])
         if own is not None and len(own) != wanted:
             raise CheckpointError(f"{file}: {name} has {len(own)} entries, {other} has {wanted}")
     if content["mode"] == "binary" and len(content["class_names"]) != 2:
@@ -100,6 +104,10 @@ def _is_color(value: Any) -> bool:
 
 def _is_band(value: Any) -> bool:
     return _is_text(value) or _is_int(value, 1, math.inf)
+
+
+def _are_pairs(value: Any) -> bool:
+    return value is None or _is_list(value, 1, lambda pair: _is_list(pair, 2, _is_number) and len(pair) == 2)
 
 
 def _is_model(value: Any) -> bool:
@@ -158,6 +166,8 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a number between 0 and 1",
         lambda value: _is_number(value, _LEAST, 1) and value < 1,
     ),
+    "scale_offset": ("null, or two finite numbers for each band", _are_pairs),
+    "seen": ("null, or two finite numbers for each band", _are_pairs),
 }
 """Per fact what is expected, and whether a value is that."""
 

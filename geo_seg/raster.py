@@ -55,6 +55,10 @@ class RasterInfo:
         masked: whether a mask band or an alpha band says which pixels are valid.
         palette: whether it is one band of uint8 whose values stand for colours.
         alpha: 1-based numbers of its alpha bands.
+        scales: per data band what its values are multiplied with to give what they mean; they are read as
+            they are stored.
+        offsets: per data band what is then added.
+        types: per data band NumPy's name of its type.
     """
 
     path: str
@@ -70,6 +74,9 @@ class RasterInfo:
     masked: bool
     palette: bool
     alpha: tuple[int, ...] = ()
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 class RasterReader:
@@ -259,6 +266,9 @@ def _header(source: Any, path: str, masked: Sequence[bool]) -> RasterInfo:
         masked=bands != alpha and any(masked[b - 1] for b in bands),
         palette=source.colorinterp == (ColorInterp.palette,) and dtype == "uint8",
         alpha=alpha,
+        scales=tuple(source.scales[b - 1] for b in bands),
+        offsets=tuple(source.offsets[b - 1] for b in bands),
+        types=tuple(source.dtypes[b - 1] for b in bands),
     )
 
 

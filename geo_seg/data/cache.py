@@ -20,7 +20,7 @@ from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
 
 Stamp = list[list[Any]]
-_VERSION = 2  # of what an entry holds; one of another version is made anew
+_VERSION = 3  # of what an entry holds; one of another version is made anew
 _SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name
 _BESIDE = (".hdr", ".wld", ".prj")  # instead of its suffix
 _OF_SHAPES = (".dbf", ".shx", ".prj", ".cpg")  # the same, of a shapefile

@@ -17,7 +17,7 @@ from geo_seg.data.samples import OWN, SampleBatches
 from geo_seg.data.sampling import Place, RandomWindows, grid_windows
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import NEEDED, SPLITS, find_scenes
-from geo_seg.data.statistics import normalization
+from geo_seg.data.statistics import BandMoments, normalization
 from geo_seg.data.windows import WindowBatches, WindowReader
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
@@ -99,6 +99,16 @@ class SceneDataModule(pl.LightningDataModule):
         found = zip(*(scene.band_names for name in SPLITS for scene in self.scenes[name]), strict=True)
         known = [next(filter(None, names), "") for names in found]
         return [name or str(band) for name, band in zip(known, self._first.bands, strict=True)]
+
+    @property
+    def whole(self) -> tuple[list[Scene], list[BandMoments]]:
+        """Every scene once, whatever its splits, with the statistics of all of it."""
+        pairs = {
+            scene.name: (scene, found.bands)
+            for name in SPLITS
+            for scene, found in zip(self.scenes[name], self.index[name], strict=True)
+        }
+        return [scene for scene, _ in pairs.values()], [bands for _, bands in pairs.values()]
 
     @property
     def _first(self) -> Scene:

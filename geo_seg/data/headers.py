@@ -11,7 +11,7 @@ from geo_seg.data.manifest import is_remote
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.raster import RasterInfo, inspect
 
-_VERSION = 1  # of what is kept; another one is read anew
+_VERSION = 2  # of what is kept; another one is read anew
 
 
 class Headers:

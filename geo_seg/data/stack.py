@@ -4,7 +4,7 @@ import hashlib
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from geo_seg.bands import match
 from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
 from geo_seg.data.manifest import check_below, gdal_path, is_remote
+from geo_seg.data.scale_offset import scale_offset
 from geo_seg.errors import DataError, first_line, nearest
 from geo_seg.raster import Band, RasterInfo, inspect, resolve_bands
 
@@ -33,10 +34,19 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class _Asset:
-    """A file of a STAC item, and what its one band is called there (the first is the name that it gets)."""
+    """A file of a STAC item.
+
+    Attributes:
+        path: of the file.
+        names: what its one band is called there; the first is the name that it gets.
+        scale: what the item says that its values are multiplied with.
+        offset: what is then added.
+    """
 
     path: str
     names: tuple[str, ...]
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 def open_image(
@@ -64,12 +74,30 @@ def open_image(
         if root is not None:
             for asset in assets:
                 check_below(asset.path, root, f"{images[0]}: the asset {asset.path}")
-        headers = [look(asset.path) for asset in assets]
+        headers = [_scaled(look(asset.path), asset) for asset in assets]
         header = look(_stack(headers, [asset.names[0] for asset in assets], folder))
         return header, header.bands
     headers = [look(image) for image in images]
     header = headers[0] if len(headers) == 1 else look(_stack(headers, None, folder))
-    return header, resolve_bands(header, bands)
+    chosen = resolve_bands(header, bands)
+    check_types(header, chosen)
+    return header, chosen
+
+
+def check_types(info: RasterInfo, bands: Sequence[int]) -> None:
+    """Check that bands which are read together hold one type.
+
+    Raises:
+        DataError: they don't; names two of them.
+    """
+    types = {band: kind for band, kind in zip(info.bands, info.types, strict=False) if band in bands}
+    for band, kind in types.items():
+        first = next(iter(types))
+        if kind != types[first]:
+            raise DataError(
+                f"{info.path}: band {first} holds {types[first]}, band {band} holds {kind}; the bands of an "
+                "image must hold one type; gdal_translate -ot Float32 is one way to convert them"
+            )
 
 
 def _stack(headers: Sequence[RasterInfo], names: Sequence[str] | None, folder: Path) -> str:
@@ -80,6 +108,11 @@ def _stack(headers: Sequence[RasterInfo], names: Sequence[str] | None, folder: P
             raise DataError(
                 f"{header.path} has {describe_grid(header)}, {headers[0].path} has "
                 f"{describe_grid(headers[0])}; the files of an image must line up"
+            )
+        if header.dtype != headers[0].dtype:
+            raise DataError(
+                f"{headers[0].path} holds {headers[0].dtype}, {header.path} holds {header.dtype}; the "
+                "files of an image must hold one type; gdal_translate -ot Float32 is one way to convert them"
             )
     if len(masked) > 1:
         raise DataError(
@@ -116,6 +149,10 @@ def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None, mask: str |
                 ET.SubElement(made, "Description").text = title
             if nodata is not None:
                 ET.SubElement(made, "NoDataValue").text = repr(nodata)
+            ((scale, offset),) = scale_offset(header, [band])
+            if (scale, offset) != (1, 0):
+                ET.SubElement(made, "Offset").text = repr(offset)
+                ET.SubElement(made, "Scale").text = repr(scale)
             _source(made, header.path, str(band))
     if mask:
         made = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
@@ -167,8 +204,24 @@ def _asset(item: str, key: str, asset: Mapping[str, Any]) -> _Asset:
     bands = asset.get("eo:bands") or asset.get("bands") or []
     if len(bands) == 1:  # else the names say nothing about the one band that is expected
         names += [bands[0].get(word) for word in ("name", "common_name", "eo:common_name")]
-    href = str(asset["href"])
-    return _Asset(_place(item, href), tuple(name for name in names if name))
+    # of the asset, of its one band, or of that band as the raster extension once said it
+    said = [asset, *bands[:1]] + [
+        {f"raster:{key}": value for key, value in band.items()} for band in asset.get("raster:bands", [])[:1]
+    ]
+    scale, offset = (
+        next((float(band[key]) for band in said if key in band), usual)
+        for key, usual in (("raster:scale", 1.0), ("raster:offset", 0.0))
+    )
+    path = _place(item, str(asset["href"]))
+    return _Asset(path, tuple(name for name in names if name), scale, offset)
+
+
+def _scaled(header: RasterInfo, asset: _Asset) -> RasterInfo:
+    """The header with the scale and offset of the item, where the file declares none."""
+    if set(scale_offset(header, header.bands)) != {(1.0, 0.0)}:
+        return header
+    count = len(header.bands)
+    return replace(header, scales=(asset.scale,) * count, offsets=(asset.offset,) * count)
 
 
 def _place(item: str, href: str) -> str:
@@ -198,7 +251,7 @@ def _chosen(assets: list[_Asset], bands: Sequence[Band] | None, item: str) -> li
         if isinstance(band, int) and 1 <= band <= len(assets):
             chosen.append(assets[band - 1])
         elif isinstance(band, str) and (asset := by_name.get(band.lower(), meant.get(band))):
-            chosen.append(_Asset(asset.path, (band,)))
+            chosen.append(replace(asset, names=(band,)))
         else:
             raise DataError(f"{item}: no band {band!r} among its assets; {nearest(str(band), by_name)}")
     return chosen

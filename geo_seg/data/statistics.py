@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +27,10 @@ class BandMoments:
         low: (bands,) smallest value.
         high: (bands,) largest value.
         quantiles: (bands, steps) values at the middle of even steps of rank.
+        at_low: (bands,) pixels of the smallest value.
+        at_high: (bands,) pixels of the largest value.
+        above_low: (bands,) smallest other value, to 1 % where it isn't of 8 or 16 bits; NaN without one.
+        below_high: (bands,) largest other value, likewise.
     """
 
     pixels: int
@@ -35,11 +39,15 @@ class BandMoments:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     quantiles: NDArray[np.float64]
+    at_low: NDArray[np.int64]
+    at_high: NDArray[np.int64]
+    above_low: NDArray[np.float64]
+    below_high: NDArray[np.float64]
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Takes its attributes out of the arrays of an index."""
-        names = ("mean", "squares", "low", "high", "quantiles")
+        names = [field.name for field in fields(cls) if field.name != "pixels"]
         return cls(int(arrays["pixels"]), **{name: arrays[name] for name in names})
 
 
@@ -55,6 +63,7 @@ class BandCounter:
         self._parts: list[list[_Part]] = [[] for _ in range(bands)]
         self._low = np.full(bands, np.inf)
         self._high = np.full(bands, -np.inf)
+        self._at_low, self._at_high = np.zeros(bands, np.int64), np.zeros(bands, np.int64)
         self._histogram = np.zeros((bands, 1 << 16), np.int64)
         self._used = (1 << 16, 0)
         self._step = math.ceil(pixels / _SAMPLE) | 1  # odd: not a divisor of the usual widths
@@ -74,13 +83,21 @@ class BandCounter:
         for band, pixels in enumerate(image):
             values = pixels.reshape(-1) if whole else pixels[valid]
             self._parts[band].append(_merge([_part(v) for v in _chunks(values)]))
-            self._low[band] = min(self._low[band], values.min())
-            self._high[band] = max(self._high[band], values.max())
+            self._extremes(band, values)
             sample = _bins(values[:: self._step])
             first = int(sample.min())  # images fill a small part of all bins
             counts = np.bincount(sample - first)
             self._histogram[band, first : first + len(counts)] += counts
             self._used = min(self._used[0], first), max(self._used[1], first + len(counts))
+
+    def _extremes(self, band: int, values: NDArray[Any]) -> None:
+        low, high = values.min(), values.max()
+        if low <= self._low[band]:
+            known = self._at_low[band] if low == self._low[band] else 0
+            self._low[band], self._at_low[band] = low, known + np.count_nonzero(values == low)
+        if high >= self._high[band]:
+            known = self._at_high[band] if high == self._high[band] else 0
+            self._high[band], self._at_high[band] = high, known + np.count_nonzero(values == high)
 
     def found(self) -> dict[str, NDArray[Any]]:
         """What BandMoments.of takes."""
@@ -89,6 +106,7 @@ class BandCounter:
         ranks = self._histogram[:, first:end].cumsum(axis=1)
         wanted = (np.arange(_STEPS) + 0.5) / _STEPS
         bins = [np.searchsorted(row, wanted * row[-1]) + first for row in ranks]
+        beside = np.array([self._beside(band) for band in range(len(self._low))])
         return {
             "pixels": np.array(merged[0][0]),
             "mean": np.array([mean for _, mean, _ in merged]),
@@ -96,7 +114,24 @@ class BandCounter:
             "low": self._low,
             "high": self._high,
             "quantiles": np.stack([_values(row, self._kind) for row in bins]),
+            "at_low": self._at_low,
+            "at_high": self._at_high,
+            "above_low": beside[:, 0],
+            "below_high": beside[:, 1],
         }
+
+    def _beside(self, band: int) -> tuple[float, float]:
+        """The values next to the smallest and to the largest one."""
+        if not self._at_low[band]:
+            return math.nan, math.nan
+        ends = _bins(np.array([self._low[band], self._high[band]], self._kind))
+        first, end = self._used
+        used = np.flatnonzero(self._histogram[band, first:end]) + first
+        above, below = used[used > ends[0]], used[used < ends[1]]
+        return (
+            float(_values(above[:1], self._kind)[0]) if len(above) else math.nan,
+            float(_values(below[-1:], self._kind)[0]) if len(below) else math.nan,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +182,13 @@ def normalization(kind: str, found: Sequence[BandMoments], dtype: str) -> BandSt
         low = np.min([s.low for s in seen], axis=0)
         high = np.max([s.high for s in seen], axis=0)
     return _statistics(((low + high) / 2).tolist(), ((high - low) / 2).tolist())
+
+
+def spread(found: Sequence[BandMoments]) -> list[list[float]]:
+    """Per band the two values between which 99 % of the pixels lie."""
+    seen = [part for part in found if part.pixels]
+    ends = (_percentiles(seen, 0.005), _percentiles(seen, 0.995))
+    return [[float(low), float(high)] for low, high in zip(*ends, strict=True)]
 
 
 def _statistics(shift: list[float], scale: list[float]) -> BandStatistics:

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.data.audit import describe_leaks
-from geo_seg.data.index import CELL, SceneIndex
-from geo_seg.data.scene import Scene
+from geo_seg.data.holes import describe_borders, describe_holes
+from geo_seg.data.index import CELL
+from geo_seg.data.scale_offset import describe_scales
 from geo_seg.doctor.examination import UNSPLIT, Examination
 from losses.frequency import class_weights
 
-_UNDECLARED = (-9999.0, -32768.0, -999.0, -99999.0, float(np.finfo(np.float32).min))
 _APART = 20.0  # times: brightness of scenes of one kind doesn't differ by that
 _FEW = 0.5  # share of the scenes
 _WINDOWS = (128, 256, 512)
@@ -27,8 +27,10 @@ def judge(found: Examination) -> None:
             found.warnings.append(f"{line}; dataset.allow_leakage=true lets it be")
         else:
             found.problems.append(f"{line}; see dataset.split")
-    found.problems += [*_labels(found), *_values(found)]
-    found.warnings += [*_classes(found), *_nodata(found), *_places(found)]
+    scenes, index = zip(*found.pairs, strict=True)
+    seen = (scenes, [each.bands for each in index], found.config)
+    found.problems += [*_labels(found), *_values(found), *describe_scales(scenes), *describe_holes(*seen)]
+    found.warnings += [*_classes(found), *_nodata(found), *describe_borders(*seen), *_places(found)]
     noted: dict[str, list[str]] = {}
     for scene, _ in found.pairs:
         for note in scene.notes:
@@ -130,12 +132,6 @@ def _values(found: Examination) -> Iterator[str]:
             f"{_some(odd)}: bright values are more than {_APART:g} times larger or smaller than in the other "
             "scenes, as of another type or scale; bring all images to one scale"
         )
-    for value in _UNDECLARED:
-        dark = [
-            s.name for s, index in pairs if (index.bands.low == value).any() and value not in s.image.nodata
-        ]
-        if dark and found.config.nodata is None:
-            yield f"{_some(dark)}: holds {value:g}, not declared as nodata; dataset.nodata={value:g} does so"
 
 
 def _classes(found: Examination) -> Iterator[str]:
@@ -162,18 +158,6 @@ def _nodata(found: Examination) -> Iterator[str]:
     ]
     if empty:
         yield f"{_some(empty)}: more than half of the image is nodata"
-    dark = [scene.name for scene, index in found.pairs if _is_dark(scene, index)]
-    if dark and not found.config.zero_is_nodata:
-        yield (
-            f"{_some(dark)}: all bands are 0 in 5 % of the pixels or more, and 0 is not nodata; black "
-            "borders need dataset.zero_is_nodata=true"
-        )
-
-
-def _is_dark(scene: Scene, index: SceneIndex) -> bool:
-    bands = index.bands
-    tenth = bands.quantiles.shape[1] // 20
-    return bool(bands.pixels and (bands.quantiles[:, tenth] == 0).all() and 0 not in scene.image.nodata)
 
 
 def _places(found: Examination) -> Iterator[str]:

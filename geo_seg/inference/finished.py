@@ -58,6 +58,7 @@ class Finished:
             "areas": None if mapped.areas is None else mapped.areas.tolist(),
             "pixels": mapped.pixels,
             "seconds": mapped.seconds,
+            "warning": mapped.warning,
             "confusion": None if confusion is None else confusion.tolist(),
         }
 
@@ -78,6 +79,7 @@ class Finished:
             None if areas is None else np.array(areas),
             found["pixels"],
             found["seconds"],
+            found.get("warning", ""),  # an earlier version kept none
         )
         return cls(mapped, None if confusion is None else np.array(confusion, np.int64), earlier=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 from geo_seg.bands import assign, match
 from geo_seg.checkpoint import Checkpoint
 from geo_seg.data.folder import cache_folder
-from geo_seg.data.stack import open_image
+from geo_seg.data.stack import check_types, open_image
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.raster import RasterInfo, inspect
 
@@ -102,6 +102,7 @@ def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[tuple[int, 
     else:
         numbers = [band if isinstance(band, int) else None for band in checkpoint.bands]
     found = assign(info.path, wanted, numbers, there)
+    check_types(info, found.bands)
     notes = []
     if found.renamed:
         listed = ", ".join(f"{name} = {other}" for name, other in found.renamed)

@@ -1,7 +1,7 @@
 """One raster from its header to a finished map: planned, made in parts by whoever, and put together."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from geo_seg.inference.journal import Journal, stamps
 from geo_seg.inference.maps import assemble, layers, left_over, publish, write_part
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.scoring import Reference, Scoring
+from geo_seg.inference.suitability import Suitability
 from geo_seg.inference.summary import Mapped
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import Layer, count_classes
@@ -29,7 +30,6 @@ from geo_seg.prediction.planner import Choices, Chooser, parts_of
 from geo_seg.prediction.predictor import Predictor, Settings, choose_device
 from geo_seg.prediction.resample import scale_to
 from geo_seg.prediction.window_reader import Source
-from geo_seg.raster import Band, RasterInfo
 from geo_seg.tiling import Grid
 from geo_seg.writing import Geometry
 
@@ -50,6 +50,7 @@ class Job:
         layers: the rasters of the map.
         reference: what it is compared with, or None.
         asked: what else the files of the map depend on: polygons, labels.
+        warning: why the map is not to be trusted, or "".
     """
 
     name: str
@@ -63,6 +64,7 @@ class Job:
     layers: tuple[Layer, ...]
     reference: Reference | None
     asked: dict[str, Any]
+    warning: str
 
     @property
     def journal(self) -> Journal:
@@ -125,6 +127,7 @@ class Mapper:
         self._layers = layers(self._checkpoint, self._shown)
         self.predictor = predictor_of(config, ensemble)
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
+        self._suitability = Suitability(ensemble.first)
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
         suffixes = tuple(layer.suffix for layer in self._layers)
         self._earlier = Earlier(config, ensemble, suffixes, self.predictor.device.type)
@@ -157,15 +160,18 @@ class Mapper:
                 return earlier
         if file.exists() and self._config.exists == "error":
             raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
-        for note in (*notes, *self._notes(info, bands, Geometry.of(info.path))):
+        for note in (*notes, *self._suitability.notes(info, bands)):
             self._say(f"note: {path}: {note}")
+        warning = self._suitability.warning(source)
+        if warning:
+            self._say(f"WARNING: {path}: {warning}")
         reference = self._reference(name, path, source)
         if self._config.dry_run:
             chosen = self._chooser.choose(source)
             self._say(estimate(self.predictor, self._chooser, source, chosen, self._layers, self._outlining))
             return None
         chosen, identity = self._plan(file, source)
-        made = self._shown, self._layers, reference, self._asked(name)
+        made = self._shown, self._layers, reference, self._asked(name), warning
         return Job(name, path, file, source, chosen, identity, parts_of(source, chosen), *made)
 
     def finish(self, job: Job) -> Finished:
@@ -187,7 +193,7 @@ class Mapper:
         # a rank that hasn't planned the map counts from its own start: no clock but its own can be trusted
         seconds = time.monotonic() - self._begun.get(job.name, self._started)
         pixels = info.width * info.height
-        found = Finished(Mapped(job.file, job.path, counts, areas, pixels, seconds), confusion)
+        found = Finished(Mapped(job.file, job.path, counts, areas, pixels, seconds, job.warning), confusion)
         publish(journal, job.file, made, self._outlining, {**found.as_plain(), "asked": job.asked})
         for old in left_over(job.file, made, self._outlining):
             self._say(f"note: {old}: is of an earlier map; this run was asked for none")
@@ -251,17 +257,3 @@ class Mapper:
         for note in found.notes if found else ("there are no labels for this raster",):
             self._say(f"note: {found.path if found else path}: {note}")
         return found
-
-    def _notes(self, info: RasterInfo, bands: tuple[Band, ...], geometry: Geometry) -> Iterator[str]:
-        if info.alpha and set(info.alpha) & set(bands):
-            yield (
-                f"band {info.alpha[0]} is marked as alpha, and is taken for the measurement that the model "
-                "expects there"
-            )
-        if info.dtype != self._checkpoint.dtype:
-            yield (
-                f"holds {info.dtype}, the model learnt from {self._checkpoint.dtype}; the map is only right "
-                "if the values mean the same"
-            )
-        if geometry.ignored:
-            yield f"its {geometry.ignored} are not carried over to the map"

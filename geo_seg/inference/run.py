@@ -62,6 +62,7 @@ def run(config: InferenceConfig) -> list[Mapped]:
             _take_in(outcome, rasters[outcome.name], summary, scoring, console)
         if not config.dry_run:
             _conclude(summary, scoring, output, console)
+            _warn(made)
         if failed:
             raise DataError(f"{failed} of {len(rasters)} rasters were not mapped, for the reasons above")
         if speaks(config.engine):
@@ -125,6 +126,15 @@ def _conclude(summary: Summary, scoring: Scoring | None, output: Path, console: 
         scoring.write(output)
         if scoring.maps > 1:
             console.print(score_table(scoring.total, f"all {scoring.maps} maps"))
+
+
+def _warn(made: Sequence[Mapped]) -> None:
+    """Says again which maps are not to be trusted, where all that scrolled by has an end."""
+    console = Console(stderr=True, highlight=False)
+    for mapped in made:
+        if mapped.warning:
+            text = f"WARNING: {mapped.source}: {mapped.warning}"
+            console.print(text, style="bold red", markup=False, soft_wrap=True)
 
 
 def _line(mapped: Mapped, names: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ class Mapped:
         areas: (classes,) square metres of each class, or None without a CRS.
         pixels: of the raster, nodata included.
         seconds: that it took.
+        warning: why it is not to be trusted, or "".
     """
 
     file: Path
@@ -44,6 +45,7 @@ class Mapped:
     areas: NDArray[np.float64] | None
     pixels: int
     seconds: float
+    warning: str = ""
 
 
 class Summary:
@@ -76,6 +78,7 @@ class Summary:
         self._maps[name] = {
             "input": self._inputs[mapped.source],
             "file": mapped.file.name,
+            **({"warning": mapped.warning} if mapped.warning else {}),
             **_speed(mapped.pixels, mapped.seconds),
             "skipped_share": 1 - int(mapped.counts.sum()) / mapped.pixels,
             "classes": {

@@ -13,6 +13,8 @@ from geo_seg.checkpoint import Checkpoint, Facts, versions
 from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.scale_offset import common_scale
+from geo_seg.data.statistics import spread
 from geo_seg.errors import ConfigError
 from geo_seg.models import build_model, has_bfloat16, spare_depthwise
 from geo_seg.prediction.scenes import ScenePredictor
@@ -104,6 +106,8 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
         model=dict(config.model),
         config=shareable(asdict(config)),
         versions=versions(),
+        scale_offset=common_scale(data.scenes["train"]),
+        seen=spread([found.bands for found in data.index["train"]]),
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +10,8 @@ from torch import nn
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.holes import describe_borders, describe_holes
+from geo_seg.data.scale_offset import describe_scales
 from geo_seg.data.scene import Scene
 from geo_seg.models import parameters
 
@@ -60,13 +62,27 @@ def introduce(
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
     if data.leak:
         console.print(f"note: {data.leak}", markup=False, soft_wrap=True)
+    for line in notes(data):
+        console.print(f"note: {line}", markup=False, soft_wrap=True)
+
+
+def notes(data: SceneDataModule) -> Iterator[str]:
+    """Tell what the user should know of the scenes, whether they are learnt from or tested on.
+
+    Args:
+        data: the scenes.
+    """
+    scenes, bands = data.whole
+    yield from describe_scales(scenes)
+    yield from describe_holes(scenes, bands, data.config)
+    yield from describe_borders(scenes, bands, data.config)
     noted: dict[str, list[str]] = {}
-    for scene in (scene for scenes in data.scenes.values() for scene in scenes):
+    for scene in scenes:
         for note in scene.notes:
             noted.setdefault(note, []).append(scene.name)
     for note, names in noted.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f"note: {names[0]}{more}: {note}", markup=False, soft_wrap=True)
+        yield f"{names[0]}{more}: {note}"
 
 
 def padding(scenes: Sequence[Scene], window: int) -> str:

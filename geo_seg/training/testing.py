@@ -1,6 +1,7 @@
 """mode=test: scores of a trained model on splits of its data set or of another one."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from geo_seg.allocation import keep_freed_memory
 from geo_seg.checkpoint import Checkpoint
 from geo_seg.config import TrainConfig, run_of
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.scale_offset import MENDING, common_scale, listed_scale
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.rerun import CONFIG
 from geo_seg.sharing import shown
@@ -20,6 +22,7 @@ from geo_seg.terminal import shows_bars
 from geo_seg.training.building import build_predictor, trainer_options
 from geo_seg.training.callbacks import progress
 from geo_seg.training.concluding import conclude, evaluate
+from geo_seg.training.introduction import notes
 from geo_seg.training.reporting import Ended
 from geo_seg.whole import write_whole
 
@@ -48,6 +51,8 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         config.dataset, config.seed, [config.split] if config.split else [], names=trained.band_names
     )
     _check(trained, data)
+    for note in (*notes(data), *_scaled_otherwise(trained, data)):
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     splits = [config.split] if config.split else [name for name in ("val", "test") if data.scenes[name]]
     if not splits:
         raise ConfigError("mode=test: the data set has no scenes for val and test; see dataset.split")
@@ -101,6 +106,17 @@ def _learnt(config: TrainConfig, trained: Checkpoint) -> TrainConfig:
         )
     compiles = held.get("compile", False)
     return replace(config, seed=held["seed"], loss=held["loss"], model=trained.facts.model, compile=compiles)
+
+
+def _scaled_otherwise(trained: Checkpoint, data: SceneDataModule) -> Iterator[str]:
+    """Tells of images that declare another scale and offset than those that the model learnt from."""
+    learnt, here = trained.facts.scale_offset, common_scale(data.whole[0])
+    if learnt and here and learnt != here:
+        there, own = (listed_scale([(scale, offset) for scale, offset in pairs]) for pairs in (learnt, here))
+        yield (
+            f"the images declare another scale and offset ({own}) than those that the model learnt from "
+            f"({there}); values are taken as they are stored; {MENDING}"
+        )
 
 
 def _check(trained: Checkpoint, data: SceneDataModule) -> None:

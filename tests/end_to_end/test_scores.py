@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -151,6 +152,31 @@ def test_a_checkpoint_far_from_its_run_is_tested_on_the_data_set_that_is_named(
 ) -> None:
     shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path / "model.ckpt")
     data = [o for o in small_overrides(small_root) if o.startswith("dataset")]
+    data = [THREE if o.startswith("dataset.split.test") else o for o in data]
+    found = scored(tmp_path / "model.ckpt", tmp_path / "t", "trainer.precision=32", *data)
+    assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
+
+
+@pytest.mark.fault("bands", "a model of named bands is tested on scenes in another order")
+def test_scenes_with_bands_in_another_order_than_the_models_have_the_same_scores(
+    trained: Path, small_root: Path, tmp_path: Path, no_report: None
+) -> None:
+    known = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    assert known[KEY]["scale_offset"] == [[1.0, 0.0]] * 2
+    pixels = []
+    for name in ("s0", "s1"):
+        with rasterio.open(small_root / "images" / f"{name}.tif") as source:
+            pixels.append(source.read()[:, :, 7:].reshape(2, -1))
+    ends = np.quantile(np.concatenate(pixels, axis=1), (0.005, 0.995), axis=1)
+    np.testing.assert_allclose(np.transpose(known[KEY]["seen"]), ends, atol=5)
+    known[KEY]["band_names"] = ["red", "nir"]
+    torch.save(known, tmp_path / "model.ckpt")
+    shutil.copytree(small_root, tmp_path / "turned")
+    for path in (tmp_path / "turned" / "images").iterdir():
+        with rasterio.open(path, "r+") as target:
+            target.write(target.read()[::-1])
+            target.descriptions = ("B08", "B04")
+    data = [o for o in small_overrides(tmp_path / "turned") if o.startswith("dataset")]
     data = [THREE if o.startswith("dataset.split.test") else o for o in data]
     found = scored(tmp_path / "model.ckpt", tmp_path / "t", "trainer.precision=32", *data)
     assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]

@@ -43,6 +43,8 @@ GOOD: dict[str, Any] = {
     "zero_is_nodata": False,
     "temperature": 1.5,
     "threshold": 0.5,
+    "scale_offset": [[0.0001, -0.1], [1.0, 0.0]],
+    "seen": [[200.0, 3400.0], [-1.5, 4000]],
 }
 FILE = Path("model.ckpt")
 STRANGE: tuple[Any, ...] = (
@@ -59,6 +61,8 @@ FITTING = {  # of these, what a fact may be
     "versions": ({}, {"_target_": "builtins.print"}),
     "zero_is_nodata": (True,),
     "temperature": (7, 1 << 70, 1.5),
+    "scale_offset": (None,),
+    "seen": (None,),
 }
 
 
@@ -100,7 +104,11 @@ def test_a_fact_of_another_type_or_range_is_named_with_what_was_found(name: str)
 
 @FUZZED
 @pytest.mark.parametrize(
-    "name", ["class_names", "class_colors", "bands", "band_names", "mean", "std", "mode", "dtype"]
+    "name",
+    [
+        *("class_names", "class_colors", "bands", "band_names", "mean", "std", "mode", "dtype"),
+        *("scale_offset", "seen"),
+    ],
 )
 def test_a_fact_that_is_doubled_or_halved_is_named(name: str) -> None:
     assert name in said({**GOOD, name: GOOD[name] * 2})

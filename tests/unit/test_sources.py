@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,40 @@ def test_files_of_an_image_that_do_not_line_up_are_refused(config: DatasetConfig
     write_raster(Path(config.root) / "bands" / "b_G.tif", draw_scene(1)[0][1], transform=moved)
     with pytest.raises(DataError, match=r"b_G\.tif has 96 rows.*from \(500002.*must line up"):
         find_scenes(config, 0)
+
+
+@pytest.mark.fault("radiometry", "bands of uint8 and of float32 in one image end in a traceback")
+@pytest.mark.parametrize("kind", ["images", "item", "vrt"])
+def test_files_of_an_image_of_different_types_are_refused(config: DatasetConfig, kind: str) -> None:
+    root = Path(config.root)
+    path = root / "bands" / "a_R.tif"
+    write_raster(path, draw_scene(0)[0][0].astype(np.float32), nodata=0)
+    message = "a_G.tif holds uint16, .*a_R.tif holds float32; the files of an image must hold one type"
+    if kind == "images":
+        config.images = ["bands/*_G.tif", "bands/*_R.tif"]
+    elif kind == "item":
+        config = stac(config)
+        config.bands = ["green", "red"]
+    else:
+        band = '<VRTRasterBand dataType="{}" band="{}"><SimpleSource><SourceFilename>{}</SourceFilename>'
+        bands = [
+            band.format(*row) for row in (("UInt16", 1, root / "bands" / "a_G.tif"), ("Float32", 2, path))
+        ]
+        ended = "</SimpleSource></VRTRasterBand>"
+        vrt = (
+            f'<VRTDataset rasterXSize="80" rasterYSize="96">{"".join(b + ended for b in bands)}</VRTDataset>'
+        )
+        (root / "vrts").mkdir()
+        (root / "vrts" / "a.vrt").write_text(vrt)
+        config.images, config.unlabelled = "vrts/*.vrt", "skip"
+        message = (
+            r"a\.vrt: band 1 holds uint16, band 2 holds float32; the bands of an image must hold one type"
+        )
+    with pytest.raises(DataError, match=message):
+        find_scenes(config, 0)
+    errors: list[Exception] = []
+    open_scenes(config, errors.append)
+    assert [bool(re.search(message, str(error))) for error in errors] == [True]
 
 
 def test_a_mask_band_of_one_of_the_files_counts_and_two_are_refused(config: DatasetConfig) -> None:
