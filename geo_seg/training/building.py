@@ -90,6 +90,7 @@ def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
 
 
 def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
+    shared = shareable(asdict(config))
     return Facts(
         mode=config.dataset.mode,
         class_names=list(data.table.names),
@@ -103,8 +104,8 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
         mean=list(data.bands.mean),
         std=list(data.bands.std),
         window=config.dataset.window,
-        model=dict(config.model),
-        config=shareable(asdict(config)),
+        model=shared["model"],
+        config=shared,
         versions=versions(),
         scale_offset=common_scale(data.scenes["train"]),
         seen=spread([found.bands for found in data.index["train"]]),

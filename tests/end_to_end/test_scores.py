@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +357,34 @@ def test_a_run_folder_whose_configuration_looks_something_up_is_refused(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=r"config\.yaml: .* resolved values"):
         asked(f"rerun={tmp_path}")
+
+
+@pytest.mark.fault("checkpoint", "a fact is dropped, doubled, or of another type, length or range")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[KEY].update(std=[0, 1]), r"last\.ckpt: std=\[0, 1\]: expected"),
+        (lambda content: content.pop(KEY), r"last\.ckpt: not a checkpoint of geo_seg"),
+        (lambda content: content.pop("loops"), r"last\.ckpt: holds no loops of a training run"),
+        (lambda content: content.update(callbacks=None), r"last\.ckpt: holds no callbacks of a training run"),
+        (lambda content: content["state_dict"].update(x=None), r"last\.ckpt: x is no tensor"),
+    ],
+)
+def test_a_run_is_not_gone_on_with_from_a_checkpoint_that_is_not_quite_ours(
+    trained: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    state = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**state, "finished": False}))
+    file = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(file, weights_only=True)
+    spoil(content)
+    file.unlink()  # it is a link to the best one
+    torch.save(content, file)
+    with pytest.raises(CheckpointError, match=message) as said:
+        run(asked(f"resume={folder}"), folder)
+    assert "\n" not in str(said.value)
 
 
 def test_a_checkpoint_that_is_not_there_is_said(tmp_path: Path) -> None:

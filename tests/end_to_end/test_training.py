@@ -246,6 +246,7 @@ def test_class_weights_by_frequency_and_the_origin_of_weights_are_told_before_tr
     train(configured(small_root, "loss=compound", terms, origin), tmp_path / "run")
     said = capsys.readouterr().out
     assert f"note: {origin}: the encoder takes 100% of its weights" in said
+    assert_shareable(tmp_path / "run", "checkpoints/*.ckpt", "*.html", "summary.txt")
     shares = re.search(r"train: low ([\d.]+)%, middle ([\d.]+)%, high ([\d.]+)%", said)
     weights = re.search(r"class weights: low ([\d.]+), middle ([\d.]+), high ([\d.]+)", said)
     assert shares and weights and said.index("class weights") < said.index("epoch 1/1")
