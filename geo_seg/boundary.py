@@ -10,6 +10,9 @@ from torchmetrics import Metric
 
 from geo_seg.metrics import mean_of_present, ratio
 
+LEAST = 100
+"""Pixels in the band of a label below which its boundary IoU would be chance."""
+
 
 class BoundaryIoU(Metric):
     """Boundary IoU of every class (Cheng et al. 2021, arXiv 2103.16562), summed over batches and processes.
@@ -60,17 +63,18 @@ class BoundaryIoU(Metric):
         return self.counts
 
 
-def boundary_scores(counts: Tensor) -> tuple[list[float | None], float | None]:
+def boundary_scores(counts: Tensor, least: int = LEAST) -> tuple[list[float | None], float | None]:
     """Boundary IoU out of what BoundaryIoU counts.
 
     Args:
         counts: (3, classes).
+        least: pixels in the band of a class's label from which on it has a boundary to speak of.
 
     Returns:
-        Per class, None where there is no boundary; and the mean over the classes whose labels have one.
+        Per class, None where there is hardly a boundary; and the mean over the classes that have one.
     """
     both, truth, guess = counts.tolist()
-    found = [ratio(b, t + g - b) for b, t, g in zip(both, truth, guess, strict=True)]
+    found = [ratio(b, t + g - b) if t >= least else None for b, t, g in zip(both, truth, guess, strict=True)]
     return found, mean_of_present(found, truth)
 
 

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from rasterio.crs import CRS
-
-from geo_seg.areas import pixel_sides
-from geo_seg.data.grids import affine
+from geo_seg.data.grids import ground_sides
 from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import SplitConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.raster import RasterInfo
 from geo_seg.tiling import Window
-from geo_seg.writing import Geometry
 
 
 def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> dict[str, list[Scene]]:
@@ -92,8 +88,7 @@ def pixels_of(length: float, unit: str, image: RasterInfo) -> float:
     """
     if unit == "pixels" or not length:
         return length
-    crs = CRS.from_wkt(image.crs) if image.crs and image.transform else None
-    sides = pixel_sides(Geometry(image.width, image.height, crs, affine(image), ""))
+    sides = ground_sides(image)
     if sides is None:
         raise DataError(
             f"{image.path}: has no CRS to measure metres by; give dataset.split.block and buffer in pixels"

@@ -7,7 +7,9 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from geo_seg.areas import pixel_sides
 from geo_seg.raster import RasterInfo
+from geo_seg.writing import Geometry
 
 _CLOSE = 0.1  # pixels: no nearest neighbour changes by that, while rounded coordinates do differ
 
@@ -46,6 +48,12 @@ def corners(info: RasterInfo, top: int, bottom: int) -> NDArray[np.float64]:
 def affine(info: RasterInfo) -> Affine:
     """The transform from (column, row) to map coordinates."""
     return Affine(*info.transform) if info.transform else Affine.identity()
+
+
+def ground_sides(info: RasterInfo) -> tuple[float, float] | None:
+    """Metres on the ground along a row and along a column of the pixel in the middle; see pixel_sides."""
+    crs = CRS.from_wkt(info.crs) if info.crs and info.transform else None
+    return pixel_sides(Geometry(info.width, info.height, crs, affine(info), ""))
 
 
 def _matrix(info: RasterInfo) -> NDArray[np.float64]:

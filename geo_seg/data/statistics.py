@@ -44,6 +44,12 @@ class BandMoments:
     above_low: NDArray[np.float64]
     below_high: NDArray[np.float64]
 
+    def percentiles(self, shares: Sequence[float]) -> NDArray[np.float64]:
+        """Return the values (shares, bands) below which these shares (0 to 1) of the pixels lie."""
+        steps = self.quantiles.shape[1]
+        ranks = (np.arange(steps) + 0.5) / steps
+        return np.stack([np.interp(shares, ranks, row) for row in self.quantiles], axis=1)
+
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Takes its attributes out of the arrays of an index."""

@@ -59,7 +59,7 @@ def curves(rows: Sequence[Mapping[str, float]]) -> list[Drawn]:
 
 
 def confusion(found: Scores, names: Sequence[str]) -> Drawn:
-    """Which classes are taken for which: shares of the labelled pixels of each class."""
+    """Which classes are taken for which: shares of the labelled pixels of each class, and counts."""
     counts = np.array(found["confusion"], float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(2.2 + 0.55 * len(names), 14)
@@ -72,7 +72,8 @@ def confusion(found: Scores, names: Sequence[str]) -> Drawn:
     if len(names) <= 24:
         for row, col in np.ndindex(*shares.shape):
             color = "white" if shares[row, col] > 0.5 else "black"
-            axes.text(col, row, f"{shares[row, col]:.2f}", ha="center", va="center", color=color, fontsize=8)
+            cell = f"{shares[row, col]:.2f}\n{_short(float(counts[row, col]))}"
+            axes.text(col, row, cell, ha="center", va="center", color=color, fontsize=8)
     said = []
     for number_, name in enumerate(names):
         if counts[number_].any():
@@ -151,6 +152,14 @@ def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str
     figure.legend(handles=keys, loc="outside upper center", ncols=3, frameon=False)
     counts = ", ".join(f"{len(shapes)} {split}" for split, shapes in outlines.items())
     return Drawn("split_map", _png(figure), f"Map of the places of the splits: {counts}")
+
+
+def _short(count: float) -> str:
+    """Return a count in at most five characters."""
+    for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= power:
+            return f"{count / power:.3g}{unit}"
+    return f"{count:.0f}"
 
 
 def _figure(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:

@@ -11,9 +11,9 @@ from geo_seg.checkpoint import Facts
 from geo_seg.defaults import ABSENT
 from geo_seg.report import figures, markup
 from geo_seg.report.figures import Drawn
-from geo_seg.report.pictures import Shown
+from geo_seg.report.pictures import ERROR_LEGEND, Shown
 from geo_seg.report.places import Outlines
-from geo_seg.report.tables import class_table, interval, number, percent, scene_table
+from geo_seg.report.tables import class_table, counted, interval, number, percent, scene_table
 from geo_seg.whole import write_whole
 
 _MOST = 50  # scenes in the table; scenes.csv has all of them
@@ -119,7 +119,7 @@ def _lead(found: Mapping[str, Any]) -> str:
     if "epochs" in found:
         said += (
             f"; best mean IoU on the validation scenes {number(found['best_val_miou'])}; "
-            f"{found['epochs']} epochs, {found['steps']} steps."
+            f"{counted(found['epochs'], 'epoch')}, {counted(found['steps'], 'step')}."
         )
     else:
         said += f" with {found['checkpoint']}."
@@ -196,7 +196,9 @@ def _data(data: DataSummary, facts: Facts, drawn: Sequence[Drawn]) -> str:
 def _configuration(content: Content) -> str:
     rows = [[key, _value(default), _value(value)] for key, default, value in content.changes]
     head = ["key", "default", "this run"]
-    table = markup.table("What differs from the default configuration", head, rows, words=True)
+    table = (
+        markup.table("What differs from the default configuration", head, rows, words=True) if rows else ""
+    )
     whole = yaml.safe_dump(dict(content.config), sort_keys=False, allow_unicode=True)
     return table + markup.folded("The whole configuration", whole)
 
@@ -216,6 +218,8 @@ def _value(value: object) -> str:
 
 
 def _drawn(several: Sequence[Drawn]) -> str:
+    if not several:
+        return ""
     return markup.row(markup.picture(one.png, one.alt) for one in several)
 
 
@@ -223,6 +227,8 @@ def _shown(title: str, several: Sequence[Shown], facts: Facts) -> str:
     if not several:
         return ""
     parts = [markup.paragraph(title), markup.keys(facts.class_colors, facts.class_names)]
+    if any(name == "errors" for name, _ in several[0].panels):
+        parts.append(markup.keys([color for _, color in ERROR_LEGEND], [name for name, _ in ERROR_LEGEND]))
     for one in several:
         parts.append(f"<h3>{markup.text(one.title)}</h3>{markup.paragraph(one.place)}")
         panes = (markup.picture(png, f"{name} of {one.title}", name, "pane") for name, png in one.panels)

@@ -6,6 +6,7 @@ import numpy as np
 import rasterio.warp
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from geo_seg.data.scene import Scene
 from geo_seg.tiling import Window
@@ -49,7 +50,7 @@ def outlines(scenes: Mapping[str, Sequence[Scene]]) -> tuple[Outlines, tuple[str
     crs = CRS.from_user_input(system)
     if crs.is_geographic:
         return found, ("longitude", "latitude")
-    return found, (f"x ({_name(crs)})", "y")
+    return found, (f"x in {unit_of(crs)} ({_name(crs)})", f"y in {unit_of(crs)}")
 
 
 def place_of(scene: Scene, window: Window) -> str:
@@ -96,6 +97,17 @@ def _transformed(crs: CRS, system: str, x: list[float], y: list[float]) -> NDArr
     except Exception:  # of a private module of rasterio; a report must not end a run
         return None
     return found if np.isfinite(found).all() else None
+
+
+def unit_of(crs: CRS) -> str:
+    """Return what the unit of map coordinates is called."""
+    if crs.is_geographic:
+        return "degrees"
+    try:
+        name = str(crs.linear_units)
+    except CRSError:  # of a local grid without a unit
+        return "map units"
+    return {"metre": "m", "meter": "m", "unknown": "map units"}.get(name.lower(), name)
 
 
 def _name(crs: CRS) -> str:

@@ -1,6 +1,6 @@
 """Scores as tables, for the terminal and for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -23,8 +23,8 @@ def score_table(found: Scores, title: str) -> Table:
     for column in ("IoU", *(["boundary IoU"] if edges else []), *_COLUMNS.values(), "pixels"):
         table.add_column(column, justify="right")
     for row in found["classes"]:
-        keys = ("iou", *(["boundary_iou"] if edges else []), *_COLUMNS)
-        table.add_row(row["name"], *(number(row[key]) for key in keys), f"{row['support']:,}")
+        cells = [number(row["iou"]), *([_boundary(row)] if edges else [])]
+        table.add_row(row["name"], *cells, *(number(row[key]) for key in _COLUMNS), f"{row['support']:,}")
     return table
 
 
@@ -41,7 +41,7 @@ def class_table(found: Scores, facts: Facts, caption: str) -> str:
                 markup.key(color, row["name"]),
                 number(row["iou"]),
                 *([interval(sure["classes"][place])] if sure else []),
-                *([number(row["boundary_iou"])] if edges else []),
+                *([_boundary(row)] if edges else []),
                 *(number(row[key]) for key in _COLUMNS),
                 f"{row['support']:,}",
             ]
@@ -87,6 +87,18 @@ def percent(share: float) -> str:
 def interval(found: Sequence[float] | None) -> str:
     """Lower to upper end."""
     return "–" if found is None else f"{found[0]:.3f} to {found[1]:.3f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless there is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _boundary(row: Mapping[str, Any]) -> str:
+    """Boundary IoU of a class; a dash and the pixels of its boundary where they are too few for one."""
+    if row["boundary_iou"] is None and row.get("boundary_pixels"):
+        return f"– ({row['boundary_pixels']} px)"
+    return number(row["boundary_iou"])
 
 
 def _with_interval(value: Any, found: Sequence[float] | None) -> str:

@@ -48,11 +48,12 @@ class SplitCounts(nn.Module):
         self.confusion.reset()
         found: dict[str, Any] = scores(scenes.sum(0), self.names)
         if self.boundary is not None:
-            each, mean = boundary_scores(self.boundary.compute())
-            self.boundary.reset()
+            counts = self.boundary.compute()
+            each, mean = boundary_scores(counts)
             found["boundary_iou"] = mean
-            for row, value in zip(found["classes"], each, strict=True):
-                row["boundary_iou"] = value
+            for row, value, pixels in zip(found["classes"], each, counts[1].tolist(), strict=True):
+                row["boundary_iou"], row["boundary_pixels"] = value, pixels
+            self.boundary.reset()
         return found, scenes
 
 

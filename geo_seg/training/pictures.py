@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from geo_seg.checkpoint import Facts
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.grids import ground_sides
 from geo_seg.data.sampling import RandomWindows
 from geo_seg.data.scene import Scene
 from geo_seg.ious import mean_ious
 from geo_seg.prediction.scenes import ScenePredictor
-from geo_seg.report.pictures import Shown, draw_picture, encoded, panels
+from geo_seg.report.pictures import ScaleBar, Shown, draw_picture, encoded, panels, scale_bar
 from geo_seg.report.places import place_of
 from geo_seg.tiling import Window
 from geo_seg.training.scene_evaluation import Counted
@@ -25,7 +26,7 @@ _LABELLED = 0.25  # share of the most labelled window that a window to be shown 
 
 
 def picture_scenes(predictor: ScenePredictor, data: SceneDataModule, split: str, folder: Path) -> list[Shown]:
-    """Predicts the middle of some scenes; also draws image, label, prediction and errors into PNGs.
+    """Predict the middle of some scenes; also draw image, label, prediction and errors into PNGs.
 
     Args:
         predictor: the trained model.
@@ -37,35 +38,26 @@ def picture_scenes(predictor: ScenePredictor, data: SceneDataModule, split: str,
         A window per scene, evenly chosen among the scenes of the split.
     """
     scenes = data.scenes[split]
-    reader, facts = data.reader(split), predictor.checkpoint.facts
+    facts = predictor.checkpoint.facts
     chosen = np.unique(np.linspace(0, len(scenes) - 1, min(_MOST, len(scenes))).round().astype(int))
     folder.mkdir(parents=True, exist_ok=True)
+    read = _Pictures(data, split, facts)
     shown = []
     for index in chosen.tolist():
         top, left, height, width = _largest_part(scenes[index])
         rows, cols = min(height, _SIDE), min(width, _SIDE)
         window = Window(top + (height - rows) // 2, left + (width - cols) // 2, rows, cols)
-        image, labels, valid = reader.read((index, window))
         predicted = predictor.classes(scenes[index], window)
         name = scenes[index].name
-        draw_picture(
-            folder / f"{split}_{index + 1}.png",
-            image,
-            labels,
-            predicted,
-            valid,
-            predictor.checkpoint.facts,
-            name,
-        )
-        found = encoded(panels(image, labels, predicted, valid, facts))
-        shown.append(Shown(name, place_of(scenes[index], window), found))
+        read.draw(folder / f"{split}_{index + 1}.png", index, window, predicted)
+        shown.append(read.show(name, index, window, predicted))
     return shown
 
 
 def picture_windows(
     predictor: ScenePredictor, data: SceneDataModule, split: str, counted: Counted
 ) -> list[Shown]:
-    """Predicts the best, median and worst windows of a split anew.
+    """Predict the best, median and worst windows of a split anew.
 
     Args:
         predictor: the trained model.
@@ -73,34 +65,62 @@ def picture_windows(
         split: "val" or "test".
         counted: what was counted in it.
     """
-    reader, facts = data.reader(split), predictor.checkpoint.facts
+    read = _Pictures(data, split, predictor.checkpoint.facts)
     ious = mean_ious(counted.windows)
     shown = []
     for kind, number in ranked(ious, counted.windows[:, 1].sum(1)):
         index, window = counted.places[number]
         scene = data.scenes[split][index]
-        image, labels, valid = reader.read((index, window))
-        predicted = predictor.classes(scene, window)
         title = f"{kind}: mean IoU {ious[number]:.3f} in {scene.name}"
-        found = encoded(panels(image, labels, predicted, valid, facts))
-        shown.append(Shown(title, place_of(scene, window), found))
+        shown.append(read.show(title, index, window, predictor.classes(scene, window)))
     return shown
 
 
 def picture_samples(facts: Facts, data: SceneDataModule) -> list[Shown]:
-    """The first windows of training as they are read; none where a test has no training scenes."""
+    """Return the first windows of training as they are read; none where a test has no training scenes."""
     config = data.config
     scenes = data.scenes["train"]
     if not scenes:
         return []
     windows = RandomWindows(scenes, data.index["train"], config.sampler, config.window, _SAMPLES, data.seed)
-    reader = data.reader("train")
-    shown = []
-    for index, window in windows.epoch(0):
-        image, labels, valid = reader.read((index, window))
-        found = encoded(panels(image, labels, None, valid, facts))
-        shown.append(Shown(scenes[index].name, place_of(scenes[index], window), found))
-    return shown
+    read = _Pictures(data, "train", facts)
+    return [read.show(scenes[index].name, index, window, None) for index, window in windows.epoch(0)]
+
+
+class _Pictures:
+    """Windows of a split as pictures: those of one scene share one stretch.
+
+    Args:
+        data: where the scenes are.
+        split: which of them.
+        facts: names and colours.
+    """
+
+    def __init__(self, data: SceneDataModule, split: str, facts: Facts) -> None:
+        self._scenes, self._index = data.scenes[split], data.index[split]
+        self._reader = data.reader(split)
+        self._facts = facts
+
+    def show(self, title: str, number: int, window: Window, predicted: NDArray[np.int64] | None) -> Shown:
+        """Return a window of a scene for the page."""
+        image, labels, valid = self._reader.read((number, window))
+        shown = panels(image, labels, predicted, valid, self._facts, self._stretch(number))
+        files = encoded(shown, self._bar(number, window))
+        return Shown(title, place_of(self._scenes[number], window), files)
+
+    def draw(self, file: Path, number: int, window: Window, predicted: NDArray[np.int64]) -> None:
+        """Draw a window of a scene into a PNG."""
+        image, labels, valid = self._reader.read((number, window))
+        title, stretch, bar = self._scenes[number].name, self._stretch(number), self._bar(number, window)
+        draw_picture(file, image, labels, predicted, valid, self._facts, title, stretch, bar)
+
+    def _stretch(self, number: int) -> NDArray[np.float64]:
+        """Values (2, bands) of a scene that are shown as black and white: its 2nd and 98th percentile."""
+        return self._index[number].bands.percentiles((0.02, 0.98))
+
+    def _bar(self, number: int, window: Window) -> ScaleBar:
+        sides = ground_sides(self._scenes[number].image)
+        return scale_bar(window.width, None if sides is None else sides[0])
 
 
 def ranked(ious: NDArray[np.float64], labelled: NDArray[np.int64]) -> list[tuple[str, int]]:

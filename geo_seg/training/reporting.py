@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rasterio.crs import CRS
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
@@ -17,7 +18,7 @@ from geo_seg.data.scenes import SPLITS
 from geo_seg.defaults import default_configuration, differences
 from geo_seg.prediction.scenes import ScenePredictor
 from geo_seg.report.page import Content, DataSummary, write
-from geo_seg.report.places import outlines
+from geo_seg.report.places import outlines, unit_of
 from geo_seg.sharing import shareable
 from geo_seg.training.callbacks import Row
 from geo_seg.training.pictures import picture_samples, picture_scenes, picture_windows
@@ -101,9 +102,8 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
         ("fingerprint", data.fingerprint),
     ]
     if first.transform:
-        found.insert(
-            2, ("pixel size", f"{abs(first.transform[0]):g} x {abs(first.transform[4]):g} map units")
-        )
+        unit = unit_of(CRS.from_wkt(first.crs)) if first.crs else "map units"
+        found.insert(2, ("pixel size", f"{abs(first.transform[0]):g} x {abs(first.transform[4]):g} {unit}"))
     if data.leak:
         found.append(("leakage, allowed", data.leak))
     return found

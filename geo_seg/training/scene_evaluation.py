@@ -32,7 +32,8 @@ class Counted:
 
     Attributes:
         scores: of the whole split; see geo_seg.metrics.scores. Beside that boundary_iou, of the split and of
-            each class, and calibration, see Reliability.
+            each class (with boundary_pixels, in the band of its label), calibration, see Reliability, and
+            prediction: how scenes were predicted.
         scenes: (scenes, classes, classes) confusion matrix of each, labels in rows.
         windows: (windows, 3, classes) right, labelled and predicted pixels of each window.
         places: of the windows.

@@ -74,7 +74,7 @@ def test_a_window_is_placed_in_its_scene_on_the_map_and_on_the_globe() -> None:
 
 def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
     found = outlines({"train": [scene("a")], "val": [scene("b")]})
-    assert found is not None and found[1] == ("x (EPSG:32633)", "y")
+    assert found is not None and found[1] == ("x in m (EPSG:32633)", "y in m")
     corners = found[0]["train"][0]
     assert corners.min(0).tolist() == [500000, 4999880]
     assert corners.max(0).tolist() == [500200, 5000000]
@@ -87,7 +87,7 @@ def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
     assert mixed[0]["test"] == []
     assert outlines({"train": [scene("a", None, None)]}) is None
     local = outlines({"train": [scene("a", LOCAL)]})
-    assert local is not None and local[1][0] == "x (the scenes' own CRS)"
+    assert local is not None and local[1][0] == "x in map units (the scenes' own CRS)"
     unlike = outlines({"train": [scene("a", LOCAL)], "val": [scene("b")]})
     assert unlike is not None and (len(unlike[0]["train"]), len(unlike[0]["val"])) == (0, 1)
 
