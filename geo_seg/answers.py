@@ -10,9 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
+from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, first_line, nearest
+from geo_seg.inference_config import InferenceConfig
+from geo_seg.keys import dotted_keys, value_above
 from geo_seg.orphans import end_with_parent
 from geo_seg.ranks import rank, without_folder
 from geo_seg.traces import no_traces
@@ -41,7 +44,7 @@ def answer(main: Callable[[], Any]) -> NoReturn:
     if rank() > 0 or "mode=leaderboard" in sys.argv:
         sys.argv += without_folder()
     try:
-        _check_deletions(sys.argv[1:])
+        check_words(sys.argv[1:])
         main()
     except BrokenPipeError:  # whoever read the help has seen enough
         os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
@@ -97,14 +100,27 @@ def _give_up(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
-def _check_deletions(words: Sequence[str]) -> None:
-    """Answers ~loss before Hydra deletes it and misses it later, under the name of what reads it."""
+def check_words(words: Sequence[str]) -> None:
+    """Answer what Hydra would answer with other names than those on the command line, or with a traceback.
+
+    Args:
+        words: of the command line.
+
+    Raises:
+        ConfigError: ~loss, which Hydra deletes and misses later; or a key below one that is a single value.
+    """
     for word in words:
-        key = word.removeprefix("~").partition("=")[0]
+        key, given, _ = word.lstrip("~+").partition("=")
         if word.startswith("~") and key in _NEEDED:
             raise ConfigError(
                 f"{word}: nothing goes without {key}; change it with {key}=..., or leave this out"
             )
+        for schema in (TrainConfig, InferenceConfig):
+            above = value_above(key, schema) if given else None
+            if above:
+                meant = [known for known in dotted_keys(schema) if known.endswith(f".{key}")]
+                hint = f"did you mean {' or '.join(map(repr, meant))}?" if meant else f"expected {above}=..."
+                raise ConfigError(f"{word}: {above} is one value, with no keys below it; {hint}")
 
 
 def _of_hydra(error: ValueError) -> Exception:
@@ -138,6 +154,8 @@ def _explain_key(error: OmegaConfBaseException, message: str) -> str:
         deeper = [f"{section}.{key}" for section in known if key in _keys_of(parent, section)]
         hint = f"did you mean {' or '.join(map(repr, deeper))}?" if deeper else nearest(str(error.key), known)
         return f"{key}: there is no such key; {hint}"
+    if isinstance(error, ConfigAttributeError):  # below a value of an open section
+        return f"{key}: {str(key).rpartition('.')[0]} is one value, with no keys below it"
     said = first_line(Exception(error.msg) if error.msg else error)
     return f"{key}: {said}" if key else first_line(Exception(message))
 

@@ -1,7 +1,6 @@
 """Every wrong key, name or value of the configuration, found before torch is imported."""
 
 import math
-import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,13 +10,14 @@ from omegaconf import DictConfig
 
 import geo_seg
 from geo_seg.config import MODELS, AugmentConfig, TrainConfig
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
 from geo_seg.inference_config import PRECISIONS
 from geo_seg.keys import at_home
 from geo_seg.keys import one_of as _one_of
 from geo_seg.keys import plain as _plain
 from geo_seg.signatures import Signature, registered, signature
+from geo_seg.split_checks import check_split
 
 _LOSSES = Path(geo_seg.__file__).parents[1] / "losses"
 _FROM_PYTHON = {  # parameters that our code fills in
@@ -40,13 +40,6 @@ _OF_DATA = {
     "cache": ("auto", "none", "memmap"),
     "on_read_error": ("raise", "ignore"),
     "unlabelled": ("error", "skip"),
-}
-_OF_SPLITS = {  # keys that only some kinds of split read
-    "train": ("pattern", "list"),
-    "group": ("fraction",),
-    "table": ("fraction",),
-    "column": ("fraction",),
-    "block": ("blocks",),
 }
 _LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 _LEAST, _MOST = 0.25, 4.0  # scales; at a quarter 16 times the pixels of a window are read
@@ -77,7 +70,7 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
     for key, choices in _OF_DATA.items():
         _one_of(f"dataset.{key}", getattr(data, key), choices)
-    _check_split(data.split)
+    check_split(data.split)
     _one_of("dataset.label.align", data.label.align, ("error", "reproject"))
     _one_of("dataset.label.order", data.label.order, ("file", "class"))
     _check_files(data)
@@ -161,39 +154,6 @@ def _check_loading(data: DatasetConfig) -> None:
             f"dataset.num_workers={data.num_workers}: is for dataset.samples; scenes are read by "
             "dataset.num_threads"
         )
-
-
-def _check_split(split: SplitConfig) -> None:
-    _one_of("dataset.split.by", split.by, ("fraction", "pattern", "list", "manifest", "blocks"))
-    _one_of("dataset.split.unit", split.unit, ("pixels", "metres"))
-    if not 0 <= split.buffer < float("inf"):
-        raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
-    for key, kinds in _OF_SPLITS.items():
-        if getattr(split, key) is not None and split.by not in kinds:
-            raise ConfigError(
-                f"dataset.split.{key}={getattr(split, key)}: is for dataset.split.by={' or '.join(kinds)}, "
-                f"not {split.by}"
-            )
-    if split.by == "blocks" and (split.block is None or not 0 < split.block < float("inf")):
-        raise ConfigError(
-            f"dataset.split.block={split.block}: expected the side of a block in {split.unit}, some windows"
-        )
-    if (split.table is None) != (split.column is None):
-        raise ConfigError(
-            f"dataset.split.table={split.table} column={split.column}: expected a CSV and one of its "
-            "columns, or neither"
-        )
-    if split.group is not None:
-        _check_group(split)
-
-
-def _check_group(split: SplitConfig) -> None:
-    if split.table is not None:
-        raise ConfigError(f"dataset.split.group={split.group}: {split.table} says that, too; leave one out")
-    try:
-        re.compile(str(split.group))
-    except re.error as error:
-        raise ConfigError(f"dataset.split.group={split.group}: no regular expression ({error})") from error
 
 
 def _check_mode(config: TrainConfig) -> None:

@@ -1,8 +1,9 @@
 """Keys and words of a configuration against what there is. No torch in here."""
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,6 +28,31 @@ def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
+
+
+def value_above(key: str, schema: type) -> str | None:
+    """Return the part of a dotted key that is one value by the schema, although more follows; None without.
+
+    Args:
+        key: such as "split.by", where split is a text.
+        schema: a dataclass; what it says nothing of (Any, dict) may hold anything.
+    """
+    first, _, rest = key.partition(".")
+    kind = {field.name: field.type for field in fields(schema)}.get(first)
+    if not rest or kind is None or kind is Any or get_origin(kind) is dict:
+        return None
+    if isinstance(kind, type) and is_dataclass(kind):
+        below = value_above(rest, kind)
+        return below and f"{first}.{below}"
+    return None if "list" in str(kind) and rest.split(".")[0].isdigit() else first
+
+
+def dotted_keys(schema: type, at: str = "") -> Iterator[str]:
+    """Yield every key of a dataclass and of those in it, such as "dataset.split.by"."""
+    for field in fields(schema):
+        yield f"{at}{field.name}"
+        if isinstance(field.type, type) and is_dataclass(field.type):
+            yield from dotted_keys(field.type, f"{at}{field.name}.")
 
 
 def at_home(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Running again: the configuration of an earlier run, from its folder. No torch in here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from geo_seg.errors import ConfigError
 from geo_seg.keys import is_plain
 from geo_seg.ranks import rank
 from geo_seg.signatures import names_class
+from geo_seg.split_checks import of_other_kinds
 
 CONFIG = "config.yaml"
 """File of a run folder with its whole configuration."""
@@ -97,13 +98,13 @@ def _tested(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             raise ConfigError(f"{said}: nothing reads it in a test; it takes {allowed}")
         if key.partition(".")[0] not in {*groups, *_OF_TEST}:
             single.append(override)
-    if not (run / CONFIG).is_file():
-        return cfg
-    found = read_configuration(run)
-    for override in single:
-        _change(found, override, resumes=False)
-    for name in {section.rstrip(".") for section in _SECTIONS_OF_TEST} - groups:
-        cfg[name] = found[name]
+    if (run / CONFIG).is_file():
+        found = read_configuration(run)
+        for override in single:
+            _change(found, override, resumes=False)
+        for name in {section.rstrip(".") for section in _SECTIONS_OF_TEST} - groups:
+            cfg[name] = found[name]
+    _of_one_kind(cfg.dataset.split, {override.key_or_group for override in parsed})
     return cfg
 
 
@@ -134,6 +135,19 @@ def _targets(content: Any, at: str = "") -> Iterator[tuple[str, str]]:
         return
     for key, part in parts:
         yield from _targets(part, f"{at}.{key}" if at else str(key))
+
+
+def _of_one_kind(split: DictConfig, given: Collection[str]) -> None:
+    """Forget, in a test with another kind of split, what was said for the former kind: it names other scenes.
+
+    Args:
+        split: as changed by the command line.
+        given: the keys that the command line names.
+    """
+    if "dataset.split.by" in given:
+        for key in of_other_kinds(OmegaConf.to_object(split)):  # type: ignore[arg-type]
+            if f"dataset.split.{key}" not in given:
+                split[key] = None
 
 
 def _change(found: DictConfig, override: Override, resumes: bool) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from geo_seg.data.grids import ground_sides
 from geo_seg.data.scene import Scene
 from geo_seg.dataset_config import SplitConfig
-from geo_seg.errors import ConfigError, DataError
+from geo_seg.errors import DataError
 from geo_seg.raster import RasterInfo
 from geo_seg.tiling import Window
 
@@ -26,7 +26,6 @@ def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> 
         seed: of the draw.
 
     Raises:
-        ConfigError: a share or length doesn't fit.
         DataError: there are fewer blocks than splits, or a length in metres has no georeference to go by.
     """
     blocks = [
@@ -38,7 +37,7 @@ def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> 
     total = sum(block.height * block.width for _, block in blocks)
     held: dict[str, dict[int, list[Window]]] = {"val": {}, "test": {}}
     for name, parts in held.items():
-        wanted = share(name, getattr(config, name)) * total
+        wanted = (getattr(config, name) or 0) * total
         least = 1 if wanted else 0
         while len(blocks) > 1 and (least or blocks[-1][1].height * blocks[-1][1].width / 2 < wanted):
             number, block = blocks.pop()
@@ -61,18 +60,6 @@ def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> 
         barred = _barred(scenes[number].image, back, config)
         found["train"].append(replace(scenes[number], barred=barred))
     return found
-
-
-def share(name: str, value: object) -> float:
-    """A share of the scenes or blocks.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    given = value or 0.0
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < 1:
-        raise ConfigError(f"dataset.split.{name}={given!r}: expected a share of the scenes, 0 to below 1")
-    return float(given)
 
 
 def pixels_of(length: float, unit: str, image: RasterInfo) -> float:

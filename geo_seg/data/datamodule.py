@@ -16,7 +16,7 @@ from geo_seg.data.offsets import of_split
 from geo_seg.data.samples import OWN, SampleBatches
 from geo_seg.data.sampling import Place, RandomWindows, grid_windows
 from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import NEEDED, SPLITS, find_scenes
+from geo_seg.data.scenes import NEEDED, SPLITS, left_out, open_scenes, split
 from geo_seg.data.statistics import BandMoments, normalization
 from geo_seg.data.windows import WindowBatches, WindowReader
 from geo_seg.dataset_config import DatasetConfig
@@ -38,6 +38,7 @@ class SceneDataModule(pl.LightningDataModule):
 
     Attributes:
         fingerprint: see there.
+        left_out: see there.
         leak: what training windows show of the scenes of val and test, or None.
         class_counts: training pixels of each class; there with training scenes only.
         bands: how images are normalised; there with training scenes only.
@@ -62,7 +63,9 @@ class SceneDataModule(pl.LightningDataModule):
         self.table = class_table(config)
         if config.generate == "demo":
             draw_demo(Path(config.root))
-        self.scenes = find_scenes(config, seed, needed, names)
+        opened = open_scenes(config, names=names)
+        self.scenes = split(opened, config.split, Path(config.root), seed, needed)
+        self.left_out = left_out(opened, self.scenes)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
         index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
@@ -123,8 +126,8 @@ class SceneDataModule(pl.LightningDataModule):
     def unreadable(self) -> dict[str, int]:
         """Per scene, how many windows could not be read so far and were ignored."""
         counts: Counter[str] = Counter()
-        for split in SPLITS:
-            for scene, found in zip(self.scenes[split], self.index[split], strict=True):
+        for name in SPLITS:
+            for scene, found in zip(self.scenes[name], self.index[name], strict=True):
                 counts[scene.name] = len(found.unreadable)  # a scene may have parts in several splits
         for reader in self._readers:
             counts.update(reader.unreadable)

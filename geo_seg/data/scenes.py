@@ -1,6 +1,5 @@
 """Which files belong together, and which of them train, validate and test."""
 
-import csv
 import random
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -9,21 +8,23 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from geo_seg.data.band_order import in_one_order
-from geo_seg.data.blocks import share, split_by_blocks
+from geo_seg.data.blocks import split_by_blocks
 from geo_seg.data.classes import class_table
 from geo_seg.data.folder import cache_folder
 from geo_seg.data.headers import Headers
 from geo_seg.data.labels import Labels, unused
+from geo_seg.data.listing import listed, places_of
 from geo_seg.data.scene import Scene
 from geo_seg.data.sources import Source, find_sources, is_vector
 from geo_seg.data.stack import open_image
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.errors import ConfigError, DataError, Wrong, nearest, stop
+from geo_seg.errors import ConfigError, DataError, Wrong, stop
 from geo_seg.raster import RasterInfo
 
 SPLITS = ("train", "val", "test")
 NEEDED = ("train", "val")
 """Splits that training can't do without."""
+_NAMED = 5  # scenes that a line names
 
 
 def find_scenes(
@@ -103,6 +104,24 @@ def split(
         if name in needed and not found[name]:
             raise DataError(f"no scene is left for {name}: {len(scenes)} in all; see dataset.split")
     return found
+
+
+def left_out(scenes: Sequence[Scene], parts: Mapping[str, Sequence[Scene]]) -> str:
+    """Return what the user should know of scenes that are in no split; "" if there are none.
+
+    Args:
+        scenes: all of them.
+        parts: of each split.
+    """
+    used = {scene.name for part in parts.values() for scene in part}
+    unused = [scene.name for scene in scenes if scene.name not in used]
+    if not unused:
+        return ""
+    more = f" and {len(unused) - _NAMED} more" if unused[_NAMED:] else ""
+    return (
+        f"{len(unused)} of {len(scenes)} scenes are in no split and are left out: "
+        f"{', '.join(unused[:_NAMED])}{more}; see dataset.split"
+    )
 
 
 def _split(
@@ -193,7 +212,7 @@ def _by_fraction(
     random.Random(seed).shuffle(order)  # noqa: S311 - a reproducible split, not a secret
     result: dict[str, list[Scene]] = {name: [] for name in SPLITS}
     for name in ("val", "test"):
-        part = share(name, getattr(config, name))
+        part = getattr(config, name) or 0
         wanted = round(part * len(scenes)) or (1 if part > 0 else 0)
         while order and len(result[name]) < wanted:
             result[name] += groups[order.pop()]
@@ -203,13 +222,7 @@ def _by_fraction(
 
 def _places(scenes: Sequence[Scene], config: SplitConfig, root: Path) -> Mapping[str, str]:
     if config.table:
-        rows = _table(root / config.table, config.column)
-        missing = [scene.name for scene in scenes if Path(scene.name).stem not in rows]
-        if missing:
-            raise DataError(
-                f"{root / config.table}: no row for {missing[0]} (its first column holds the names)"
-            )
-        return {scene.name: rows[Path(scene.name).stem] for scene in scenes}
+        return places_of(root / config.table, config.column, [scene.name for scene in scenes])
     if config.group:
         found = {scene.name: re.search(config.group, scene.name) for scene in scenes}
         bare = [name for name, match in found.items() if match is None]
@@ -219,30 +232,12 @@ def _places(scenes: Sequence[Scene], config: SplitConfig, root: Path) -> Mapping
     return {scene.name: scene.name for scene in scenes}
 
 
-def _table(path: Path, column: str | None) -> dict[str, str]:
-    reader = csv.DictReader(_lines(path, "table"))
-    names = list(reader.fieldnames or [])
-    if column not in names:
-        raise DataError(f"{path}: no column {column!r}; {nearest(str(column), names)}")
-    return {row[names[0]]: row[str(column)] for row in reader}
-
-
-def _lines(path: Path, key: str) -> list[str]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; see dataset.split.{key}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin it with a BOM
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-    return text.splitlines(keepends=True)
-
-
-def _by_pattern(scenes: Sequence[Scene], patterns: object, name: str, strict: bool) -> list[Scene]:
+def _by_pattern(
+    scenes: Sequence[Scene], patterns: str | list[str] | None, name: str, strict: bool
+) -> list[Scene]:
     if patterns is None:
         return []
     wanted = [patterns] if isinstance(patterns, str) else patterns
-    if not isinstance(wanted, list) or not all(isinstance(pattern, str) for pattern in wanted):
-        raise ConfigError(f"dataset.split.{name}={patterns!r}: expected a glob or a list of globs")
     found = [scene for scene in scenes if any(fnmatch(scene.name, pattern) for pattern in wanted)]
     if strict and not found:
         raise DataError(f"dataset.split.{name}: no image matches {wanted}, for example {scenes[0].name}")
@@ -255,13 +250,5 @@ def _by_list(scenes: Sequence[Scene], file: object, root: Path, name: str, stric
     path = root / str(file)
     if not strict and not path.is_file():
         return []
-    lines = [line.strip() for line in _lines(path, name) if line.strip()]
-    known = {
-        key: scene for scene in scenes for key in (scene.name, Path(scene.name).name, Path(scene.name).stem)
-    }
-    for line in lines:
-        if strict and line not in known:
-            raise DataError(
-                f"{path}: {line!r} is none of the {len(scenes)} images; {nearest(line, known)[:80]}"
-            )
-    return [known[line] for line in lines if line in known]
+    known = {scene.name: scene for scene in scenes}
+    return [known[found] for found in listed(path, name, list(known), strict)]

@@ -13,7 +13,7 @@ from geo_seg.data.demo import draw_demo
 from geo_seg.data.index import SceneIndex, look_at_scenes
 from geo_seg.data.offsets import of_split
 from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import SPLITS, open_scenes, split
+from geo_seg.data.scenes import SPLITS, left_out, open_scenes, split
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError, GeoSegError
 
@@ -100,5 +100,6 @@ def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
         {name: [of_split(s, index[s.name], config.window) for s in part] for name, part in ordered.items()},
         index,
         [str(error) for error in errors],
-        leaks=leaks,
+        [line for line in [left_out(scenes, parts)] if line],
+        leaks,
     )

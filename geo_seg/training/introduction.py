@@ -60,6 +60,8 @@ def introduce(
     absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
     if absent:
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
+    if data.left_out:
+        console.print(f"note: {data.left_out}", markup=False, soft_wrap=True)
     if data.leak:
         console.print(f"note: {data.leak}", markup=False, soft_wrap=True)
     for line in notes(data):

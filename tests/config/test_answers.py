@@ -199,7 +199,10 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ),
         ("dataset.split.by=fractions", ("dataset.split.by", "'fraction'")),
         ("dataset.split.by=block", ("dataset.split.by", "'blocks'")),
-        ("dataset.split.by=blocks", ("dataset.split.block=None", "the side of a block in pixels")),
+        (
+            "dataset=hls dataset.split.table=null dataset.split.column=null dataset.split.by=blocks",
+            ("dataset.split.block=None", "the side of a block in pixels"),
+        ),
         (
             "dataset=own dataset.root=x dataset.classes=[a,b] dataset.split.train=0.6",
             ("split.train=0.6", "pattern or list, not fraction"),
@@ -218,6 +221,17 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
             "dataset.split.by=blocks dataset.split.block=9 dataset.split.group=x",
             ("split.group=x", "is for dataset.split.by=fraction, not blocks"),
         ),
+        ("dataset=dubai dataset.split.by=fraction", ("expected a share of the scenes",)),
+        ("dataset.split.by=fraction dataset.split.val=1.5", ("dataset.split.val=1.5", "0 to below 1")),
+        (
+            "dataset=own dataset.root=x dataset.classes=[a,b] dataset.split.by=pattern",
+            ("dataset.split.val=0.2: expected a glob or a list", "because of dataset.split.by=pattern"),
+        ),
+        (
+            "dataset=own dataset.root=x dataset.classes=[a,b] dataset.split.by=list",
+            ("dataset.split.val=0.2: expected a text file with an image per line",),
+        ),
+        ("dataset.split.val=[]", ("dataset.split.val=[]: expected a glob",)),
         ("dataset.split.unit=meters", ("dataset.split.unit=meters", "'metres'")),
         ("dataset.split.buffer=-1", ("dataset.split.buffer=-1", "0 or more pixels")),
         ("dataset.unlabelled=skipped", ("dataset.unlabelled=skipped", "'skip'")),

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scenes import find_scenes
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.errors import ConfigError, DataError
+from geo_seg.doctor.examination import examine
+from geo_seg.errors import DataError
 from tests.conftest import draw_scene, write_raster
 
 
@@ -106,9 +108,6 @@ def test_a_split_that_leaves_nothing_is_refused(small: DatasetConfig) -> None:
     small.split = SplitConfig(val=0.0)
     with pytest.raises(DataError, match="no scene is left for val"):
         find_scenes(small, 0)
-    small.split = SplitConfig(val=1.5)
-    with pytest.raises(ConfigError, match="expected a share"):
-        find_scenes(small, 0)
     small.split = SplitConfig(by="pattern", val="images/t*.tif")
     with pytest.raises(DataError, match="no image matches"):
         find_scenes(small, 0)
@@ -147,3 +146,99 @@ def test_complex_labels_are_refused(tmp_path: Path) -> None:
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the mask has 3 bands"):
         find_scenes(own(tmp_path, np.stack([draw_scene(0)[1]] * 3)), 0)
+
+
+SAME_NAMES = pytest.mark.fault(
+    "split", "equal names in two folders under split.by=list or table: the last wins"
+)
+
+
+@pytest.fixture
+def two_folders(tmp_path: Path) -> DatasetConfig:
+    """Three scenes of the same names in each of two folders, and one that is there once."""
+    for name in ("east/a", "east/b", "east/c", "west/a", "west/b", "west/c", "west/d"):
+        write_raster(tmp_path / "images" / f"{name}.tif", draw_scene(0)[0])
+        write_raster(tmp_path / "masks" / f"{name}.tif", draw_scene(0)[1])
+    return DatasetConfig(
+        name="two",
+        root=str(tmp_path),
+        images="images/**/*.tif",
+        masks="masks/**/*.tif",
+        classes=["a", "b", "c"],
+    )
+
+
+@SAME_NAMES
+@pytest.mark.parametrize("call", ["a", "a.tif"])
+def test_a_name_that_two_images_have_is_refused_in_lists_and_tables(
+    two_folders: DatasetConfig, call: str
+) -> None:
+    root = Path(two_folders.root)
+    (root / "val.txt").write_text(f"d\n{call}\n")
+    (root / "places.csv").write_text(f"name,place\nd,p\n{call},q\n")
+    message = f"{call!r} may be images/east/a.tif or images/west/a.tif; write such paths"
+    for split in (
+        SplitConfig(by="list", val="val.txt"),
+        SplitConfig(val=0.3, table="places.csv", column="place"),
+    ):
+        two_folders.split = split
+        with pytest.raises(DataError, match=message):
+            names(two_folders)
+
+
+@SAME_NAMES
+@pytest.mark.parametrize("suffix", ["", ".tif"])
+def test_paths_tell_images_of_one_name_apart_in_lists_and_tables(
+    two_folders: DatasetConfig, suffix: str
+) -> None:
+    root = Path(two_folders.root)
+    (root / "val.txt").write_text(f"images/west/a{suffix}\nd{suffix}\nd{suffix}\n")
+    two_folders.split = SplitConfig(by="list", val="val.txt")
+    found = names(two_folders)
+    assert found["val"] == ["images/west/a.tif", "images/west/d.tif"]  # each once
+    assert len(found["train"]) == 5
+    rows = [f"images/{side}/{name}{suffix},{side}" for side in ("east", "west") for name in "abc"]
+    (root / "places.csv").write_text("\n".join(["name,place", *rows, f"d{suffix},west", f"z{suffix},west"]))
+    two_folders.split = SplitConfig(val=0.3, table="places.csv", column="place")
+    for seed in range(3):
+        for part in names(two_folders, seed).values():
+            assert len({name.split("/")[1] for name in part}) <= 1
+    (root / "places.csv").write_text("\n".join(["name,place", *rows, f"d{suffix},west", f"d{suffix},east"]))
+    with pytest.raises(DataError, match=r"images/west/d\.tif is both in 'west' and 'east' of place"):
+        names(two_folders)
+    (root / "places.csv").write_text("\n".join(["name,place", *rows[2:]]))
+    with pytest.raises(DataError, match=r"no row for images/east/a\.tif \(3 of 7 images"):
+        names(two_folders)
+
+
+@SAME_NAMES
+def test_an_image_whose_path_is_the_name_of_another_is_meant_by_it(tmp_path: Path) -> None:
+    for name in ("a", "more/a"):
+        write_raster(tmp_path / f"{name}.tif", draw_scene(0)[0])
+        write_raster(tmp_path / "masks" / f"{name}.tif", draw_scene(0)[1])
+    (tmp_path / "val.txt").write_text("a.tif\n")
+    manifest = "image,label\na.tif,masks/a.tif\nmore/a.tif,masks/more/a.tif\n"
+    (tmp_path / "scenes.csv").write_text(manifest)
+    config = DatasetConfig(name="x", root=str(tmp_path), manifest="scenes.csv", classes=["a", "b", "c"])
+    config.split = SplitConfig(by="list", val="val.txt")
+    assert names(config) == {"val": ["a.tif"], "train": ["more/a.tif"], "test": []}
+
+
+@SAME_NAMES
+@pytest.mark.parametrize("by", ["list", "pattern"])
+def test_scenes_in_no_split_are_counted_and_named_before_training_and_by_the_doctor(
+    small: DatasetConfig, by: str
+) -> None:
+    root = Path(small.root)
+    (root / "few.txt").write_text("s0\ns1\n")
+    (root / "one.txt").write_text("s4\n")
+    train, val = ("few.txt", "one.txt") if by == "list" else ("images/s[01].tif", "images/s4.tif")
+    small.split = SplitConfig(by=by, train=train, val=val)
+    line = (
+        "3 of 6 scenes are in no split and are left out: images/s2.tif, images/s3.tif, images/s5.tif; "
+        "see dataset.split"
+    )
+    assert SceneDataModule(small, 0).left_out == line
+    assert line in examine(small, 0).warnings
+    small.split = SplitConfig(by=by, val=val)
+    assert SceneDataModule(small, 0).left_out == ""
