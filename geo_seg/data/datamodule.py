@@ -11,8 +11,8 @@ from geo_seg.data.audit import describe_leaks, find_leaks
 from geo_seg.data.classes import class_table
 from geo_seg.data.demo import draw_demo
 from geo_seg.data.fingerprint import fingerprint
+from geo_seg.data.ground import of_splits
 from geo_seg.data.index import SceneIndex, index_scenes
-from geo_seg.data.offsets import of_split
 from geo_seg.data.samples import OWN, SampleBatches
 from geo_seg.data.sampling import Place, RandomWindows, grid_windows
 from geo_seg.data.scene import Scene
@@ -71,16 +71,11 @@ class SceneDataModule(pl.LightningDataModule):
         index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
         self.fingerprint = fingerprint(self.scenes, index)
         self.leak = self._audit(index)
-        self.index = {
-            name: [
-                of_split(*pair, config.window) for pair in zip(self.scenes[name], index[name], strict=True)
-            ]
-            for name in SPLITS
-        }
+        self.index = {name: of_splits(self.scenes[name], index[name], self.table, config) for name in SPLITS}
         self._readers: list[WindowReader] = []
         if not self.scenes["train"]:
             return  # a test: the checkpoint knows what training has found
-        counts = np.sum([found.classes for found in self.index["train"]], axis=0)
+        counts = np.sum([found.counts.classes for found in self.index["train"]], axis=0)
         self.class_counts: list[int] = counts.tolist()
         if not sum(self.class_counts):
             raise DataError(

@@ -24,7 +24,7 @@ from geo_seg.data.reading import (
     make_room,
 )
 from geo_seg.data.scene import Scene
-from geo_seg.data.statistics import BandCounter, BandMoments
+from geo_seg.data.statistics import BandCounter, BandMoments, Counts
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError, GeoSegError, Wrong, stop
 from geo_seg.tiling import Window
@@ -44,6 +44,8 @@ class SceneIndex:
     Attributes:
         bands: statistics of the valid pixels.
         cells: (rows, columns, classes) labelled pixels of each class in cells of CELL pixels.
+        valid: (rows, columns) valid pixels in the same cells.
+        counts: see there.
         unreadable: (n, 4) windows that could not be read and were taken as nodata.
         decoded: the decoded copy, or None.
         checksum: of all pixels, labels and valid pixels.
@@ -51,14 +53,11 @@ class SceneIndex:
 
     bands: BandMoments
     cells: NDArray[np.uint16]
+    valid: NDArray[np.uint16]
+    counts: Counts
     unreadable: NDArray[np.int64]
     decoded: Path | None
     checksum: int
-
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """(classes,) labelled pixels of each class where the image is valid."""
-        return self.cells.sum(axis=(0, 1), dtype=np.int64)
 
 
 def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig) -> list[SceneIndex]:
@@ -149,6 +148,12 @@ def _index(
     return SceneIndex(
         BandMoments.of(found),
         found["cells"],
+        found["valid"],
+        Counts(
+            scene.image.height * scene.image.width,
+            int(found["pixels"]),
+            found["cells"].sum(axis=(0, 1), dtype=np.int64),
+        ),
         found["unreadable"],
         copy if wanted and found["copied"] else None,
         int(found["checksum"]),
@@ -203,6 +208,7 @@ class _Pass:
         self._classes = len(table.names)
         height, width = scene.image.height, scene.image.width
         self._cells = np.zeros((-(-height // CELL), -(-width // CELL), self._classes), np.uint16)
+        self._valid = np.zeros(self._cells.shape[:2], np.uint16)
         self._values: Counter[int] = Counter()
         self._unreadable: list[Window] = []
         self._checksum = 0
@@ -230,6 +236,7 @@ class _Pass:
         return {
             **bands.found(),
             "cells": self._cells,
+            "valid": self._valid,
             "checksum": np.array(self._checksum),
             "values": np.array(sorted(self._values.items()), np.int64).reshape(-1, 2),
             "unreadable": np.array(self._unreadable, np.int64).reshape(-1, 4),
@@ -262,6 +269,10 @@ class _Pass:
         first = window.col // CELL
         for top in range(0, window.height, CELL):
             row = self._cells[(window.row + top) // CELL, first : first + len(starts)]
+            columns = np.add.reduce(found.valid[top : top + CELL], axis=0, dtype=np.uint8)
+            self._valid[(window.row + top) // CELL, first : first + len(starts)] = np.add.reduceat(
+                columns, starts, dtype=np.uint16
+            )
             labels = found.labels[top : top + CELL]
             for number in range(self._classes):
                 here = labels == number

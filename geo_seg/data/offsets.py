@@ -1,11 +1,9 @@
 """Where windows may begin, so that they don't reach into parts of a scene that are held back."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.data.index import CELL, SceneIndex
+from geo_seg.data.index import CELL
 from geo_seg.data.scene import Scene
 
 _AT_ONCE = 4096  # cells that are looked at together
@@ -124,23 +122,3 @@ class Offsets:
         free = self._free[numbers[0][:, :, None], numbers[1][:, None, :]]
         lengths = [end - begin for begin, end in zip(begins, ends, strict=True)]
         return begins, ends, lengths[0][:, :, None] * lengths[1][:, None, :] * free
-
-
-def of_split(scene: Scene, found: SceneIndex, window: int) -> SceneIndex:
-    """The index of what a split has of a scene, to whole cells.
-
-    Cells of training scenes count where a window is allowed around them, those of others where their middle
-    lies in a block. Statistics of the bands stay those of the whole scene.
-    """
-    rows, cols = found.cells.shape[:2]
-    if scene.barred:
-        counted = Offsets(scene, window).allowed(rows, cols)
-    elif scene.parts:
-        counted = np.zeros((rows, cols), bool)
-        for row, col, height, width in scene.parts:
-            first = (row + CELL // 2 - 1) // CELL, (col + CELL // 2 - 1) // CELL
-            end = (row + height + CELL // 2 - 1) // CELL, (col + width + CELL // 2 - 1) // CELL
-            counted[first[0] : end[0], first[1] : end[1]] = True
-    else:
-        return found
-    return replace(found, cells=np.where(counted[..., None], found.cells, np.uint16(0)))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,20 @@ class BandMoments:
         """Takes its attributes out of the arrays of an index."""
         names = [field.name for field in fields(cls) if field.name != "pixels"]
         return cls(int(arrays["pixels"]), **{name: arrays[name] for name in names})
+
+
+class Counts(NamedTuple):
+    """What was counted in a scene, or in what a split has of it.
+
+    Attributes:
+        pixels: of the image.
+        valid: those with a measurement.
+        classes: (classes,) labelled pixels of each class where the image is valid.
+    """
+
+    pixels: int
+    valid: int
+    classes: NDArray[np.int64]
 
 
 class BandCounter:

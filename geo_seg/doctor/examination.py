@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from geo_seg.data.audit import Leak, find_leaks
 from geo_seg.data.classes import ClassTable, class_table
 from geo_seg.data.demo import draw_demo
+from geo_seg.data.ground import of_splits
 from geo_seg.data.index import SceneIndex, look_at_scenes
-from geo_seg.data.offsets import of_split
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import SPLITS, left_out, open_scenes, split
 from geo_seg.dataset_config import DatasetConfig
@@ -34,6 +34,7 @@ class Examination:
         problems: with which training would fail or go wrong.
         warnings: what may be meant so.
         leaks: see find_leaks.
+        suggestions: what to put into the YAML.
     """
 
     config: DatasetConfig
@@ -44,6 +45,7 @@ class Examination:
     problems: list[str]
     warnings: list[str] = field(default_factory=list)
     leaks: Sequence[Leak] = ()
+    suggestions: Sequence[str] = ()
 
     @property
     def pairs(self) -> list[tuple[Scene, SceneIndex]]:
@@ -59,7 +61,7 @@ class Examination:
     def counts(self, name: str) -> NDArray[np.int64]:
         """(classes,) labelled pixels of a split."""
         zero = np.zeros(len(self.table.names), np.int64)
-        return sum((found.classes for found in self.index[name]), zero)
+        return sum((found.counts.classes for found in self.index[name]), zero)
 
 
 def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
@@ -97,7 +99,10 @@ def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
         config,
         table,
         ordered,
-        {name: [of_split(s, index[s.name], config.window) for s in part] for name, part in ordered.items()},
+        {
+            name: of_splits(part, [index[s.name] for s in part], table, config)
+            for name, part in ordered.items()
+        },
         index,
         [str(error) for error in errors],
         [line for line in [left_out(scenes, parts)] if line],

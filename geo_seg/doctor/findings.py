@@ -1,11 +1,13 @@
 """What an examination comes to: problems, warnings, and what to put into the YAML."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.data.audit import describe_leaks
+from geo_seg.data.ground import of_splits
 from geo_seg.data.holes import describe_borders, describe_holes
 from geo_seg.data.index import CELL
 from geo_seg.data.scale_offset import describe_scales
@@ -16,6 +18,7 @@ _APART = 20.0  # times: brightness of scenes of one kind doesn't differ by that
 _FEW = 0.5  # share of the scenes
 _WINDOWS = (128, 256, 512)
 _SEEN = 0.8  # share of the classes of a scene that a good window shows
+_KEPT = 0.95  # share of each class's training pixels that a better window leaves there
 _ALIKE = 10.0  # times: classes that differ less need no weights
 
 
@@ -38,21 +41,45 @@ def judge(found: Examination) -> None:
     found.warnings += [f"{_some(names)}: {note}" for note, names in noted.items()]
 
 
-def suggestions(found: Examination) -> list[str]:
-    """Options that fit these data, each with its reason."""
+def suggestions(found: Examination, loss: str = "") -> list[str]:
+    """Return options that fit these data, each with its reason; each was tried, and none is there already.
+
+    Args:
+        found: what there is.
+        loss: name of the loss that is chosen now.
+    """
     counts = found.counts(found.training)
     present = counts[counts > 0]
     made = []
     window = good_window(found)
-    if window is not None:
+    if window is not None and window != found.config.window and _helps(found, window):
         made.append(f"dataset.window={window}: such windows show most of the classes that their scene has")
-    if len(present) > 1 and present.max() / present.min() >= _ALIKE:
+    ways = ["loss=weighted_cross_entropy"] if found.config.mode == "multiclass" else []
+    ways.append("dataset.sampler=balanced")
+    done = found.config.sampler == "balanced" or loss == "weighted_cross_entropy"
+    if not done and len(present) > 1 and present.max() / present.min() >= _ALIKE:
         made.append(
-            "loss=weighted_cross_entropy or dataset.sampler=balanced (one of the two): the most frequent "
+            f"{' or '.join(ways)}{' (one of the two)' if ways[1:] else ''}: the most frequent "
             f"class has {present.max() / present.min():.0f} times the pixels of the rarest; weights by "
             f"inverse frequency are {listed_weights(found)}"
         )
     return made
+
+
+def _helps(found: Examination, window: int) -> bool:
+    """Whether windows of another side show more classes, and leave training about all that it has of each."""
+    name = found.training
+    scenes = found.scenes[name]
+    config = replace(found.config, window=window)
+    tried = of_splits(scenes, [found.whole[scene.name] for scene in scenes], found.table, config)
+    after = sum((index.counts.classes for index in tried), np.zeros(len(found.table.names), np.int64))
+    now = max(found.config.window // CELL, 1)
+    shares = [
+        [share for one in index if (share := _shown(one.cells, side)) is not None]
+        for index, side in ((found.index[name], now), (tried, window // CELL))
+    ]
+    better = all(shares) and np.mean(shares[1]) > np.mean(shares[0])
+    return bool(better and (after >= _KEPT * found.counts(name)).all())
 
 
 def listed_weights(found: Examination) -> str:

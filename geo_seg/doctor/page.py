@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from geo_seg.doctor.examination import Examination
-from geo_seg.doctor.findings import suggestions
 from geo_seg.report import markup
 from geo_seg.whole import write_whole
 from losses.frequency import class_weights
@@ -69,7 +68,7 @@ def _lists(found: Examination) -> list[tuple[str, Sequence[str]]]:
     listed = [
         ("To mend", problems),
         ("To look at", found.warnings),
-        ("To put into the YAML", suggestions(found)),
+        ("To put into the YAML", found.suggestions),
     ]
     return [(title, lines) for title, lines in listed if lines]
 
@@ -77,9 +76,8 @@ def _lists(found: Examination) -> list[tuple[str, Sequence[str]]]:
 def _splits(found: Examination) -> Grid:
     rows = []
     for name, scenes in found.scenes.items():
-        pixels = sum(_area(found, name))
-        valid = sum(index.bands.pixels for index in found.index[name])
-        whole = sum(scene.image.height * scene.image.width for scene in scenes)
+        counts = [index.counts for index in found.index[name]]
+        pixels, valid = sum(own.pixels for own in counts), sum(own.valid for own in counts)
         sizes = sorted({(scene.image.height, scene.image.width) for scene in scenes})
         systems = sorted({_system(scene.image.crs) for scene in scenes})
         rows.append(
@@ -87,7 +85,7 @@ def _splits(found: Examination) -> Grid:
                 name,
                 str(len(scenes)),
                 f"{pixels:,}",
-                f"{1 - valid / whole:.1%}",
+                f"{1 - valid / pixels:.1%}" if pixels else "-",
                 f"{int(found.counts(name).sum()) / pixels:.1%}" if pixels else "-",
                 "x".join(map(str, sizes[0])) + (f" to {'x'.join(map(str, sizes[-1]))}" if sizes[1:] else ""),
                 ", ".join(sorted({scene.image.dtype for scene in scenes})),
@@ -96,18 +94,10 @@ def _splits(found: Examination) -> Grid:
         )
     return Grid(
         "Splits",
-        "Scenes of each split, and how many of their pixels are nodata or have a label.",
+        "Scenes of each split, and how many of the pixels that it has of them are nodata or have a label.",
         ("split", "scenes", "pixels", "nodata", "labelled", "rows x columns", "type", "CRS"),
         rows,
     )
-
-
-def _area(found: Examination, name: str) -> list[int]:
-    """Pixels of each scene that belong to a split."""
-    return [
-        sum(part.height * part.width for part in scene.parts) or scene.image.height * scene.image.width
-        for scene in found.scenes[name]
-    ]
 
 
 def _classes(found: Examination) -> Grid:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from geo_seg.config import TrainConfig
 from geo_seg.doctor.examination import examine
-from geo_seg.doctor.findings import judge
+from geo_seg.doctor.findings import judge, suggestions
 from geo_seg.doctor.page import show, write_page
 from geo_seg.doctor.sheet import draw_samples, draw_sheet, judge_shift
 
@@ -32,6 +32,7 @@ def check(config: TrainConfig, folder: str | Path) -> None:
         console.width = 120
     found = examine(config.dataset, config.seed, config.augment.margin(config.dataset.window))
     judge(found)
+    found.suggestions = suggestions(found, config.loss["name"])
     samples = draw_samples(found)
     judge_shift(found, samples)
     path = Path(folder)

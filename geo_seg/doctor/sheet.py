@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from geo_seg.data.ground import ground_of, on_ground
 from geo_seg.data.index import CELL, SceneIndex
 from geo_seg.data.reading import Pixels
 from geo_seg.data.scene import Scene
@@ -28,7 +29,7 @@ class Sample(NamedTuple):
     Attributes:
         split: of the scene.
         scene: which.
-        pixels: of the part.
+        pixels: of the part; those that aren't the split's are ignored and not valid.
     """
 
     split: str
@@ -48,9 +49,14 @@ def draw_samples(found: Examination) -> list[Sample]:
                 continue  # val and test may be the same
             window = _window(scenes[number], found.index[split][number])
             try:
-                samples.append(Sample(split, scenes[number], reader.read((number, window))))
+                pixels = reader.read((number, window))
             except DataError as error:
                 found.problems.append(str(error))
+                continue
+            beside = ~on_ground(ground_of(scenes[number], found.config.window), window)
+            pixels.labels[beside] = found.table.ignore_index  # ground of another split, or of none
+            pixels.valid[beside] = False
+            samples.append(Sample(split, scenes[number], pixels))
     return samples
 
 
@@ -89,22 +95,32 @@ def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
         Patch(facecolor=hexadecimal(color), edgecolor="#888888", label=name)
         for name, color in zip(found.table.names, found.table.colors, strict=True)
     ]
-    keys.append(Patch(facecolor="white", edgecolor="#888888", label="ignored"))
+    divided = any(scene.parts or scene.barred for _, scene, _ in samples)
+    white = "ignored, or not of the split" if divided else "ignored"
+    keys.append(Patch(facecolor="white", edgecolor="#888888", label=white))
     figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 8), frameon=False)
     figure.savefig(file, dpi=90)
 
 
 def _window(scene: Scene, index: SceneIndex) -> Window:
-    """The part around the middle one of the cells with labels."""
+    """The part around the middle one of the cells with labels, within its block if there are blocks."""
     rows, cols = np.nonzero(np.any(index.cells, axis=2))
-    height, width = min(scene.image.height, _SIDE), min(scene.image.width, _SIDE)
-    middle = [scene.image.height // 2, scene.image.width // 2]
+    areas = scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
+    area = max(areas, key=lambda part: part.height * part.width)
+    middle = (area.row + area.height // 2, area.col + area.width // 2)
     if len(rows):
         order = len(rows) // 2
-        middle = [int(rows[order]) * CELL, int(cols[order]) * CELL]
-    top = min(max(middle[0] - height // 2, 0), scene.image.height - height)
-    left = min(max(middle[1] - width // 2, 0), scene.image.width - width)
+        middle = (int(rows[order]) * CELL + CELL // 2, int(cols[order]) * CELL + CELL // 2)
+        area = next((part for part in areas if _holds(part, middle)), area)
+    height, width = min(area.height, _SIDE), min(area.width, _SIDE)
+    top = min(max(middle[0] - height // 2, area.row), area.row + area.height - height)
+    left = min(max(middle[1] - width // 2, area.col), area.col + area.width - width)
     return Window(top, left, height, width)
+
+
+def _holds(part: Window, point: tuple[int, int]) -> bool:
+    row, col = point
+    return 0 <= row - part.row < part.height and 0 <= col - part.col < part.width
 
 
 def _alike(shift: tuple[int, int], other: tuple[int, int] | None) -> bool:

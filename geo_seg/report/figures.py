@@ -15,6 +15,7 @@ from geo_seg.metrics import Scores
 from geo_seg.report.tables import number, percent
 
 _SPLITS = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b"}
+_ON_MAP = {**_SPLITS, "buffer": "#c8c8c8"}
 _LOSSES = ("train/loss", "val/loss")
 _SCORES = ("val/miou", "val/boundary_iou", "val/accuracy")
 _WIDTH = 5.4  # inches of a figure: two stand side by side, one fits a narrow window
@@ -133,25 +134,26 @@ def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str
     """Where the scenes of every split lie.
 
     Args:
-        outlines: per split the corners (n, 2), x and y, of each scene or part of one.
+        outlines: see geo_seg.report.places; what comes later lies above.
         axis: what x and y are called.
     """
     figure, axes = _figure(4.6)
     keys = []
     for split, shapes in outlines.items():
         if shapes:
-            color = _SPLITS[split]
-            axes.add_collection(PolyCollection(list(shapes), facecolor=color, edgecolor=color, alpha=0.5))
-            keys.append(Patch(color=color, alpha=0.5, label=f"{split} ({len(shapes)})"))
+            color = _ON_MAP[split]
+            # opaque, one above the other: a colour that shows through another is in no legend
+            axes.add_collection(PolyCollection(list(shapes), facecolor=color, edgecolor=color, linewidth=0.3))
+            keys.append(Patch(color=color, label=split))
     axes.autoscale_view()
     axes.set_aspect("equal", adjustable="datalim")
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.tick_params(axis="x", rotation=30)
     axes.set_xlabel(axis[0])
     axes.set_ylabel(axis[1])
-    figure.legend(handles=keys, loc="outside upper center", ncols=3, frameon=False)
-    counts = ", ".join(f"{len(shapes)} {split}" for split, shapes in outlines.items())
-    return Drawn("split_map", _png(figure), f"Map of the places of the splits: {counts}")
+    figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False)
+    there = ", ".join(split for split, shapes in outlines.items() if shapes)
+    return Drawn("split_map", _png(figure), f"Map of the places of the splits: {there}")
 
 
 def _short(count: float) -> str:

@@ -1,6 +1,7 @@
 """Where scenes and windows lie, in map coordinates where the files say so."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import rasterio.warp
@@ -8,22 +9,28 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from geo_seg.data.ground import ground_of
 from geo_seg.data.scene import Scene
 from geo_seg.tiling import Window
 
 _LON_LAT = "EPSG:4326"
+BUFFER = "buffer"
+"""Name of what is in no split, between blocks and training windows."""
 Outlines = Mapping[str, Sequence[NDArray[np.float64]]]
 
 
-def outlines(scenes: Mapping[str, Sequence[Scene]]) -> tuple[Outlines, tuple[str, str]] | None:
-    """The corners of the scenes of every split, or of their parts.
+def outlines(scenes: Mapping[str, Sequence[Scene]], window: int) -> tuple[Outlines, tuple[str, str]] | None:
+    """The corners of what every split has of its scenes.
 
     Args:
         scenes: per split.
+        window: side of training windows.
 
     Returns:
-        Per split corners (4, 2), x and y, and what the axes are called: in the CRS of the scenes if they have
-        one and the same, else in degrees. None if no scene has a georeference.
+        Per split corners (4, 2), x and y, of rectangles that may overlap within it; where scenes are divided
+        into blocks, first the whole scenes under BUFFER: what no split covers. Then what the axes are called:
+        in the CRS of the scenes if they have one and the same, else in degrees. None if no scene has a
+        georeference.
     """
     placed = [s for own in scenes.values() for s in own if s.image.transform]
     if not placed:
@@ -33,15 +40,18 @@ def outlines(scenes: Mapping[str, Sequence[Scene]]) -> tuple[Outlines, tuple[str
         placed = [scene for scene in placed if scene.image.crs]
     system = next(iter(systems)) if len(systems) == 1 else _LON_LAT
     known = {id(scene) for scene in placed}
+    divided = {s.name: replace(s, barred=(), parts=()) for s in placed if s.barred or s.parts}
+    drawn = {**({BUFFER: [*divided.values()]} if divided else {}), **scenes}
+    known |= {id(scene) for scene in divided.values()}
     found = {
         split: [
             corners
             for scene in own
             if id(scene) in known
-            for part in _parts(scene)
+            for part in ground_of(scene, window)
             if (corners := _corners(scene, part, system)) is not None
         ]
-        for split, own in scenes.items()
+        for split, own in drawn.items()
     }
     if not any(found.values()):
         return None
@@ -73,10 +83,6 @@ def place_of(scene: Scene, window: Window) -> str:
     if crs.is_geographic:
         return f"{said}; middle at {degrees}"
     return f"{said}; middle at {x:.1f}, {y:.1f} ({_name(crs)}), {degrees}"
-
-
-def _parts(scene: Scene) -> Sequence[Window]:
-    return scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
 
 
 def _corners(scene: Scene, part: Window, system: str | None) -> NDArray[np.float64] | None:

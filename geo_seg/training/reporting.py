@@ -13,7 +13,6 @@ from rasterio.crs import CRS
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import SPLITS
 from geo_seg.defaults import default_configuration, differences
 from geo_seg.prediction.scenes import ScenePredictor
@@ -75,7 +74,7 @@ def write_report(run: Ended, found: Mapping[str, Any]) -> None:
         data=DataSummary(
             facts=_facts(config, data),
             splits={own: _split(data, own) for own in SPLITS if data.scenes[own]},
-            outlines=outlines(data.scenes),
+            outlines=outlines(data.scenes, config.dataset.window),
             samples=picture_samples(facts, data),
         ),
         scenes=picture_scenes(predictor, data, run.split, run.path / "figures"),
@@ -112,15 +111,9 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
 def _split(data: SceneDataModule, split: str) -> tuple[int, float, list[int]]:
     counts = [0] * len(data.table.names)
     for found in data.index[split]:
-        counts = [a + int(b) for a, b in zip(counts, found.classes, strict=True)]
-    size = sum(_pixels(scene) for scene in data.scenes[split]) / 1e6
+        counts = [a + int(b) for a, b in zip(counts, found.counts.classes, strict=True)]
+    size = sum(found.counts.pixels for found in data.index[split]) / 1e6
     return len(data.scenes[split]), size, counts
-
-
-def _pixels(scene: Scene) -> int:
-    if scene.parts:
-        return sum(part.height * part.width for part in scene.parts)
-    return scene.image.height * scene.image.width
 
 
 def _area(size: tuple[int, int]) -> int:

@@ -1,12 +1,15 @@
 """Blocks: training windows keep their distance, every pixel of val and test counts once."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import rasterio
 import torch
+from matplotlib.colors import to_rgb
 from rasterio.transform import from_origin
 
 from geo_seg.data.blocks import pixels_of
@@ -15,8 +18,13 @@ from geo_seg.data.offsets import Offsets
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import find_scenes
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.doctor.examination import examine
+from geo_seg.doctor.page import tables
+from geo_seg.doctor.sheet import draw_samples
 from geo_seg.errors import DataError
 from geo_seg.raster import inspect
+from geo_seg.report.figures import split_map
+from geo_seg.report.places import outlines
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 
@@ -181,3 +189,81 @@ def test_too_few_blocks_are_said(tmp_path: Path) -> None:
         find_scenes(whole(tmp_path, block=500), 0)
     with pytest.raises(DataError, match="too near to blocks of val and test"):
         SceneDataModule(whole(tmp_path, buffer=300), 0)
+
+
+OWN_GROUND = pytest.mark.fault("doctor", "tables, sheet and map of a block split: ground of other splits")
+
+
+def reach(data: SceneDataModule, window: int) -> dict[str, np.ndarray]:
+    """(H, W) per split, which pixels are its own: by trying every place of a window."""
+    found = {}
+    for name in ("val", "test"):
+        found[name] = covered(list(data.scenes[name][0].parts)) > 0
+    [scene] = data.scenes["train"]
+    barred = covered(list(scene.barred)) > 0
+    seen = np.zeros(SIZE, bool)
+    for row in range(SIZE[0] - window + 1):
+        for col in range(SIZE[1] - window + 1):
+            if not barred[row : row + window : 15, col : col + window : 15].any():
+                place = (slice(row, row + window), slice(col, col + window))
+                if not barred[place].any():
+                    seen[place] = True
+    found["train"] = seen
+    return found
+
+
+@OWN_GROUND
+@pytest.mark.parametrize(("window", "block", "buffer"), [(32, 130, 20), (80, 175, 33), (130, 175, 0)])
+def test_what_is_counted_of_a_split_is_its_own_pixels(
+    tmp_path: Path, window: int, block: int, buffer: int
+) -> None:
+    data = SceneDataModule(replace(whole(tmp_path, block=block, buffer=buffer), window=window), 0)
+    with rasterio.open(tmp_path / "masks" / "a.tif") as mask:
+        labels = mask.read(1)
+    measured = np.ones(SIZE, bool)
+    measured[:, :9] = False
+    for name, own in reach(data, window).items():
+        [found] = data.index[name]
+        assert found.counts.pixels == own.sum()
+        assert found.counts.valid == (own & measured).sum()
+        assert found.counts.classes.tolist() == np.bincount(labels[own & measured], minlength=4).tolist()
+    assert data.class_counts == data.index["train"][0].counts.classes.tolist()
+
+
+@OWN_GROUND
+def test_a_check_shows_and_counts_every_pixel_for_its_own_split(tmp_path: Path) -> None:
+    config = replace(whole(tmp_path, block=175, buffer=33), window=80)
+    place = np.stack(np.indices(SIZE)).astype(np.uint16) + 1
+    write_raster(tmp_path / "images" / "a.tif", place, nodata=0)
+    found = examine(config, 0)
+    own = reach(SceneDataModule(config, 0), 80)
+    for row in tables(found)[0].rows:
+        assert row[2] == f"{own[row[0]].sum():,}"
+    shown = {}
+    for sample in draw_samples(found):
+        rows, cols = sample.pixels.image[:, sample.pixels.valid].astype(int) - 1
+        assert own[sample.split][rows, cols].all()
+        assert (sample.pixels.labels[~sample.pixels.valid] == 255).all()
+        shown[sample.split] = {*zip(rows.tolist(), cols.tolist(), strict=True)}
+    assert {*shown} == {"train", "val", "test"}
+    assert not shown["val"] & shown["test"] and not shown["train"] & (shown["val"] | shown["test"])
+    assert len(shown["train"]) > 100
+
+
+@OWN_GROUND
+def test_the_map_of_a_block_split_has_the_colours_of_its_legend_in_the_shares_of_the_splits(
+    tmp_path: Path,
+) -> None:
+    data = SceneDataModule(replace(whole(tmp_path, block=175, buffer=33), window=80), 0)
+    own = reach(data, 80)
+    own["buffer"] = ~np.any([*own.values()], axis=0)
+    found = outlines(data.scenes, 80)
+    assert found is not None
+    picture = plt.imread(io.BytesIO(split_map(*found).png))[..., :3]
+    legend = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b", "buffer": "#c8c8c8"}
+    drawn = {
+        name: np.all(np.abs(picture - to_rgb(color)) < 0.01, axis=-1).sum() for name, color in legend.items()
+    }
+    total, whole_area = sum(drawn.values()), SIZE[0] * SIZE[1]
+    for name, pixels in own.items():
+        assert drawn[name] / total == pytest.approx(pixels.sum() / whole_area, abs=0.02), name

@@ -310,3 +310,60 @@ def test_the_command_line_checks_and_exits_with_1_where_there_is_something_to_me
     )
     assert (broken.returncode, broken.stderr) == (1, "")
     assert "To mend:" in broken.stdout
+
+
+TRIED = pytest.mark.fault("doctor", "advice that makes a block split worse, and is given again")
+
+
+def mosaic(root: Path, **choices: object) -> DatasetConfig:
+    """One scene whose four classes lie side by side in fields of 80 px, cut into blocks."""
+    rows, cols = np.indices((512, 512)) // 80
+    mask = ((rows + 2 * cols) % 4).astype(np.uint8)
+    scene(root, 0, np.stack([mask, mask]) + np.uint16(300), mask)
+    given = {"window": 32, "classes": ["a", "b", "c", "d"], **choices}
+    return DatasetConfig(name="one", root=str(root), images="images/*.tif", masks="masks/*.tif", **given)  # type: ignore[arg-type]
+
+
+@TRIED
+@pytest.mark.parametrize("buffer", [0, 30, 60])
+@pytest.mark.parametrize("window", [32, 64, 128])
+def test_a_window_that_is_advised_shows_more_and_takes_no_labels_from_training(
+    tmp_path: Path, window: int, buffer: int
+) -> None:
+    split = SplitConfig(by="blocks", val=0.1, test=0.1, block=128, buffer=buffer)
+    found = examine(mosaic(tmp_path, split=split, window=window), 1)
+    advised = [line for line in suggestions(found) if line.startswith("dataset.window")]
+    tried = good_window(found)
+    assert tried is not None
+    after = examine(replace(found.config, window=tried), 1)
+    worse = bool((after.counts("train") < 0.95 * found.counts("train")).any())
+    assert bool(advised) == (tried > window and not worse)
+    if advised:
+        assert not any(line.startswith("dataset.window") for line in suggestions(after))  # not again
+
+
+@TRIED
+def test_in_a_block_split_without_room_no_larger_window_is_advised(tmp_path: Path) -> None:
+    crowded = SplitConfig(by="blocks", val=0.2, test=0.2, block=128, buffer=40)
+    for window, seen in ((32, 128), (128, 512)):
+        config = mosaic(tmp_path, split=crowded, window=window)
+        found = examine(config, 1)
+        assert good_window(found) == seen
+        after = examine(replace(config, window=seen), 1)
+        assert (after.counts("train") < 0.9 * found.counts("train")).all()  # what the advice would have cost
+        assert suggestions(found) == []
+
+
+@TRIED
+def test_what_is_chosen_already_or_refused_for_the_data_is_not_advised(config: DatasetConfig) -> None:
+    mask = np.zeros((96, 80), np.uint8)
+    mask[:8, 10:20] = 1
+    for number in range(6):
+        scene(Path(config.root), number, draw_scene(number)[0], mask)
+    config = replace(config, classes=["low", "high"], window=128)
+    both = "loss=weighted_cross_entropy or dataset.sampler=balanced (one of the two): "
+    assert suggestions(examine(config, 0))[-1].startswith(both)
+    assert suggestions(examine(config, 0), "weighted_cross_entropy") == []
+    assert suggestions(examine(replace(config, sampler="balanced"), 0)) == []
+    binary = replace(config, mode="binary")
+    assert suggestions(examine(binary, 0))[-1].startswith("dataset.sampler=balanced: ")

@@ -73,22 +73,23 @@ def test_a_window_is_placed_in_its_scene_on_the_map_and_on_the_globe() -> None:
 
 
 def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
-    found = outlines({"train": [scene("a")], "val": [scene("b")]})
+    found = outlines({"train": [scene("a")], "val": [scene("b")]}, 64)
     assert found is not None and found[1] == ("x in m (EPSG:32633)", "y in m")
     corners = found[0]["train"][0]
     assert corners.min(0).tolist() == [500000, 4999880]
     assert corners.max(0).tolist() == [500200, 5000000]
     mixed = outlines(
-        {"train": [scene("a")], "val": [scene("b", "EPSG:32634")], "test": [scene("c", None, None)]}
+        {"train": [scene("a")], "val": [scene("b", "EPSG:32634")], "test": [scene("c", None, None)]},
+        64,
     )
     assert mixed is not None and mixed[1] == ("longitude", "latitude")
     assert mixed[0]["train"][0].mean(0) == pytest.approx([15, 45.15], abs=0.01)
     assert mixed[0]["val"][0].mean(0) == pytest.approx([21, 45.15], abs=0.01)
     assert mixed[0]["test"] == []
-    assert outlines({"train": [scene("a", None, None)]}) is None
-    local = outlines({"train": [scene("a", LOCAL)]})
+    assert outlines({"train": [scene("a", None, None)]}, 64) is None
+    local = outlines({"train": [scene("a", LOCAL)]}, 64)
     assert local is not None and local[1][0] == "x in map units (the scenes' own CRS)"
-    unlike = outlines({"train": [scene("a", LOCAL)], "val": [scene("b")]})
+    unlike = outlines({"train": [scene("a", LOCAL)], "val": [scene("b")]}, 64)
     assert unlike is not None and (len(unlike[0]["train"]), len(unlike[0]["val"])) == (0, 1)
 
 
