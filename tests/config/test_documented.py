@@ -39,7 +39,9 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOTS = r"(\.\.\.|\[\.\.\.\]|<[\w ]+>|)"  # stand for a value, as in dataset.root=...
 SETTING = re.compile(r"\+?[a-z_]+(\.\w+)*=.*")
 NEEDED = {  # what a key that stands alone in a text is typed with
-    "split": ["mode=test", "checkpoint=runs/demo/run"],
+    "split": ["mode=test"],
+    "mode=test": ["checkpoint=runs/demo/run"],
+    "mode=leaderboard": ["sweep=sweeps/demo"],
     "average.decay": ["average=ema"],
     "average.start": ["average=swa"],
     "dataset.split.block": ["dataset=own", "dataset.split.by=blocks"],
@@ -156,7 +158,8 @@ def of_prose(page: Path, at: str, text: str) -> Iterator[Typed]:
     if not words or not all(SETTING.fullmatch(word) for word in words):
         return
     key, _, value = words[0].partition("=")
-    maps = page.stem == "inference" or (page.stem == "README" and key in of_maps)
+    maps = page.stem == "inference" or key in of_maps - of_training
+    maps = maps or (page.stem == "README" and key in of_maps)
     for choice in value.split("|"):  # none|light|strong
         yield typed(at, "inference.py" if maps else "train.py", [f"{key}={choice}", *words[1:]])
 
