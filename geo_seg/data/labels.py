@@ -24,7 +24,7 @@ from geo_seg.errors import ConfigError, DataError, nearest
 from geo_seg.raster import RasterInfo, RasterReader, inspect
 from geo_seg.writing import is_whole, unwritten
 
-_VERSION = 2  # of what a kept label holds; one of another version is made anew
+_VERSION = 3  # of what a kept label holds; one of another version is made anew
 _PIXELS = 1 << 23  # of a strip
 _BLOCK = 256  # side of the tiles of a kept label
 _NOTES = "GEO_SEG_NOTES"

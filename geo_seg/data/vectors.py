@@ -8,19 +8,23 @@ import numpy as np
 import pyogrio
 import shapely
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors through in transforms
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window as RasterWindow
 from rasterio.windows import transform as window_transform
+from shapely.affinity import translate
 
+from geo_seg.data.antimeridian import bounds_around, turn_of, unrolled
 from geo_seg.data.grids import affine, corners
 from geo_seg.data.manifest import is_remote
 from geo_seg.errors import DataError, nearest
 from geo_seg.raster import RasterInfo
 
 _MARGIN = 0.02  # of a window's size: polygons are cut that far outside of it before they are reprojected
+_TOUCH = 1e-9  # of a turn around the earth: what overlaps less only touches
 _PIECES = 50  # of a window's size: straight edges are bent by a reprojection in pieces of that length
 
 
@@ -70,25 +74,42 @@ class Polygons:
                 f"{nearest(attribute, info['fields'])}; see dataset.label.attribute"
             )
         self._crs = _crs(path, info["crs"], image)
+        target = CRS.from_wkt(image.crs) if image.crs else None
+        self._turn, self._turn_of_image = turn_of(self._crs or target), turn_of(target)
+        self._extent = None  # first and last x
+        if self._turn is not None:
+            left, _, right, _ = _ask(path, pyogrio.read_info, layer=self._layer, force_total_bounds=True)[
+                "total_bounds"
+            ]
+            self._extent = left, right
 
     def within(self, top: int, bottom: int) -> list[Polygon]:
         """The polygons that meet the image's rows from top to below bottom, in the order of the file."""
         left, low, right, high = self._bounds(top, bottom)
+        share = _MARGIN if self._crs else 1 / max(bottom - top, self._image.width)  # else a pixel
+        margin = share * max(right - left, high - low)
+        bounds = left - margin, low - margin, right + margin, high + margin
+        found = [one for shift in self._shifts(left, right) for one in self._read(bounds, shift)]
+        found.sort(key=lambda one: one[0])  # of a place that goes round the earth, some are found twice
+        placed = self._placed([shape for _, shape, _ in found], bounds, top, bottom)
+        return [Polygon(shape, key) for shape, (_, _, key) in zip(placed, found, strict=True) if shape]
+
+    def _read(self, bounds: tuple[float, float, float, float], shift: float) -> list[tuple[int, Any, str]]:
+        """Numbers, shapes and keys of the polygons that meet bounds once they are moved east."""
+        left, low, right, high = bounds
         columns = [] if self._attribute is None else [self._attribute]
         _, numbers, shapes, fields = _ask(
             self.path,
             pyogrio.raw.read,
             layer=self._layer,
             columns=columns,
-            bbox=(left, low, right, high),
+            bbox=(left - shift, low, right - shift, high),
             return_fids=True,
             force_2d=True,
         )
         keys = fields[0] if columns else np.ones(len(numbers), int)
-        order = np.argsort(numbers, kind="stable")  # a spatial index gives them in another order
-        found = list(self._parse(numbers[order], shapes[order], keys[order]))
-        placed = self._placed([shape for shape, _ in found], (left, low, right, high))
-        return [Polygon(shape, key) for shape, (_, key) in zip(placed, found, strict=True) if shape]
+        found = list(self._parse(numbers, shapes, keys))
+        return [(n, translate(shape, shift) if shift else shape, key) for n, shape, key in found]
 
     def covered(self, top: int, bottom: int) -> NDArray[np.bool_]:
         """(rows, width) of the image: the pixels whose centres lie in a polygon."""
@@ -97,22 +118,30 @@ class Polygons:
 
     def _bounds(self, top: int, bottom: int) -> tuple[float, float, float, float]:
         xs, ys = corners(self._image, top, bottom)
-        left, low, right, high = float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
-        if self._crs is not None:
-            image = CRS.from_wkt(self._image.crs)
-            try:
-                left, low, right, high = transform_bounds(image, self._crs, left, low, right, high)
-            except RasterioError as error:
-                raise DataError(
-                    f"{self._image.path}: its place cannot be told in the CRS of {self.path} ({error})"
-                ) from error
-        share = _MARGIN if self._crs else 1 / max(bottom - top, self._image.width)  # else a pixel
-        margin = share * max(right - left, high - low)
-        return left - margin, low - margin, right + margin, high + margin
+        bounds = float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+        if self._crs is None:
+            return bounds
+        image = CRS.from_wkt(self._image.crs)
+        try:
+            around = self._turn and bounds_around(image, self._crs, self._turn, bounds)
+            return around or transform_bounds(image, self._crs, *bounds)
+        except (RasterioError, CPLE_BaseError) as error:
+            raise DataError(
+                f"{self._image.path}: its place cannot be told in the CRS of {self.path} ({error})"
+            ) from error
+
+    def _shifts(self, left: float, right: float) -> list[float]:
+        """By how much polygons are moved east, so that they lie where an image calls its place otherwise."""
+        if self._turn is None or self._extent is None:
+            return [0.0]
+        first, last = self._extent
+        shifts = [turns * self._turn for turns in range(-2, 3)]
+        least = self._turn * _TOUCH
+        return [s for s in shifts if min(last + s, right) - max(first + s, left) > least]
 
     def _parse(
         self, numbers: NDArray[Any], shapes: NDArray[Any], keys: NDArray[Any]
-    ) -> Iterator[tuple[Any, str]]:
+    ) -> Iterator[tuple[int, Any, str]]:
         for number, data, key in zip(numbers.tolist(), shapes, keys, strict=True):
             if data is None:  # a row of the attribute table without a place
                 continue
@@ -131,18 +160,25 @@ class Polygons:
             if not shape.is_valid:
                 self.mended.add(number)
                 shape = shapely.make_valid(shape)
-            yield shape, _text(key)
+            yield number, shape, _text(key)
 
-    def _placed(self, shapes: list[Any], bounds: tuple[float, float, float, float]) -> Any:
+    def _placed(
+        self, shapes: list[Any], bounds: tuple[float, float, float, float], top: int, bottom: int
+    ) -> Any:
         """The polygons, cut out along bounds, in the CRS of the image; others than polygons are left out."""
         if self._crs is None or not shapes:
             return [_areas(shape) for shape in shapes]
         cut = shapely.clip_by_rect(np.array(shapes, object), *bounds)
         fine = shapely.segmentize(cut, max(bounds[2] - bounds[0], bounds[3] - bounds[1]) / _PIECES)
-        target = CRS.from_wkt(self._image.crs)
+        target, turn = CRS.from_wkt(self._image.crs), self._turn_of_image
+        middle, here = float(corners(self._image, top, bottom)[0].mean()), (bounds[0] + bounds[2]) / 2
 
         def moved(places: NDArray[Any]) -> NDArray[Any]:
-            return np.stack(transform(self._crs, target, places[:, 0], places[:, 1]), axis=1)
+            x, y = np.array(transform(self._crs, target, places[:, 0], places[:, 1]))
+            if turn is not None:
+                beside = (places[:, 0] - here) / self._turn * turn if self._turn else 0.0
+                x = unrolled(x, middle + beside, turn)
+            return np.stack([x, y], axis=1)
 
         return [_areas(shape) for shape in shapely.transform(fine, moved)]
 
