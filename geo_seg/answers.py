@@ -1,9 +1,11 @@
 """Errors as answers: one line on stderr and an exit code, where an entry point of Hydra's ends."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,12 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
+from geo_seg import yaml_files
 from geo_seg.config import TrainConfig
-from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, first_line, nearest
+from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, extra, first_line, nearest
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.keys import dotted_keys, value_above
 from geo_seg.orphans import end_with_parent
-from geo_seg.ranks import rank, without_folder
+from geo_seg.ranks import check_ranks, rank, without_folder
 from geo_seg.traces import no_traces
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
@@ -41,9 +44,12 @@ def answer(main: Callable[[], Any]) -> NoReturn:
     """
     end_with_parent()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-    if rank() > 0 or "mode=leaderboard" in sys.argv:
-        sys.argv += without_folder()
+    yaml_files.watch()
     try:
+        _check_folder()
+        check_ranks()
+        if rank() > 0 or "mode=leaderboard" in sys.argv:
+            sys.argv += without_folder()
         check_words(sys.argv[1:])
         main()
     except BrokenPipeError:  # whoever read the help has seen enough
@@ -63,6 +69,8 @@ def answers() -> Iterator[None]:
     """Answers the errors of a job itself, so that Hydra doesn't add lines; in a sweep Hydra goes on."""
     try:
         with no_traces():
+            if (said := yaml_files.shadowed(sys.argv)) is not None:
+                raise ConfigError(said)
             yield
     except _EXPECTED as error:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -80,7 +88,10 @@ def explain(error: Exception) -> str:
     if isinstance(cause, GeoSegError):
         error = cause  # raised while Hydra built a launcher or sweeper of ours
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        return _explain_choice(error.missing_cfg_file, error.options)
+        return _explain_choice(error.missing_cfg_file, error.options, str(error))
+    composed = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
+    if composed and (said := yaml_files.fault(composed[1])):
+        return said
     if isinstance(error, OverrideParseException):
         said = f"{error.override}: this is not key=value ({first_line(error)})"
         return f"{said}; {_QUOTING}" if "=" in error.override else said
@@ -89,7 +100,18 @@ def explain(error: Exception) -> str:
     broken = cause if isinstance(cause, OmegaConfBaseException) else error
     if isinstance(broken, OmegaConfBaseException):
         return _explain_key(broken, str(error))
-    return first_line(error)
+    said = first_line(error)
+    return said + _origin(said) if isinstance(error, ConfigError) else said
+
+
+def _origin(said: str) -> str:
+    """Which line of a YAML file gives the key that a message begins with, unless the command line does."""
+    found = re.match(r"([\w.]+)((?:\[\d+\][\w.]*)*)[=:]", said)
+    if found is None:
+        return ""
+    given = [word.lstrip("+~").partition("=")[0] for word in sys.argv[1:] if "=" in word]
+    typed = any(f"{found[1]}.".startswith(f"{word}.") and "." in word for word in given)
+    return "" if typed else yaml_files.origin(found[0][:-1])
 
 
 def _give_up(error: Exception) -> NoReturn:
@@ -98,6 +120,13 @@ def _give_up(error: Exception) -> NoReturn:
         raise error
     print(f"error: {explain(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError("the working folder is gone; change to one that is there") from error
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -110,7 +139,9 @@ def check_words(words: Sequence[str]) -> None:
         ConfigError: ~loss, which Hydra deletes and misses later; or a key below one that is a single value.
     """
     for word in words:
-        key, given, _ = word.lstrip("~+").partition("=")
+        key, given, value = word.lstrip("~+").partition("=")
+        if key in {"hydra.run.dir", "hydra.sweep.dir"} and given and value.strip("'\"") == "":
+            raise ConfigError(f"{word}: expected the folder that the run goes to")
         if word.startswith("~") and key in _NEEDED:
             raise ConfigError(
                 f"{word}: nothing goes without {key}; change it with {key}=..., or leave this out"
@@ -129,7 +160,7 @@ def _of_hydra(error: ValueError) -> Exception:
         if str(error).startswith(beginning):
             return ConfigError(said)
     if not str(error).startswith("Config group override must be"):
-        return error
+        return error if HydraConfig.initialized() else ConfigError(first_line(error))
     given = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]
     return ConfigError(
         f"{' '.join(given) or first_line(error)}: expected a name; `none` switches off what can be: logger, "
@@ -137,11 +168,27 @@ def _of_hydra(error: ValueError) -> Exception:
     )
 
 
-def _explain_choice(choice: str, options: Sequence[str]) -> str:
+def _explain_choice(choice: str, options: Sequence[str], message: str) -> str:
     group, _, name = choice.rpartition("/")
     if group == "hydra/launcher" and name in _EXTRAS:
-        return f'launcher={name}: not installed; pip install "geo-seg[{_EXTRAS[name]}]"'
-    return f"{group}={name}: there is no such {group}; {nearest(name, options)}"
+        return f"launcher={name}: {extra(_EXTRAS[name])}"
+    roots = [Path(found) for found in re.findall(r"path=file://(.+)$", message, re.MULTILINE)]
+    looked = f"; looked in {' and '.join(str(root / group) for root in roots)}" if roots else ""
+    hint = _misplaced(group, name, roots) or nearest(name, options)
+    return f"{group}={name}: there is no such {group}; {hint}{looked}"
+
+
+def _misplaced(group: str, name: str, roots: Sequence[Path]) -> str:
+    """What to do with a YAML file of that name that lies where Hydra doesn't look; "" where there is none."""
+    stem = Path(name).name.removesuffix(".yaml")
+    here = Path.cwd()
+    for folder in (here / group, here, *roots, *(there for root in roots[1:] for there in root.glob("*/"))):
+        file = folder / f"{stem}.yaml"
+        if file.is_file() and file not in {root / group / file.name for root in roots}:
+            if folder.name == group:
+                return f"{file} is found with --config-dir {folder.parent} {group}={stem}"
+            return f"{file} lies in no folder {group}: move it into one, and give --config-dir the one above"
+    return ""
 
 
 def _explain_key(error: OmegaConfBaseException, message: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from geo_seg.checkpoint_checks import FORMAT, check_facts
+from geo_seg.checkpoint_files import find_checkpoint
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models import Normalize, build_model
 from losses import Task
@@ -150,25 +151,6 @@ def entry(facts: Facts) -> dict[str, Any]:
     return {"format": FORMAT, **vars(facts)}
 
 
-def find(path: str | Path) -> Path:
-    """The checkpoint file for a file or a run folder (its best checkpoint).
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    chosen = Path(path)
-    if chosen.is_dir():
-        best = chosen / "checkpoints" / "best.ckpt"
-        if not best.is_file():
-            raise CheckpointError(
-                f"{chosen}: no checkpoints/best.ckpt in this folder; expected a run folder or a file"
-            )
-        return best
-    if not chosen.is_file():
-        raise CheckpointError(f"{chosen}: no such checkpoint; expected a run folder or a .ckpt file")
-    return chosen
-
-
 def read(file: Path, map_location: Any = "cpu") -> tuple[dict[str, Any], Facts, tuple[str, ...]]:
     """Read a checkpoint file and check it: facts and weights; nothing in it is executed.
 
@@ -208,7 +190,7 @@ def load(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: it is missing, its weights don't fit its model, or see read.
     """
-    file = find(path)
+    file = find_checkpoint(path)
     found, facts, notes = read(file)
     task = Task(mode=facts.mode, num_classes=len(facts.class_names), ignore_index=facts.ignore_index)
     try:

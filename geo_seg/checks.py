@@ -9,38 +9,26 @@ from typing import Any
 from omegaconf import DictConfig
 
 import geo_seg
+from geo_seg.class_rows import class_rows
 from geo_seg.config import MODELS, AugmentConfig, TrainConfig
-from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import ConfigError, UnfitChoiceError, nearest
+from geo_seg.dataset_checks import check_dataset
+from geo_seg.errors import ConfigError, UnfitChoiceError, extra, nearest
+from geo_seg.idle_checks import check_idle
 from geo_seg.inference_config import PRECISIONS
 from geo_seg.keys import at_home
 from geo_seg.keys import one_of as _one_of
 from geo_seg.keys import plain as _plain
 from geo_seg.signatures import Signature, registered, signature
-from geo_seg.split_checks import check_split
+from geo_seg.target_checks import FROM_PYTHON, check_options, check_target, name_of
 
 _LOSSES = Path(geo_seg.__file__).parents[1] / "losses"
-_FROM_PYTHON = {  # parameters that our code fills in
-    "optimizer": {"params"},
-    "scheduler": {"optimizer"},
-    "trainer": {"logger", "callbacks", "default_root_dir"},
-    "model": {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"},
-    "logger": {"save_dir"},
-    "callbacks": set(),
-    "augment": set(),
-    "samples": set(),
-}
 _OF_TRAINING = {
     "on_nan": ("stop", "skip", "rollback"),
     "find": ("none", "lr", "batch_size", "both"),
 }
-_OF_DATA = {
-    "normalize": ("standardize", "percentile", "minmax", "imagenet", "none"),
-    "sampler": ("uniform", "valid", "balanced"),
-    "cache": ("auto", "none", "memmap"),
-    "on_read_error": ("raise", "ignore"),
-    "unlabelled": ("error", "skip"),
-}
+# weights are kept in float32: in half of it steps are lost, in twice as much nothing is gained
+_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", 32)
+_SCORES = ("miou", "loss", "accuracy", "boundary_iou")  # of validation
 _LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 _LEAST, _MOST = 0.25, 4.0  # scales; at a quarter 16 times the pixels of a window are read
 _OF_AUGMENT = {  # the most of each
@@ -52,7 +40,6 @@ _OF_AUGMENT = {  # the most of each
     "noise": math.inf,
     "band_drop": 1.0,
 }
-_OF_OURS = {"scheduler": {"interval"}, "augment": {"_args_"}}  # keys beside the target's own parameters
 
 
 def check_training(cfg: DictConfig) -> TrainConfig:
@@ -66,25 +53,19 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     _check_course(config)
     data = config.dataset
     data.root = at_home(data.root)
-    _one_of("dataset.mode", data.mode, ("multiclass", "binary"))
-    _one_of("dataset.unlisted", data.unlisted, ("error", "ignore"))
-    for key, choices in _OF_DATA.items():
-        _one_of(f"dataset.{key}", getattr(data, key), choices)
-    check_split(data.split)
-    _one_of("dataset.label.align", data.label.align, ("error", "reproject"))
-    _one_of("dataset.label.order", data.label.order, ("file", "class"))
-    _check_files(data)
-    _check_loading(data)
+    check_dataset(data)
     _check_loss(config.loss, data.mode if config.mode == "train" else None)  # else nothing is learnt
     check_model(config.model)
     for section in ("optimizer", "scheduler", "trainer"):
-        _check_target(section, section, getattr(config, section))
+        check_target(section, section, getattr(config, section))
+    _one_of("trainer.precision", config.trainer.get("precision", "32-true"), _PRECISIONS)
     epochs = config.trainer.get("max_epochs")
     if isinstance(epochs, int) and epochs < 1:
         raise ConfigError(f"trainer.max_epochs={epochs}: expected 1 or more")
     _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
     _check_augment(config.augment)
     _check_lists(config)
+    check_idle(config)
     return config
 
 
@@ -95,17 +76,25 @@ def _check_augment(augment: AugmentConfig) -> None:
             raise ConfigError(f"augment.{key}={value}: expected {expected}")
     _check_scale(augment.scale)
     for number, transform in enumerate(augment.transforms):
-        _check_target("augment", f"augment.transforms[{number}]", transform)
+        check_target("augment", f"augment.transforms[{number}]", transform)
 
 
 def _check_lists(config: TrainConfig) -> None:
     for name, callback in config.callbacks.items():
-        _check_target("callbacks", f"callbacks.{name}", callback)
+        check_target("callbacks", f"callbacks.{name}", callback)
+        _check_monitor(f"callbacks.{name}.monitor", callback.get("monitor"), config)
     for name, logger in config.logger.items():
-        _check_target("logger", f"logger.{name}", logger)
+        check_target("logger", f"logger.{name}", logger)
         package = _LOGGERS.get(logger["_target_"].rpartition(".")[2], "")
         if package and find_spec(package) is None:
-            raise ConfigError(f'logger={name}: not installed; pip install "geo-seg[{package}]"')
+            raise ConfigError(f"logger={name}: {extra(package)}")
+
+
+def _check_monitor(key: str, monitor: Any, config: TrainConfig) -> None:
+    names = class_rows(config.dataset).names
+    known = [*(f"val/{score}" for score in _SCORES), *(f"val/iou_{name}" for name in names)]
+    if monitor is not None and str(monitor).startswith("val/") and monitor not in known:
+        raise ConfigError(f"{key}={monitor}: there is no such score; {nearest(monitor, known)}")
 
 
 def _check_scale(scale: Any) -> None:
@@ -118,42 +107,6 @@ def _check_scale(scale: Any) -> None:
         f"augment.scale={scale}: expected a number from 0 to {_MOST - 1:g}, or [least, most] from {_LEAST:g} "
         f"to {_MOST:g}"
     )
-
-
-def _check_files(data: DatasetConfig) -> None:
-    patterns = {"images": data.images, "masks": data.masks, "aoi": data.aoi}
-    if data.manifest is not None:
-        for key, pattern in patterns.items():
-            if pattern is not None:
-                raise ConfigError(f"dataset.{key}={pattern}: the manifest names the files; set it to null")
-        return
-    for key in ("images", "masks"):
-        if patterns[key] is None:
-            raise ConfigError(f"dataset.{key}: no value; give a glob below dataset.root, or dataset.manifest")
-    globs = data.images if isinstance(data.images, list) else [data.images]
-    if not globs or not all(isinstance(glob, str) for glob in globs):
-        raise ConfigError(f"dataset.images={data.images!r}: expected a glob or a list of globs")
-
-
-def _check_loading(data: DatasetConfig) -> None:
-    if data.generate is not None:
-        _one_of("dataset.generate", data.generate, ("demo",))
-    for key in ("window", "batch_size", "num_threads"):
-        if getattr(data, key) < 1:
-            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected 1 or more")
-    if data.windows_per_epoch is not None and data.windows_per_epoch < 1:
-        raise ConfigError(f"dataset.windows_per_epoch={data.windows_per_epoch}: expected 1 or more, or null")
-    if data.bands == []:
-        raise ConfigError("dataset.bands=[]: expected numbers or names of bands, or null for all of them")
-    if data.num_workers < 0:
-        raise ConfigError(f"dataset.num_workers={data.num_workers}: expected 0 or more")
-    if data.samples is not None:
-        _check_target("samples", "dataset.samples", data.samples)
-    elif data.num_workers:
-        raise ConfigError(
-            f"dataset.num_workers={data.num_workers}: is for dataset.samples; scenes are read by "
-            "dataset.num_threads"
-        )
 
 
 def _check_mode(config: TrainConfig) -> None:
@@ -201,8 +154,8 @@ def _check_course(config: TrainConfig) -> None:
 
 def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
     losses = registered(_LOSSES)
-    name = _name("loss", loss, losses)
-    _check_options("loss", loss, losses[name][0], set(), {"name"})
+    name = name_of("loss", loss, losses)
+    check_options("loss", loss, losses[name][0], set(), {"name"})
     modes = losses[name][1]
     if mode is not None and mode not in modes:
         fitting = ", ".join(sorted(other for other in losses if mode in losses[other][1]))
@@ -220,39 +173,8 @@ def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
 
 def check_model(model: Mapping[str, Any]) -> None:
     """Raise ConfigError where there is no such architecture, or for an option that it doesn't take."""
-    name = _name("model", model, MODELS)
+    name = name_of("model", model, MODELS)
     found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
     if found is not None:
         closed = Signature(found.parameters, open=False)  # smp accepts and drops whatever it doesn't know
-        _check_options("model", model, closed, _FROM_PYTHON["model"], {"name", "encoder", "weights"})
-
-
-def _check_target(section: str, key: str, options: Any) -> None:
-    if not isinstance(options, Mapping) or not isinstance(options.get("_target_"), str):
-        raise ConfigError(f"{key}: expected a mapping with a _target_, got {options!r}")
-    found = signature(options["_target_"])
-    if found is not None:
-        ours = {"_target_", "_partial_", *_OF_OURS.get(section, set())}
-        _check_options(key, options, found, _FROM_PYTHON[section], ours)
-
-
-def _check_options(
-    key: str, options: Mapping[str, Any], found: Signature, filled: set[str], ours: set[str]
-) -> None:
-    known = {name: p for name, p in found.parameters.items() if name not in filled}
-    for option, value in options.items():
-        if option in ours:
-            continue
-        if option not in known:
-            if found.open and option not in filled:
-                continue
-            raise ConfigError(f"{key}.{option}: nothing reads it; {nearest(option, {*known, *ours})}")
-        if value is not None and not known[option].accepts(value):
-            raise ConfigError(f"{key}.{option}={value!r}: expected {known[option].annotation}")
-
-
-def _name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:
-    name = options.get("name")
-    if name not in names:
-        raise ConfigError(f"{section}.name={name}: there is no such {section}; {nearest(str(name), names)}")
-    return str(name)
+        check_options("model", model, closed, FROM_PYTHON["model"], {"name", "encoder", "weights"})

@@ -33,6 +33,11 @@ class CheckpointError(GeoSegError):
     """A checkpoint is missing, broken, or not one of geo_seg's."""
 
 
+def extra(name: str) -> str:
+    """How a part of geo_seg that isn't installed is installed, as a shell takes it."""
+    return f"not installed; pip install 'geo-seg[{name}]'"
+
+
 Wrong = Callable[[GeoSegError], Any]
 """What becomes of something wrong with one of many files: raised, or collected, and the file left out."""
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig
 
-from geo_seg.errors import ConfigError
+from geo_seg.errors import ConfigError, extra
 from geo_seg.inference_config import PRECISIONS, InferenceConfig
 from geo_seg.keys import at_home, one_of, plain
 from geo_seg.ranks import is_one_of_many
@@ -97,7 +97,7 @@ def _check_engine(config: InferenceConfig) -> None:
             "engine=torchrun shares them"
         )
     if config.engine == "ray" and find_spec("ray") is None:
-        raise ConfigError("engine=ray: ray is not installed; pip install 'geo-seg[ray]', or another engine")
+        raise ConfigError(f"engine=ray: {extra('ray')}, or take another engine")
 
 
 def _check_backend(config: InferenceConfig) -> None:
@@ -108,9 +108,7 @@ def _check_backend(config: InferenceConfig) -> None:
     if config.precision == "fp16":
         raise ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
     if find_spec("openvino") is None:
-        raise ConfigError(
-            "backend=openvino: openvino is not installed; pip install 'geo-seg[openvino]', or another backend"
-        )
+        raise ConfigError(f"backend=openvino: {extra('openvino')}, or take another backend")
 
 
 def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:

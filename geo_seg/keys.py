@@ -14,13 +14,15 @@ def plain(cfg: DictConfig, schema: type) -> Any:
     """Turns a composed configuration into its dataclass.
 
     Raises:
-        ConfigError: it has a key that the dataclass doesn't.
+        ConfigError: it has a key that the dataclass doesn't, or a text without a letter.
     """
     _check_keys(cfg, schema)
-    return OmegaConf.to_object(cfg)
+    found = OmegaConf.to_object(cfg)
+    _check_texts(found)
+    return found
 
 
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+def one_of(key: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raises unless a value is one of the choices.
 
     Raises:
@@ -56,10 +58,22 @@ def dotted_keys(schema: type, at: str = "") -> Iterator[str]:
 
 
 def at_home(value: Any) -> Any:
-    """A path, or a list of paths, with the home folder in place of ~: a shell doesn't expand it after a =."""
+    """A path, or a list of paths, with the home folder in place of ~: a shell doesn't expand it after a =.
+
+    Raises:
+        ConfigError: there is no such home folder.
+    """
     if isinstance(value, list):
         return [at_home(path) for path in value]
-    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    try:
+        return str(Path(value).expanduser())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{value}: there is no home folder to begin at; set HOME, or XDG_CACHE_HOME "
+            "and dataset.cache_dir for what is kept between runs"
+        ) from error
 
 
 def is_plain(value: Any, depth: int = 32) -> bool:
@@ -89,3 +103,13 @@ def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
             raise ConfigError(f"{at}{key}: there is no such key; {nearest(key, known)}")
         if is_dataclass(known[key]) and isinstance(cfg[key], DictConfig):
             _check_keys(cfg[key], known[key], f"{at}{key}.")  # type: ignore[arg-type]
+
+
+def _check_texts(config: Any, at: str = "") -> None:
+    """Raises for empty texts and such as no file can be called: nothing is meant by them."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            _check_texts(value, f"{at}{field.name}.")
+        elif isinstance(value, str) and (not value.strip() or "\0" in value):
+            raise ConfigError(f"{at}{field.name}={value!r}: expected a text with letters, or nothing given")

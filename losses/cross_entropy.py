@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.frequency import class_weights
+from losses.frequency import BETA, class_weights
 from losses.pixels import PixelLoss, Pixels
 from losses.registry import LossError, Task, checked_weights, register
 from losses.sums import divide
@@ -103,14 +103,14 @@ def weighted_cross_entropy(
     task: Task,
     *,
     weights: Literal["inverse", "median", "effective"] | Sequence[float] = "inverse",
-    beta: float = 0.999999,
+    beta: float = BETA,
     cap: float | None = 20.0,
     smooth_factor: float = 0.0,
 ) -> nn.Module:
     """Cross entropy with class weights from the class frequencies of the training split.
 
     Args:
-        task: what is learnt, with class_counts unless weights is a list.
+        task: what is learnt, with class_counts unless weights is a list, and image_pixels for "median".
         weights: how `losses.class_weights` makes weights of the counts, or the weights.
         beta: of "effective", in [0, 1).
         cap: largest ratio of two weights, at least 1: those made of counts are cut to it, a list that goes
@@ -121,12 +121,15 @@ def weighted_cross_entropy(
         A `CrossEntropy`; its buffer class_weights holds the weights.
 
     Raises:
-        LossError: no counts where they are needed, class weights in the task, a list beyond cap.
+        LossError: no counts where they are needed, class weights in the task, a list beyond cap, a beta that
+            nothing reads.
     """
     if task.class_weights is not None:
         raise LossError(
             "it makes its own class weights; give yours as weights=[...], or take loss 'cross_entropy'"
         )
+    if weights != "effective" and beta != BETA:
+        raise LossError(f"beta={beta} is for weights=effective, not for weights={weights}")
     if not isinstance(weights, str):
         made = checked_weights(weights, task.num_classes, "weights")
         positive = [weight for weight in made if weight > 0]
@@ -138,5 +141,6 @@ def weighted_cross_entropy(
     elif task.class_counts is None:
         raise LossError(f"weights={weights!r} needs the class counts of the training split in the task")
     else:
-        made = tuple(class_weights(task.class_counts, weights, beta=beta, cap=cap))
+        pixels = task.image_pixels if weights == "median" else None
+        made = tuple(class_weights(task.class_counts, weights, beta=beta, cap=cap, image_pixels=pixels))
     return CrossEntropy(replace(task, class_weights=made), smooth_factor)

@@ -6,17 +6,26 @@ from statistics import median
 from losses.registry import LossError, checked_weights, nearest
 
 METHODS = ("inverse", "median", "effective")
+BETA = 0.999999
+"""Of effective, unless said otherwise."""
 
 
 def class_weights(
-    counts: Sequence[int], method: str = "inverse", *, beta: float = 0.999999, cap: float | None = None
+    counts: Sequence[int],
+    method: str = "inverse",
+    *,
+    beta: float = BETA,
+    cap: float | None = None,
+    image_pixels: Sequence[int] | None = None,
 ) -> list[float]:
     """Weights that make rare classes count more.
 
     With n_c the pixels of class c, n their sum and K the number of classes that occur:
 
     * inverse: w_c = n / (K n_c);
-    * median: w_c = median(n_k) / n_c over the classes that occur (Eigen and Fergus 2015, arXiv 1411.4734);
+    * median: w_c = median(f_k) / f_c over the classes that occur, f_c being n_c divided by the pixels of the
+      images that hold class c alone (Eigen and Fergus 2015, arXiv 1411.4734): a class that is common where it
+      occurs at all isn't rare;
     * effective: w_c proportional to (1 - beta) / (1 - beta^n_c), with mean 1 over the classes that occur
       (Cui et al. 2019, arXiv 1901.05555). The samples are pixels here, so beta has to be much closer to 1
       than for images: 1 / (1 - beta) is the number of pixels from which on more of them say nothing new.
@@ -27,12 +36,14 @@ def class_weights(
         beta: of effective, in [0, 1).
         cap: the largest weight may be this many times the smallest; larger ones are cut to it, and then all
             are scaled to mean 1 over the classes that occur. None leaves the formula as it is.
+        image_pixels: of median: per class, the pixels of all images that hold it, the class among them.
 
     Returns:
         One weight per class, 0 for a class that does not occur.
 
     Raises:
-        LossError: no pixels at all, an unknown method, beta or cap out of range.
+        LossError: no pixels at all, an unknown method, beta or cap out of range, median without image_pixels
+            or with fewer than the class has.
     """
     numbers = checked_weights(counts, len(counts), "class counts")
     if method not in METHODS:
@@ -46,14 +57,27 @@ def class_weights(
         scale = sum(present) / len(present)
         weights = [scale / n if n else 0.0 for n in numbers]
     elif method == "median":
-        middle = median(present)
-        weights = [middle / n if n else 0.0 for n in numbers]
+        shares = _shares(numbers, image_pixels)
+        middle = median(share for share in shares if share > 0)
+        weights = [middle / share if share else 0.0 for share in shares]
     else:
         weights = _mean_one([(1 - beta) / (1 - beta**n) if n else 0.0 for n in numbers])
     if cap is None:
         return weights
     ceiling = cap * min(w for w in weights if w > 0)
     return _mean_one([min(w, ceiling) for w in weights])
+
+
+def _shares(numbers: Sequence[float], image_pixels: Sequence[int] | None) -> list[float]:
+    """How much of the images that hold a class it takes, per class."""
+    if image_pixels is None:
+        raise LossError(
+            "class weights 'median' need image_pixels: per class, the pixels of images that hold it"
+        )
+    held = checked_weights(image_pixels, len(numbers), "image_pixels")
+    if any(part > whole for part, whole in zip(numbers, held, strict=True)):
+        raise LossError(f"image_pixels must be no fewer than those of the class, got {held} for {numbers}")
+    return [part / whole if part else 0.0 for part, whole in zip(numbers, held, strict=True)]
 
 
 def _mean_one(weights: list[float]) -> list[float]:

@@ -33,6 +33,7 @@ class Task:
         ignore_index: label of pixels that no loss sees, or None; it may be the number of a class.
         class_weights: one per class, not negative, not all 0; None weighs all alike.
         class_counts: valid pixels per class in the training split, for losses that weigh by frequency.
+        image_pixels: per class, valid pixels of all training images that hold it, for the same.
 
     Raises:
         LossError: anything else.
@@ -43,6 +44,7 @@ class Task:
     ignore_index: int | None = 255
     class_weights: Sequence[float] | None = None
     class_counts: Sequence[int] | None = None
+    image_pixels: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -50,7 +52,7 @@ class Task:
         object.__setattr__(self, "num_classes", self._count_classes())
         if self.ignore_index is not None and not _is_int(self.ignore_index):
             raise LossError(f"ignore_index must be an integer or None, got {self.ignore_index!r}")
-        for field in ("class_weights", "class_counts"):
+        for field in ("class_weights", "class_counts", "image_pixels"):
             values = getattr(self, field)
             if values is not None:
                 object.__setattr__(self, field, checked_weights(values, self.num_classes, field))

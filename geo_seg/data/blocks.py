@@ -13,6 +13,9 @@ from geo_seg.errors import DataError
 from geo_seg.raster import RasterInfo
 from geo_seg.tiling import Window
 
+_MOST = 100_000
+"""Blocks of a scene."""
+
 
 def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> dict[str, list[Scene]]:
     """Cuts every scene into blocks of one size, and draws those that validate and test.
@@ -26,7 +29,8 @@ def split_by_blocks(scenes: Sequence[Scene], config: SplitConfig, seed: int) -> 
         seed: of the draw.
 
     Raises:
-        DataError: there are fewer blocks than splits, or a length in metres has no georeference to go by.
+        DataError: there are fewer blocks than splits, more than anybody means in a scene, or a
+            length in metres has no georeference to go by.
     """
     blocks = [
         (number, block)
@@ -86,9 +90,14 @@ def pixels_of(length: float, unit: str, image: RasterInfo) -> float:
 def _blocks(image: RasterInfo, length: float, unit: str) -> list[Window]:
     """Parts of a raster that are as near to a length as equal ones can be: no slivers at the edges."""
     side = pixels_of(length, unit, image)
+    counts = [max(round(pixels / side), 1) for pixels in (image.height, image.width)]
+    if math.prod(counts) > _MOST:
+        raise DataError(
+            f"dataset.split.block={length:g}: cuts {image.path} into {counts[0]} x {counts[1]} blocks, more "
+            f"than {_MOST}; expected the side of a block in {unit}, some windows"
+        )
     edges = []
-    for pixels in (image.height, image.width):
-        count = max(round(pixels / side), 1)
+    for pixels, count in zip((image.height, image.width), counts, strict=True):
         edges.append([pixels * number // count for number in range(count + 1)])
     rows, cols = ([*pairwise(found)] for found in edges)
     return [Window(top, left, bottom - top, right - left) for top, bottom in rows for left, right in cols]

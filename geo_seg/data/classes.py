@@ -1,7 +1,6 @@
 """The class table: names, colours, and the mask values that stand for each class."""
 
 import itertools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.class_rows import COLOR, class_rows, mask_key
 from geo_seg.dataset_config import DatasetConfig
-from geo_seg.errors import ConfigError, DataError, nearest
-
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-_PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#eeca3b", "#72b7b2", "#9d755d", "#bab0ac")
+from geo_seg.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class ClassTable:
 
         A class whose values name no colours has the one that the table shows it in.
         """
-        found = {key: code for key, code in self.codes.items() if _COLOR.fullmatch(key)}
+        found = {key: code for key, code in self.codes.items() if COLOR.fullmatch(key)}
         for color, values in zip(self.colors, self.values, strict=True):
             if values and not set(values) & set(found.values()):
                 found["#{:02x}{:02x}{:02x}".format(*color)] = values[0]
@@ -94,54 +91,23 @@ class ClassTable:
 
 
 def class_table(config: DatasetConfig) -> ClassTable:
-    """Reads and checks the classes of a data set's configuration.
+    """The classes of a data set's configuration.
 
     Raises:
         ConfigError: a key, colour or value in it doesn't fit.
     """
-    rows = [_row(index, row) for index, row in enumerate(config.classes)]
-    if len(rows) < 2 or (config.mode == "binary" and len(rows) != 2):
-        expected = "2 (background first)" if config.mode == "binary" else "2 or more"
-        raise ConfigError(f"dataset.classes: {len(rows)} classes, expected {expected}")
-    names = [row["name"] for row in rows]
-    same = next((name for name in names if names.count(name) > 1), None)
-    if same is not None:
-        raise ConfigError(f"dataset.classes: two are called {same!r}; one class may have several values")
-    flat = [value for row in rows for value in row["values"]]
-    keys = [_key(value) for value in flat]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ConfigError(f"dataset.classes: mask value {twice[0]} stands for two classes")
-    if 0 <= config.ignore_index < len(rows):
-        raise ConfigError(
-            f"dataset.ignore_index={config.ignore_index} is the label of class "
-            f"{rows[config.ignore_index]['name']!r}; take 255, or leave the class out of the table"
-        )
-    if not -32768 <= config.ignore_index <= 32767:
-        raise ConfigError(f"dataset.ignore_index={config.ignore_index}: expected -32768 to 32767")
-    ignored = config.ignore_values
-    if ignored is None:
-        ignored = [config.ignore_index] if config.ignore_index not in flat else []
-    if not all(type(value) in (int, str) for value in ignored):
-        raise ConfigError(f"dataset.ignore_values={ignored}: expected integers, texts or colours")
-    both = sorted(set(map(_key, ignored)) & set(map(_key, flat)))
-    if both:
-        raise ConfigError(f"dataset.ignore_values: {both[0]} stands for a class, too")
-    weights = [row.get("weight") for row in rows]
-    given = [weight for weight in weights if weight is not None]
-    if given and len(given) < len(rows):
-        raise ConfigError("dataset.classes: give every class a weight, or none")
-    numbers = [value for value in ignored if isinstance(value, int)]
-    codes = _codes(flat, numbers)
+    rows = class_rows(config)
+    numbers = [value for value in rows.ignored if isinstance(value, int)]
+    codes = _codes([value for values in rows.values for value in values], numbers)
     return ClassTable(
-        names=tuple(names),
-        colors=tuple(_color(row["color"]) for row in rows),
-        values=tuple(tuple(codes[_key(value)] for value in row["values"]) for row in rows),
-        weights=tuple(float(weight) for weight in given) if given else None,
+        names=rows.names,
+        colors=tuple((int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16)) for c in rows.colors),
+        values=tuple(tuple(codes[mask_key(value)] for value in values) for values in rows.values),
+        weights=rows.weights,
         ignore_index=config.ignore_index,
         ignore_values=tuple(numbers),
         ignore_unlisted=config.unlisted == "ignore",
-        codes={**codes, **{_key(value): None for value in ignored}},
+        codes={**codes, **{mask_key(value): None for value in rows.ignored}},
     )
 
 
@@ -161,40 +127,8 @@ def check_mask(table: ClassTable, path: str, counts: Mapping[int, int], nodata: 
         )
 
 
-def _key(value: int | str) -> str:
-    text = str(value)
-    return text.lower() if _COLOR.fullmatch(text) else text
-
-
 def _codes(values: list[int | str], ignored: list[int]) -> dict[str, int]:
     """Mask values: numbers stand for themselves, texts get numbers that are free."""
     taken = {value for value in [*values, *ignored] if isinstance(value, int)}
     free = (number for number in itertools.count() if number not in taken)
-    return {_key(value): value if isinstance(value, int) else next(free) for value in values}
-
-
-def _row(index: int, row: Any) -> dict[str, Any]:
-    if isinstance(row, str):
-        row = {"name": row}
-    if not isinstance(row, Mapping) or "name" not in row:
-        raise ConfigError(f"dataset.classes: expected a name or a mapping with a name, got {row!r}")
-    known = ("name", "color", "values", "weight")
-    for key in row:
-        if key not in known:
-            raise ConfigError(
-                f"dataset.classes: nothing reads {key!r} of {row['name']!r}; {nearest(key, known)}"
-            )
-    default = {"color": _PALETTE[index % len(_PALETTE)], "values": [index]}
-    full = {**default, **row, "name": str(row["name"])}
-    if not isinstance(full["values"], list) or not all(type(v) in (int, str) for v in full["values"]):
-        raise ConfigError(
-            f"dataset.classes: values of {full['name']!r}: expected integers, texts or colours, got "
-            f"{full['values']!r}"
-        )
-    return full
-
-
-def _color(text: Any) -> tuple[int, int, int]:
-    if not _COLOR.fullmatch(str(text)):
-        raise ConfigError(f"dataset.classes: color {text!r}: expected #rrggbb")
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    return {mask_key(value): value if isinstance(value, int) else next(free) for value in values}

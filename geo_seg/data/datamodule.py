@@ -41,6 +41,7 @@ class SceneDataModule(pl.LightningDataModule):
         left_out: see there.
         leak: what training windows show of the scenes of val and test, or None.
         class_counts: training pixels of each class; there with training scenes only.
+        image_pixels: per class, the labelled training pixels of the scenes that hold it; as class_counts.
         bands: how images are normalised; there with training scenes only.
 
     Raises:
@@ -75,8 +76,9 @@ class SceneDataModule(pl.LightningDataModule):
         self._readers: list[WindowReader] = []
         if not self.scenes["train"]:
             return  # a test: the checkpoint knows what training has found
-        counts = np.sum([found.counts.classes for found in self.index["train"]], axis=0)
-        self.class_counts: list[int] = counts.tolist()
+        counts = np.array([found.counts.classes for found in self.index["train"]])  # (scenes, classes)
+        self.class_counts: list[int] = counts.sum(axis=0).tolist()
+        self.image_pixels: list[int] = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0).tolist()
         if not sum(self.class_counts):
             raise DataError(
                 "no training pixel has a class: all are nodata, ignored or too near to blocks of val and "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geo_seg.errors import DataError
+from geo_seg.keys import at_home
 from geo_seg.whole import write_whole
 
 
@@ -14,9 +15,13 @@ def cache_folder(chosen: str | None) -> Path:
 
     Args:
         chosen: by the configuration; None takes geo_seg in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        ConfigError: it is in the home folder, and this user has none.
     """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(chosen or Path(home) / "geo_seg").expanduser().absolute()
+    folder = at_home(chosen or str(Path(home) / "geo_seg"))
+    return Path(folder).absolute()
 
 
 def keep(path: Path, content: bytes | Callable[[Path], Any]) -> None:

@@ -233,12 +233,13 @@ class _Pass:
             self._count(window, into, values)
             for part in into:
                 self._checksum = zlib.crc32(np.ascontiguousarray(part).data, self._checksum)
+        large = any(value > np.iinfo(np.int64).max for value in self._values)  # of masks of uint64
         return {
             **bands.found(),
             "cells": self._cells,
             "valid": self._valid,
             "checksum": np.array(self._checksum),
-            "values": np.array(sorted(self._values.items()), np.int64).reshape(-1, 2),
+            "values": np.array(sorted(self._values.items()), np.uint64 if large else np.int64).reshape(-1, 2),
             "unreadable": np.array(self._unreadable, np.int64).reshape(-1, 4),
         }
 

@@ -46,16 +46,36 @@ def find_sources(config: DatasetConfig, wrong: Wrong = stop) -> list[Source]:
     Raises:
         DataError: there are none, an image lacks its mask or a band, or a row of the manifest can't be read.
     """
-    root = Path(config.root)
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder; set dataset.root=, or GEO_SEG_DATA for the data sets that use it"
-        )
+    root = _root(config)
     if config.manifest is not None:
         rows = read_manifest(root, config.manifest, config.allow_outside)
         outside = shortest([row.images[0] for row in rows if not Path(row.images[0]).is_relative_to(root)])
         return _named([_source(root, row, outside) for row in rows])
     return _named(_by_globs(root, config, wrong))
+
+
+def first_image(config: DatasetConfig) -> tuple[str, ...] | None:
+    """Return the files of some image, without a look at all of them; None where that takes one.
+
+    Raises:
+        DataError: there is no such folder or no image, or a row of the manifest can't be read.
+    """
+    root = _root(config)
+    if config.manifest is not None:
+        return read_manifest(root, config.manifest, config.allow_outside)[0].images
+    globs = config.images if isinstance(config.images, list) else [config.images]
+    if len(globs) > 1:
+        return None  # which files belong together is seen when all are known
+    return (str(_first(root, globs[0])),)
+
+
+def _root(config: DatasetConfig) -> Path:
+    root = Path(config.root)
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: no such folder; set dataset.root=, or GEO_SEG_DATA for the data sets that use it"
+        )
+    return root
 
 
 def is_vector(path: str) -> bool:
@@ -87,10 +107,7 @@ def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
     globs = config.images if isinstance(config.images, list) else [config.images]
     bands = [_matches(root, glob) for glob in globs]
     if not bands[0]:
-        raise DataError(
-            f"no images match {root / globs[0]}{_lying_there(root, globs[0])}; see dataset.root and "
-            "dataset.images"
-        )
+        raise _no_images(root, globs[0])
     for glob, found in zip(globs, bands, strict=True):
         _complete(root, bands[0], found, glob, f"no file {glob}", wrong)
     skips = config.unlabelled == "skip"
@@ -152,18 +169,37 @@ def _lying_there(root: Path, pattern: str) -> str:
     return f"; there is: {', '.join(f'{n} *{kind}' for kind, n in kinds.most_common(4))}" if kinds else ""
 
 
+def _no_images(root: Path, glob: str) -> DataError:
+    return DataError(
+        f"no images match {root / glob}{_lying_there(root, glob)}; see dataset.root and dataset.images"
+    )
+
+
+def _first(root: Path, glob: str) -> Path:
+    pattern, regex = _pattern(root, glob)
+    for path in root.glob(pattern):
+        if regex.fullmatch(path.relative_to(root).as_posix()) and path.is_file():
+            return path
+    raise _no_images(root, glob)
+
+
 def _matches(root: Path, pattern: str) -> _Found:
     """Files that match a glob, by the text that its wildcards stand for."""
-    if Path(pattern).is_absolute():
-        pattern = os.path.relpath(pattern, root.resolve())  # the glob of a folder takes no others
-    pattern = os.path.normpath(pattern)  # its ./ would be in no path that is found
-    regex = re.compile("".join(_expression(part) for part in re.split(_WILDCARDS, pattern)))
+    pattern, regex = _pattern(root, pattern)
     found = {}
     for path in sorted(root.glob(pattern)):
         match = regex.fullmatch(path.relative_to(root).as_posix())
         if match and path.is_file():
             found[match.groups()] = path
     return found
+
+
+def _pattern(root: Path, pattern: str) -> tuple[str, re.Pattern[str]]:
+    """A glob as a folder takes it, and as a regular expression whose groups are its wildcards."""
+    if Path(pattern).is_absolute():
+        pattern = os.path.relpath(pattern, root.resolve())  # the glob of a folder takes no others
+    pattern = os.path.normpath(pattern)  # its ./ would be in no path that is found
+    return pattern, re.compile("".join(_expression(part) for part in re.split(_WILDCARDS, pattern)))
 
 
 def _expression(part: str) -> str:

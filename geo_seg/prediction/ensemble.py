@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import glob
-from pathlib import Path
 from typing import Any
 
 from geo_seg.checkpoint import Checkpoint, load
+from geo_seg.checkpoint_files import expand_checkpoints
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.inference_config import InferenceConfig
 
@@ -54,7 +53,7 @@ def gather(config: InferenceConfig) -> Ensemble:
         CheckpointError: one is missing or broken, or they don't agree.
         ConfigError: one is there twice, or weights or threshold don't fit them.
     """
-    found = tuple(load(path) for path in _paths(config.checkpoint))
+    found = tuple(load(path) for path in expand_checkpoints(config.checkpoint))
     files = [checkpoint.path.resolve() for checkpoint in found]
     twice = next((c.path for c, file in zip(found, files, strict=True) if files.count(file) > 1), None)
     if twice is not None:
@@ -104,15 +103,6 @@ def assemble(
         tuple(temperature or checkpoint.facts.temperature for checkpoint in checkpoints),
         own if threshold is None else threshold,
     )
-
-
-def _paths(given: Any) -> list[str]:
-    found: list[str] = []
-    for pattern in given if isinstance(given, list) else [given]:
-        # a run's folder may have brackets in its name; Path.glob takes no absolute patterns
-        matches = [] if Path(pattern).exists() else sorted(glob(pattern))  # noqa: PTH207
-        found += matches or [pattern]
-    return found
 
 
 def _check_agreement(first: Checkpoint, other: Checkpoint) -> None:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from geo_seg.config import TrainConfig
 from geo_seg.errors import ConfigError
+from geo_seg.first_look import look_before_training
 from geo_seg.ranks import rank
 from geo_seg.sweeps.earlier import broken_run, finished_run
 from geo_seg.sweeps.leaderboard import show
@@ -31,6 +32,7 @@ def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | Non
 
     Raises:
         ConfigError: as earlier_run.
+        CheckpointError, DataError: see look_before_training.
     """
     if config.mode == "check":
         from geo_seg.doctor.run import check
@@ -38,6 +40,7 @@ def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | Non
         return partial(check, config, HydraConfig.get().runtime.output_dir)
     if config.mode == "leaderboard":
         return partial(show, str(config.sweep))
+    look_before_training(config)
     earlier = earlier_run(config)
     return None if earlier is None else partial(validation_score, earlier)
 

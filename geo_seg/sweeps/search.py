@@ -19,7 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from geo_seg.errors import ConfigError
+from geo_seg.errors import ConfigError, extra
 from geo_seg.identity import code_version
 from geo_seg.sweeps.grid import begun, conclude, refuse, refuse_all_wrong
 from geo_seg.sweeps.launcher import ProcessLauncher
@@ -117,7 +117,7 @@ class OptunaSweeper(Sweeper):
         """
         refuse(self._config)
         if find_spec("optuna") is None:
-            raise ConfigError('sweeper=optuna: not installed; pip install "geo-seg[optuna]"')
+            raise ConfigError(f"sweeper=optuna: {extra('optuna')}")
         said = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         overrides = OverridesParser.create(self._loader).parse_overrides(said)
         space = {o.key_or_group: o for o in overrides if o.is_sweep_override()}

@@ -39,6 +39,7 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
         ignore_index=data.table.ignore_index,
         class_weights=data.table.weights,
         class_counts=data.class_counts,
+        image_pixels=data.image_pixels,
     )
     model = build_model(config.model, len(data.bands.mean), task.channels)
     if config.compile:
@@ -130,7 +131,8 @@ def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
 
 
 def _precision(accelerator: str) -> str:
-    """The fastest precision that is safe on this machine."""
+    """The precision of a machine where nothing was measured; see settle_precision."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if has_bfloat16("cuda") else "16-mixed"
-    return "bf16-mixed" if has_bfloat16("cpu") else "32-true"
+    # with AVX-512 alone bfloat16 is slower than float32
+    return "bf16-mixed" if has_bfloat16("cpu") and torch.cpu._is_amx_tile_supported() else "32-true"

@@ -133,7 +133,10 @@ def _check_length(config: TrainConfig, held: dict[str, Any]) -> None:
 
 
 def _with_findings(config: TrainConfig, held: dict[str, Any]) -> TrainConfig:
-    """The configuration with what find= has put into the one that the folder holds."""
+    """The configuration with what find= and precision=auto have put into the one that the folder holds."""
+    if config.trainer.get("precision") == "auto":
+        precision = held["trainer"].get("precision")
+        config = replace(config, trainer={**config.trainer, "precision": precision})
     if config.find == "none":
         return config
     optimizer = {**config.optimizer, "lr": held["optimizer"].get("lr")}

@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import losses
 from geo_seg.checkpoint import KEY, Facts, entry
@@ -177,17 +177,20 @@ class SegmentationModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimizer and scheduler from their _target_."""
         options = dict(self._optimizer)
-        kind = get_class(options.pop("_target_"))
+        kind = _class_of("optimizer", options.pop("_target_"), Optimizer)
         groups = rate_groups(self._parts()[0], self.model.net.encoder, options, self._encoder)
         # one kernel for all weights; the scaler of float16 can't clip behind it
-        if "fused" in signature(kind).parameters and self.trainer.precision != "16-mixed":
+        one_kernel = self.trainer.precision != "16-mixed" and not {"foreach", "differentiable"} & {*options}
+        if "fused" in signature(kind).parameters and one_kernel:
             options.setdefault("fused", True)
         try:
             optimizer = kind(groups, **options)
-        except ValueError as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise ConfigError(f"optimizer {kind.__name__}: {first_line(error)}") from error
+        keeps = {"momentum", "betas"} & {*options} or not {"momentum", "betas"} & {*optimizer.defaults}
         options = dict(self._scheduler)
-        target, interval = get_class(options.pop("_target_")), options.pop("interval", "epoch")
+        target = _class_of("scheduler", options.pop("_target_"), LRScheduler)
+        interval = options.pop("interval", "epoch")
         steps = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
         if options.get("pct_start"):  # OneCycleLR divides by zero when its first phase has a single step
             steps = max(steps or 1, int(1 / options["pct_start"]) + 1)
@@ -196,13 +199,15 @@ class SegmentationModule(pl.LightningModule):
                 options[name] = int(steps or 1)
         if "max_lr" in options and options["max_lr"] is None:
             options["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+        if "cycle_momentum" in signature(target).parameters and options.get("cycle_momentum") is None:
+            options["cycle_momentum"] = not keeps
         if issubclass(target, ReduceLROnPlateau) and (
             interval == "step" or not self.trainer.enable_validation
         ):
             raise ConfigError(f"scheduler {target.__name__} watches the validation: expected one per epoch")
         try:
             scheduler = target(optimizer, **options)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"scheduler {target.__name__}: {first_line(error)}") from error
         return {
             "optimizer": optimizer,
@@ -259,3 +264,18 @@ class SegmentationModule(pl.LightningModule):
         encoder = list(self.model.net.encoder.parameters())
         known = set(encoder)
         return [weight for weight in self.parameters() if weight not in known], encoder
+
+
+def _class_of(section: str, target: str, kind: type) -> Any:
+    """The class that a `_target_` names.
+
+    Raises:
+        ConfigError: it can't be imported, or is none of this kind.
+    """
+    try:
+        found = get_class(target)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{section}._target_={target}: {first_line(error)}") from error
+    if not issubclass(found, kind):
+        raise ConfigError(f"{section}._target_={target}: expected a class that is a {kind.__name__}")
+    return found

@@ -19,6 +19,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError
 from geo_seg.identity import config_hash, write_run_file
 from geo_seg.lock import held
+from geo_seg.models import check_sides
 from geo_seg.orphans import adopt
 from geo_seg.ranks import is_one_of_many, rank
 from geo_seg.terminal import shows_bars
@@ -32,6 +33,7 @@ from geo_seg.training.guard import LossGuard
 from geo_seg.training.introduction import introduce, quiet
 from geo_seg.training.loggers import build_loggers, close_loggers, log_beginning, log_end
 from geo_seg.training.module import SegmentationModule
+from geo_seg.training.precision import settle_precision
 from geo_seg.training.reporting import Ended
 from geo_seg.training.saving import Checkpoints
 from geo_seg.training.speed import Speed, reading_advice
@@ -65,13 +67,11 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         console.print(f"{path}: this run is finished", markup=False, soft_wrap=True)
         return score
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
-    margin = config.augment.margin(config.dataset.window)
-    data = SceneDataModule(config.dataset, config.seed, margin=margin)
+    data = _data(config)
     known = begun_as(config, data.fingerprint, path)
     if resumes:
         check_data(data.fingerprint, path)
-    if config.find != "none":
-        config = find(config, data, build_module, trainer_options(config, console), console)
+    config = _settled(config, data, console)
     module = build_module(config, data)
     table = MetricsTable(path / "metrics.csv", None if shows_bars(console) else console)
     trainer, best = _trainer(config, path, table, console, data)
@@ -95,6 +95,21 @@ def run(config: TrainConfig, folder: str | Path) -> float:
             log_end(trainer.loggers, config, path, scores, trainer.global_step)
             write_run_file(path, known, finished=True)
     return float("nan") if score is None else score
+
+
+def _data(config: TrainConfig) -> SceneDataModule:
+    """The data, once it is certain that the model can see their windows."""
+    window = config.dataset.window
+    check_sides(config.model, (window, 2 * window))  # those of training and of evaluation
+    return SceneDataModule(config.dataset, config.seed, margin=config.augment.margin(window))
+
+
+def _settled(config: TrainConfig, data: SceneDataModule, console: Console) -> TrainConfig:
+    """The configuration with what this machine and these data decide in it."""
+    config = settle_precision(config, data, build_module, console.print)
+    if config.find != "none":
+        config = find(config, data, build_module, trainer_options(config, console), console)
+    return config
 
 
 def _begin(

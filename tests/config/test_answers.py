@@ -68,7 +68,7 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda package: None)
-    line = f'logger={name}: not installed; pip install "geo-seg[{name}]"'
+    line = f"logger={name}: not installed; pip install 'geo-seg[{name}]'"
     assert answer_to(f"logger=[csv,{name}]") == line
 
 
@@ -244,7 +244,7 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
             "dataset.samples={_target_:torch.utils.data.TensorDataset,x:1} dataset.num_workers=-1",
             ("dataset.num_workers=-1", "0 or more"),
         ),
-        ("dataset.num_threads=0", ("dataset.num_threads=0", "1 or more")),
+        ("dataset.num_threads=0", ("dataset.num_threads=0", "1 to 1024")),
         ("scheduler.interval=steps", ("scheduler.interval", "'step'")),
         ("callbacks.early_stopping.patienc=3", ("patienc", "'patience'")),
         ("+callbacks.mine=3", ("callbacks.mine", "_target_")),
@@ -382,8 +382,8 @@ def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
         ),
         (["sweeper=optuna", "hydra/launcher=basic", "seed=0,1"], "add hydra.sweeper.pruner=none"),
         (["mode=test", "checkpoint=a,b"], "python train.py mode=test ..."),
-        (["dataset.batch_size=0,-1"], "dataset.batch_size=0: expected 1 or more"),
-        (["dataset.batch_size=0", "seed=0,1", "sweeper=optuna"], "dataset.batch_size=0: expected 1 or more"),
+        (["dataset.batch_size=0,-1"], "dataset.batch_size=0: expected 1 to 65536"),
+        (["dataset.batch_size=0", "seed=0,1", "sweeper=optuna"], "dataset.batch_size=0: expected 1 to 65536"),
         (["loss=focl,dice"], "loss=focl: there is no such loss; did you mean 'focal'?"),
         (["loss=dice,focl", "hydra.sweeper.max_batch_size=1"], "loss=focl: there is no such loss"),
         (["loss=dice,focl", "sweeper=optuna"], "loss=focl: there is no such loss; did you mean 'focal'?"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -301,8 +302,34 @@ def test_inverse_weights_are_total_over_classes_times_count_and_0_for_an_absent_
     )
 
 
-def test_median_weights_are_median_over_count():
-    assert losses.class_weights([60, 0, 30, 10], "median") == pytest.approx([0.5, 0, 1, 3])
+@pytest.mark.fault(
+    "config", "weights=median is inverse: Eigen and Fergus count the images that have the class"
+)
+def test_median_weights_are_median_over_frequency_in_the_images_that_hold_the_class():
+    images = np.array([[60, 0, 0, 40], [30, 0, 10, 0], [0, 0, 20, 0]])  # pixels of each class in three images
+    frequency = [90 / 140, 0, 30 / 60, 40 / 100]  # of the pixels of the images that have the class
+    wanted = [0.5 / f if f else 0 for f in frequency]
+    held = ((images > 0) * images.sum(1, keepdims=True)).sum(0)
+    made = losses.class_weights(images.sum(0).tolist(), "median", image_pixels=held.tolist())
+    assert made == pytest.approx(wanted)
+
+
+@pytest.mark.fault(
+    "config", "weights=median is inverse: Eigen and Fergus count the images that have the class"
+)
+def test_where_every_image_has_all_classes_median_weights_are_median_over_count():
+    made = losses.class_weights([60, 0, 30, 10], "median", image_pixels=[100, 0, 100, 100])
+    assert made == pytest.approx([0.5, 0, 1, 3])
+
+
+@pytest.mark.fault(
+    "config", "weights=median is inverse: Eigen and Fergus count the images that have the class"
+)
+@pytest.mark.parametrize(("pixels", "words"), [(None, "need image_pixels"), ([1, 2], "no fewer than those")])
+def test_median_weights_need_the_pixels_of_the_images_that_hold_a_class(pixels, words):
+    assert words in message_of(
+        ValueError, lambda: losses.class_weights([2, 2], "median", image_pixels=pixels)
+    )
 
 
 def test_effective_weights_follow_the_number_of_samples_that_say_something_new():
@@ -339,9 +366,10 @@ def test_counts_and_methods_that_dont_fit_are_errors(arguments, words):
 @pytest.mark.parametrize("method", ["inverse", "median", "effective"])
 def test_weighted_cross_entropy_is_cross_entropy_with_the_weights_of_its_counts(method):
     counts = [900, 90, 10]
-    task = losses.Task("multiclass", 3, class_counts=counts)
-    loss = losses.build("weighted_cross_entropy", task, weights=method, beta=0.99, cap=20.0)
-    made = losses.class_weights(counts, method, beta=0.99, cap=20.0)
+    task = losses.Task("multiclass", 3, class_counts=counts, image_pixels=[1000, 500, 20])
+    beta = {"beta": 0.99} if method == "effective" else {}
+    loss = losses.build("weighted_cross_entropy", task, weights=method, cap=20.0, **beta)
+    made = losses.class_weights(counts, method, cap=20.0, image_pixels=[1000, 500, 20], **beta)
     assert loss.class_weights.tolist() == pytest.approx(made)
     same = losses.build("cross_entropy", losses.Task("multiclass", 3, class_weights=made))
     logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))

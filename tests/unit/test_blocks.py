@@ -267,3 +267,12 @@ def test_the_map_of_a_block_split_has_the_colours_of_its_legend_in_the_shares_of
     total, whole_area = sum(drawn.values()), SIZE[0] * SIZE[1]
     for name, pixels in own.items():
         assert drawn[name] / total == pytest.approx(pixels.sum() / whole_area, abs=0.02), name
+
+
+@pytest.mark.fault("config", "dataset.window=1 and split.block=0.001 never end")
+@pytest.mark.parametrize("split", [{"block": 0.001}, {"block": 1}, {"block": 0.01, "unit": "metres"}])
+def test_blocks_that_nobody_means_are_refused_before_they_are_cut(
+    tmp_path: Path, split: dict[str, object]
+) -> None:
+    with pytest.raises(DataError, match=r"dataset\.split\.block=.* blocks, more than 100000; expected the"):
+        find_scenes(whole(tmp_path, **split), 0)

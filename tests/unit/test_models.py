@@ -4,13 +4,14 @@ import copy
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from torch import nn
 
 from geo_seg.config import MODELS
 from geo_seg.errors import ConfigError
-from geo_seg.models import Normalize, build_model, spare_depthwise
+from geo_seg.models import Normalize, build_model, check_sides, spare_depthwise
 from tests.conftest import REPOSITORY
 
 
@@ -28,6 +29,52 @@ def test_every_architecture_takes_any_bands_and_any_size(
     model = build_model(options(name, **small), bands, 5).eval()
     with torch.inference_mode():
         assert model(torch.randn(2, bands, *size)).shape == (2, 5, *size)
+
+
+@pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
+@pytest.mark.parametrize(
+    ("name", "encoder", "words"),
+    [
+        ("unet", "tu-hiera_tiny_224", "can't see windows of 64 x 64 pixels"),
+        ("fpn", "tu-maxvit_rmlp_pico_rw_256", "can't see windows of 64 x 64 pixels"),
+        ("dpt", "tu-vit_small_patch14_dinov2", "can't see windows of 64 x 64 pixels"),
+        ("dpt", "tu-convnext_tiny", "is for vision transformers of timm, such as tu-vit_base"),
+        ("unet", "tu-vit_tiny_patch16_224", "Unsupported model downsampling pattern"),
+    ],
+)
+def test_an_encoder_that_cannot_see_the_windows_is_refused_in_one_line(
+    name: str, encoder: str, words: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_sides(options(name, encoder=encoder), (64, 128))
+    assert str(error.value).startswith(f"model={name} model.encoder={encoder}: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
+@pytest.mark.parametrize("encoder", ["tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256"])
+def test_swin_transformers_see_windows_of_any_side(encoder: str) -> None:
+    check_sides(options("unet", encoder=encoder), (64, 100, 288))
+
+
+@pytest.mark.slow
+@pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
+def test_at_their_own_side_swin_transformers_say_what_those_of_timm_say() -> None:
+    model = build_model(options("unet", encoder="tu-swin_tiny_patch4_window7_224"), 3, 2).eval()
+    own = timm.create_model("swin_tiny_patch4_window7_224", features_only=True).eval()
+    own.load_state_dict(model.net.encoder.model.state_dict())
+    image = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        for ours, theirs in zip(model.net.encoder.model(image), own(image), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_architecture_as_it_is_shipped_sees_every_window(name: str) -> None:
+    check_sides(options(name), (16, 129, 512))
 
 
 def test_any_encoder_of_timm_is_one_word() -> None:

@@ -250,3 +250,17 @@ def test_a_label_that_the_disk_did_not_take_whole_is_not_kept(config: DatasetCon
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     np.testing.assert_array_equal(labels(config), mask)
+
+
+@pytest.mark.fault("config", "labels of uint64 end in a traceback")
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1])
+def test_values_of_uint64_beyond_int64_are_in_no_class(config: DatasetConfig, value: int) -> None:
+    mask = draw_scene(0)[1].astype(np.uint64)
+    mask[3, 20:25] = value
+    write_masks(config, mask)
+    with pytest.raises(DataError, match=rf"a\.tif: mask values in no class: {value} \(5 px\)"):
+        labels(config)
+    config.unlisted = "ignore"
+    found = labels(config)
+    assert (found[3, 20:25] == 255).all()
+    np.testing.assert_array_equal(found[4:], mask[4:])

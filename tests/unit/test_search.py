@@ -197,7 +197,7 @@ def test_a_sweep_begins_if_one_run_can_be_and_else_says_what_is_wrong_with_the_f
     loader: Any = Named()
     refuse_all_wrong(loader, DictConfig({}), ([size(count)] for count in (0, 4, -1)))
     assert loader.asked == [size(0), size(4)]
-    with pytest.raises(ConfigError, match="batch_size=0: expected 1 or more"):
+    with pytest.raises(ConfigError, match="batch_size=0: expected 1 to 65536"):
         refuse_all_wrong(loader, DictConfig({}), [[size(0)], [size(-1)]])
 
 
