@@ -1,5 +1,6 @@
 """A training run: from the configuration to a folder with the model, its scores and a report."""
 
+import gc
 import os
 import time
 from contextlib import ExitStack
@@ -57,6 +58,15 @@ def run(config: TrainConfig, folder: str | Path) -> float:
         DataError: the data don't fit the configuration.
         TrainingError: the loss is not finite.
     """
+    try:
+        return _run(config, folder)
+    finally:
+        # trainer, loops and model refer to each other: what a run takes, files and threads too, would wait
+        # for a look at all objects, which comes after half a dozen of runs in one process
+        gc.collect()
+
+
+def _run(config: TrainConfig, folder: str | Path) -> float:
     quiet()
     leads = rank() == 0
     console = Console(highlight=False, quiet=not leads)

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from geo_seg.lock import held
+from tests.conftest import REPOSITORY
 from tests.end_to_end.killing import Sweeps, sweeps
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
@@ -18,6 +21,7 @@ GRID = ["seed=0,1", "hydra.launcher.slots=2"]
 SEARCH = ["sweeper=optuna", "hydra.sweeper.trials=3", "hydra.sweeper.pruner=none", "hydra.launcher.slots=2"]
 SEARCH += ["loss=cross_entropy,dice", "optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
 A = "hydra.sweep.dir=sweeps/a"
+DOCS = (REPOSITORY / "docs" / "sweeps.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +135,24 @@ def test_the_folder_of_a_run_that_another_process_trains_stays_where_it_is(
     assert not (run.parent / "earlier").exists()
     assert start.run(tmp_path, words)["code"] == 0
     assert (run.parent / "earlier" / f"{run.name}.1" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_sweep_takes_all_options_of_the_launcher_together(start: Sweeps, tmp_path: Path) -> None:
+    words = re.findall(r"^\| `(hydra\.launcher\.[^`]+)` \|", DOCS, re.MULTILINE)
+    assert len(words) == 5
+    found = start.run(tmp_path, ["seed=0", *words, A])
+    assert found["code"] == 0, found["said"]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("sweeps", "a command of docs/sweeps.md is refused")
+def test_every_sweep_of_the_docs_runs_as_it_is_written(start: Sweeps, tmp_path: Path) -> None:
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", DOCS, re.DOTALL)).replace("\\\n", " ")
+    commands = [line.split("#")[0] for line in blocks.splitlines() if line.startswith("python train.py -m ")]
+    assert len(commands) == 3
+    for number, command in enumerate(commands):
+        words = shlex.split(command)[3:]
+        if any("optuna" in word for word in words) and not find_spec("optuna"):
+            continue
+        found = start.run(tmp_path / str(number), [*words, A])
+        assert found["code"] == 0, found["said"]

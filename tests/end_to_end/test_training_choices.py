@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -517,3 +519,33 @@ def test_an_epoch_prints_where_it_stands_when_a_minute_has_passed(
     assert [line.split()[2] for line in lines].count("training") == 3
     assert any(line.startswith("epoch 1/1  validation ") for line in lines)
     assert any(line.startswith("scores ") for line in lines)
+
+
+@pytest.mark.fault("ranks", "a training in one process keeps 4.4 MB for good")
+def test_a_training_leaves_nothing_of_it_in_its_process(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[object]] = []
+
+    def noted(original: Any) -> Any:
+        def make(*arguments: Any, **options: Any) -> Any:
+            found = original(*arguments, **options)
+            made.append(weakref.ref(found))
+            return found
+
+        return make
+
+    for name in ("build_module", "SceneDataModule", "LossGuard", "Checkpoints"):
+        monkeypatch.setattr(run, name, noted(getattr(run, name)))
+    monkeypatch.setattr(run.pl, "Trainer", noted(run.pl.Trainer))
+    train(configured(small_root, *COURSE), tmp_path / "run")
+    assert len(made) == 5
+    assert [ref() for ref in made] == [None] * 5
+    until = time.monotonic() + 30
+    while _readers() and time.monotonic() < until:
+        time.sleep(0.01)  # a pool tells its threads to end, and doesn't wait for them
+    assert not _readers()
+
+
+def _readers() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("windows")}
