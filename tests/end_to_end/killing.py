@@ -39,10 +39,10 @@ class Sweeps:
             folder: made if it isn't there.
             words: of the command line.
             kill: number of the change of the disk before which the process is killed, from 1; 0 for never.
-            torn: whether a file is opened, and left so, before.
+            torn: counts files that are opened for writing, and opens and leaves the one so.
 
         Returns:
-            code (exit code), changes (their number, where it wasn't killed), said (stdout and stderr).
+            code (exit code), changes and writes (their numbers, where it wasn't killed), said (its output).
         """
         folder.mkdir(parents=True, exist_ok=True)
         asked = {"folder": str(folder), "words": list(words), "kill": kill, "torn": torn}
@@ -127,7 +127,7 @@ class _Killer:
         self._folder = str(folder)
         self._kill = kill
         self._torn = torn
-        self.changes = 0
+        self.changes = self.writes = 0
 
     def __call__(self, event: str, given: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(given[2], int) and given[2] & _WRITES
@@ -137,8 +137,9 @@ class _Killer:
         if not any(path.startswith(self._folder) and not path.endswith("said.txt") for path in named):
             return
         self.changes += 1
-        if self.changes == self._kill:
-            if writes and self._torn:
+        self.writes += bool(writes)
+        if (self.writes if self._torn else self.changes) == self._kill:
+            if self._torn:
                 os.write(os.open(given[0], given[2]), b'{"half')
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -159,7 +160,7 @@ def _in_fork(asked: dict[str, Any], to: int) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.write(to, json.dumps({"code": code, "changes": killer.changes}).encode())
+        os.write(to, json.dumps({"code": code, "changes": killer.changes, "writes": killer.writes}).encode())
         os._exit(0)
 
 
