@@ -160,8 +160,8 @@ def assign(
 
 def _lacking(name: str, number: int | None, there: Mapping[int, str]) -> str:
     names = [other for other in there.values() if other]
-    hint = f"; {nearest(name, names)}" if names else ""
-    return f"no band {name or number}; it has {len(there)}, {'named' if names else 'without names'}{hint}"
+    hint = f"; {nearest(name, names)}" if names else " without names"
+    return f"no band {name or number}; it has {len(there)} bands{hint}"
 
 
 def _listed(names: Sequence[str]) -> str:
