@@ -25,6 +25,7 @@ BESIDE = (PROBABILITIES, UNCERTAINTIES, DIFFERENCE, POLYGONS)
 SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
 """Of files that are taken for rasters in a folder."""
 
+_LONGEST = 255 - len(f"{DIFFERENCE}.aux.xml")  # bytes of a name of a map that leave room for its files
 _ITEMS = {".json"}  # STAC items; a folder may hold other JSON files, too, so that they have to be named
 
 
@@ -52,7 +53,10 @@ def find_rasters(given: Any, output: Path) -> dict[str, str]:
         found += [path for path in _expand(pattern) if path not in found and not _is_map(Path(path), output)]
     if not found:
         raise DataError(f"input={given}: there is no raster there")
-    return dict(zip(_names(found), found, strict=True))
+    names = _names(found)
+    for name, path in zip(names, found, strict=True):
+        _check_name(name, path)
+    return dict(zip(names, found, strict=True))
 
 
 def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[int, ...], list[str]]:
@@ -131,6 +135,19 @@ def _is_map(path: Path, output: Path) -> bool:
         path.name.endswith((CLASSES, PROBABILITIES, UNCERTAINTIES, DIFFERENCE))
         and path.parent.absolute() == output.absolute()
     )
+
+
+def _check_name(name: str, path: str) -> None:
+    """Raise a DataError if files of a map can't have its name."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"input={path!a}: its name is not UTF-8, which GDAL needs; rename it") from error
+    if len(name.encode()) > _LONGEST:
+        raise DataError(
+            f"input={path}: its name has {len(name.encode())} bytes, expected {_LONGEST} at most: the files "
+            "of its map have longer ones; rename it"
+        )
 
 
 def _names(paths: Sequence[str]) -> list[str]:

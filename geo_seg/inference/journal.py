@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -38,7 +39,7 @@ class Journal:
     """
 
     def __init__(self, file: Path, suffixes: tuple[str, ...]) -> None:
-        self.folder = file.with_name(f".{file.name}.part")
+        self.folder = file.with_name(f".{_neutral(file.name)}.part")
         self._file = file
         self._suffixes = suffixes
 
@@ -179,6 +180,11 @@ def stamps(info: RasterInfo) -> dict[str, list[int]]:
         if path.exists() and not path.name.endswith((".aux.xml", ".ovr")):
             found[str(path)] = state_of(path.stat())
     return found
+
+
+def _neutral(name: str) -> str:
+    """A name of its own for each, without what GDAL or GeoPackages take for more than a name."""
+    return re.sub(r"[^\w. -]", lambda found: f"%{ord(found[0]):02x}", name)
 
 
 def _state(path: Path) -> list[int]:

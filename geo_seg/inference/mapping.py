@@ -189,7 +189,7 @@ class Mapper:
         if job.reference:
             compared = [job.reference.compare(journal, i, part) for i, part in enumerate(job.parts)]
             made, confusion = (job.reference.layer, *made), np.sum(compared, axis=0)
-        assemble(journal, job.file, Geometry.of(info.path), job.parts, made, self._outlining)
+        assemble(journal, Geometry.of(info.path), job.parts, made, self._outlining)
         # a rank that hasn't planned the map counts from its own start: no clock but its own can be trusted
         seconds = time.monotonic() - self._begun.get(job.name, self._started)
         pixels = info.width * info.height

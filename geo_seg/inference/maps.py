@@ -90,7 +90,6 @@ def write_part(
 
 def assemble(
     journal: Journal,
-    file: Path,
     geometry: Geometry,
     parts: tuple[Grid, ...],
     made: tuple[Layer, ...],
@@ -98,9 +97,10 @@ def assemble(
 ) -> None:
     """Joins the parts to the files of a map, in the folder of its journal.
 
+    There they have names of ours: that of the raster may hold what GDAL takes for more than a name.
+
     Args:
         journal: with all parts done.
-        file: the class raster; the others go beside it.
         geometry: grid of the map.
         parts: in the order of their numbers.
         made: the rasters of the map.
@@ -109,12 +109,11 @@ def assemble(
     Raises:
         DataError: they can't be written.
     """
-    stem = file.name.removesuffix(CLASSES)
     for layer in made:
         places = [(part.area, journal.part(i, layer.suffix)) for i, part in enumerate(parts)]
-        join(journal.folder / f"{stem}{layer.suffix}", layer, geometry, places)
+        join(_within(journal.folder, layer.suffix), layer, geometry, places)
     if outlining:
-        _outline(journal.folder, stem, made, outlining)
+        _outline(journal.folder, made, outlining)
 
 
 def publish(
@@ -138,9 +137,9 @@ def publish(
     """
     stem = file.name.removesuffix(CLASSES)
     try:
-        journal.note(found, journal.folder / file.name)
-        for name in _names(stem, made, outlining is not None):
-            (journal.folder / name).replace(file.parent / name)
+        journal.note(found, _within(journal.folder, CLASSES))
+        for path in _files(journal.folder, made, outlining is not None):
+            path.replace(file.with_name(f"{stem}_{path.name}"))
     except OSError as error:
         raise unwritten(file, error) from error
     journal.clear()
@@ -160,22 +159,26 @@ def left_over(file: Path, made: tuple[Layer, ...], outlining: Outlining | None) 
     return [path for path in beside if path.exists()]
 
 
-def _outline(folder: Path, stem: str, made: tuple[Layer, ...], outlining: Outlining) -> None:
+def _outline(folder: Path, made: tuple[Layer, ...], outlining: Outlining) -> None:
     """Makes polygons of the joined rasters."""
     *others, classes = made
     probable = next((layer for layer in others if layer.suffix == PROBABILITIES), None)
-    certainty = Certainty(folder / f"{stem}{PROBABILITIES}", probable.scale) if probable else None
-    raster = folder / f"{stem}{CLASSES}"
-    file = folder / f"{stem}{POLYGONS}"
+    certainty = Certainty(_within(folder, PROBABILITIES), probable.scale) if probable else None
+    file, raster = _within(folder, POLYGONS), _within(folder, CLASSES)
     write_polygons(file, raster, classes.nodata, classes.classes, classes.colors, certainty, outlining)
 
 
-def _names(stem: str, made: tuple[Layer, ...], outlined: bool) -> Iterator[str]:
+def _files(folder: Path, made: tuple[Layer, ...], outlined: bool) -> Iterator[Path]:
     if outlined:
-        yield f"{stem}{POLYGONS}"
+        yield _within(folder, POLYGONS)
     for layer in made:
-        raster = Path(f"{stem}{layer.suffix}")
-        yield style_file(raster).name
+        raster = _within(folder, layer.suffix)
+        yield style_file(raster)
         if layer.classes:
-            yield table_file(raster).name
-        yield raster.name
+            yield table_file(raster)
+        yield raster
+
+
+def _within(folder: Path, suffix: str) -> Path:
+    """Where a file lies before it gets the name of its map, which goes before an underscore."""
+    return folder / suffix.removeprefix("_")

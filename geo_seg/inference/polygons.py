@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geo_seg.areas import pixel_areas
+from geo_seg.errors import DataError
 from geo_seg.inference.outlines import outline
 from geo_seg.inference.regions import Ids, label
 from geo_seg.inference.survey import Certainty, Strips, Survey, regions_by_strip, survey
@@ -99,6 +101,34 @@ def write_polygons(
         except _FAILURES as error:
             raise unwritten(file, error) from error
     return written
+
+
+def prove_geopackages(folder: Path) -> None:
+    """Prove that GeoPackages can be written below a folder: some paths mean something else to their writer.
+
+    Raises:
+        DataError: none can.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe") as probe:
+        file = Path(probe) / "probe.gpkg"
+        try:
+            pyogrio.raw.write(
+                file,
+                None,
+                [np.zeros(1, np.int32)],
+                ["number"],
+                layer=LAYER,
+                driver="GPKG",
+                geometry_type=None,
+            )
+            reason = "" if file.is_file() else "it went elsewhere"
+        except _FAILURES as error:
+            reason = str(error)
+    if reason:
+        raise DataError(
+            f"polygons=true output={str(folder)!r}: no GeoPackage can be written there ({reason}); choose "
+            "another folder, without ! and control characters in its path"
+        )
 
 
 class _Table:

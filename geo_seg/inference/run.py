@@ -11,6 +11,7 @@ from geo_seg.errors import DataError
 from geo_seg.inference.engines import Outcome, local, sharers, speaks, torchrun
 from geo_seg.inference.inputs import find_rasters
 from geo_seg.inference.mapping import Mapper
+from geo_seg.inference.polygons import prove_geopackages
 from geo_seg.inference.scoring import Scoring
 from geo_seg.inference.summary import Mapped, Summary
 from geo_seg.inference_config import InferenceConfig
@@ -75,6 +76,8 @@ def _held(config: InferenceConfig, output: Path, rasters: Mapping[str, str]) -> 
     if config.dry_run:
         return nullcontext()
     prepare_folder(output)
+    if config.polygons:
+        prove_geopackages(output)
     return maps_held(output, list(rasters)) if speaks(config.engine) else nullcontext()
 
 

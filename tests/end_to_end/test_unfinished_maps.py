@@ -231,15 +231,14 @@ def test_whatever_a_full_disk_left_the_same_command_goes_on(image: Path, tmp_pat
     hidden = [
         f"{number:05d}{suffix}" for number in range(6) for suffix in ("_classes.tif", "_probabilities.tif")
     ]
-    stem = "image"
-    hidden += [f"{stem}_classes.tif", f"{stem}_probabilities.tif", f"{stem}_classes_2.tif"]
+    hidden += ["classes.tif", "probabilities.tif", "classes_2.tif"]
     for name in hidden:
         (folder / f"{name}.new").write_bytes(rest)
         (folder / f"{name}.new.ovr.tmp").write_bytes(rest)
     for name in ("polygons.gpkg", "polygons.gpkg-journal", "polygons.gpkg-wal"):
-        (folder / f"{stem}_{name}").write_bytes(rest)
+        (folder / name).write_bytes(rest)
     for name in ("classes.vrt", "probabilities.vrt"):
-        (folder / f"{stem}_{name}").write_bytes(rest)
+        (folder / name).write_bytes(rest)
     predict(image, tmp_path / "maps", overlap=0, **options)
     same_but_for_polygons(tmp_path)
 
