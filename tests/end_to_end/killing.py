@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,8 @@ class _Killer:
         self.writes += bool(writes)
         if (self.writes if self._torn else self.changes) == self._kill:
             if self._torn:
-                os.write(os.open(given[0], given[2]), b'{"half')
+                with suppress(OSError):  # there may be no such file
+                    os.write(os.open(given[0], given[2]), b'{"half')
             os.kill(os.getpid(), signal.SIGKILL)
 
 
