@@ -13,6 +13,7 @@ from geo_seg.writing import Geometry
 
 _SIDE = 128  # pixels of a window
 _PLACES = 4  # windows along each axis at most
+_FLAT = 1 / 2000  # of the range in training: in all bands at once, it is another scale that begins at 0, too
 _MOST = 0.5  # share of the pixels: of training images, a hundredth lie outside
 
 
@@ -60,7 +61,7 @@ class Suitability:
             yield f"its {ignored} are not carried over to the map"
 
     def warning(self, source: Source) -> str:
-        """Tell that most values of a band lie outside of what the model has seen; "" where none's do.
+        """Tell that values are unlike those that the model has seen; "" where they are not.
 
         Args:
             source: the raster.
@@ -84,21 +85,21 @@ def _strange_values(source: Source, seen: Sequence[Sequence[float]], names: Sequ
     pixels = np.concatenate(parts, axis=1)  # (bands, pixels)
     if not pixels.shape[1]:
         return ""
+    ends = np.quantile(pixels.astype(np.float64), (0.05, 0.95), axis=1).T.tolist()
+    flat = all(b - a < _FLAT * (high - low) for (a, b), (low, high) in zip(ends, seen, strict=True))
     found = []
-    for values, (low, high), name in zip(pixels, seen, names, strict=True):
+    for values, here, (low, high), name in zip(pixels, ends, seen, names, strict=True):
         share = np.mean((values < low) | (values > high))
-        if share > _MOST:
-            here = np.quantile(values.astype(np.float64), (0.05, 0.95))
+        if share > _MOST or flat:
+            what = "is nearly constant" if flat else f"lies outside in {share:.0%} of the pixels"
             there = f"{low:.6g} to {high:.6g} in training"
-            found.append(
-                f"{name} in {share:.0%} of the pixels ({there}, {here[0]:.6g} to {here[1]:.6g} here)"
-            )
+            found.append(f"{name} {what} ({there}, {here[0]:.6g} to {here[1]:.6g} here)")
     if not found:
         return ""
     return (
-        f"values lie outside of those that the model has learnt from: band {', '.join(found)}; the map is "
-        "not to be trusted; bring the raster to the values of the training images (scale, offset, type, "
-        "level of processing)"
+        f"values are unlike those that the model has learnt from: band {', '.join(found)}; the map is not to "
+        "be trusted; bring the raster to the values of the training images (scale, offset, type, level of "
+        "processing)"
     )
 
 

@@ -74,6 +74,22 @@ def test_a_raster_with_values_of_training_or_none_has_no_warning(
 
 
 @pytest.mark.fault("radiometry", OUTSIDE)
+def test_reflectance_is_unlike_numbers_that_begin_at_0_though_it_lies_within_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).uniform(0.03, 0.3, (2, 40, 50)).astype(np.float32)
+    path = write_raster(tmp_path / "image.tif", image)
+    model = threshold(seen=[[0.0, 3400.0], [0.0, 4000.0]], band_names=["red", "nir"])
+    predict(path, tmp_path / "maps", model)
+    said = capsys.readouterr().err
+    assert "band red is nearly constant (0 to 3400 in training, 0.0" in said
+    image[1] *= 10000
+    write_raster(path, image)
+    predict(path, tmp_path / "maps", model)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.fault("radiometry", OUTSIDE)
 def test_a_dry_run_warns_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_raster(tmp_path / "image.tif", draw((2, 40, 50)) + np.uint16(20000))
     predict(path, tmp_path / "maps", threshold(seen=SEEN), dry_run=True)
