@@ -71,8 +71,8 @@ def at_home(value: Any) -> Any:
         return str(Path(value).expanduser())
     except RuntimeError as error:
         raise ConfigError(
-            f"{value}: there is no home folder to begin at; set HOME, or XDG_CACHE_HOME "
-            "and dataset.cache_dir for what is kept between runs"
+            f"{value}: there is no home folder to begin at; set HOME (or "
+            "dataset.cache_dir, for what is kept between runs)"
         ) from error
 
 

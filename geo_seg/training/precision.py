@@ -14,6 +14,7 @@ from geo_seg.models import has_bfloat16
 from geo_seg.training.module import SegmentationModule
 
 _WINDOWS = 2  # of a step that is measured; the ratio is that of larger batches
+_SIDE = 128  # of these windows in pixels at most
 _STEPS = 2  # after one that prepares kernels and buffers
 _GAIN = 0.9  # of the time in float32, that bfloat16 must stay below: a draw is no reason to round
 
@@ -42,7 +43,7 @@ def settle_precision(
     if config.trainer.get("precision") != "auto" or not (on_cpu and alone and has_bfloat16("cpu")):
         return config
     module = build(config, data)
-    full, half = measure_steps(module, config.dataset.window)
+    full, half = measure_steps(module, min(config.dataset.window, _SIDE))
     chosen = "bf16-mixed" if half < _GAIN * full else "32-true"
     say(f"precision: {chosen} (bf16-mixed {full / half:.2f} times as fast as 32-true in a few steps)")
     return replace(config, trainer={**config.trainer, "precision": chosen})

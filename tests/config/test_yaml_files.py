@@ -346,7 +346,7 @@ def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("pwd.getpwuid", nobody)
     with pytest.raises(
-        ConfigError, match=r"^~/.cache/geo_seg: there is no home folder to begin at; set HOME"
+        ConfigError, match=r"^~/.cache/geo_seg: there is no home folder to begin at; set HOME .or"
     ):
         cache_folder(None)
     assert cache_folder("/kept/here") == Path("/kept/here")
