@@ -124,7 +124,7 @@ class Mapper:
         self._checkpoint = ensemble.first
         self._say = say
         self._shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
-        self._layers = layers(self._checkpoint, self._shown)
+        self._layers = layers(ensemble.checkpoints, self._shown)
         self.predictor = predictor_of(config, ensemble)
         self._chooser = Chooser(config, self.predictor, ensemble.window, say, sharers)
         self._suitability = Suitability(ensemble.first)

@@ -1,6 +1,6 @@
 """The rasters of a map: classes with colours and names, and probabilities beside them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from geo_seg.writing import Geometry, PartWriter, unwritten
 SOFTWARE = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
 """Tags of every raster of a map."""
 
+_CHECKPOINT = "GEO_SEG_CHECKPOINT"  # tag
 _NO_PROBABILITY = 255
 
 
@@ -30,27 +31,36 @@ def class_storage(num_classes: int) -> tuple[int, str]:
     return (255, "uint8") if num_classes <= 255 else (65535, "uint16")
 
 
-def layers(checkpoint: Checkpoint, shown: Shown) -> tuple[Layer, ...]:
+def layers(checkpoints: Sequence[Checkpoint], shown: Shown) -> tuple[Layer, ...]:
     """The rasters of a map; the classes come last, and vouch for the others when they are there.
 
     Args:
-        checkpoint: names and colours of the classes.
+        checkpoints: of the models; the first one's colours are those of the classes.
         shown: what is written beside the classes.
     """
+    checkpoint = checkpoints[0]
+    # no date: whoever makes a map again, on other processes or after a crash, gets the same bytes
+    tags = {**SOFTWARE, _CHECKPOINT: ", ".join(_short(each.path) for each in checkpoints)}
     names = checkpoint.class_names
     nodata, dtype = class_storage(len(names))
-    classes = Layer(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, SOFTWARE)
+    classes = Layer(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, tags)
     bands = {"none": (), "top": ("probability of the class",), "all": names}[shown.probabilities]
     numbers = ((PROBABILITIES, bands), (UNCERTAINTIES, UNCERTAINTY if shown.uncertainty else ()))
-    return (*(_numbers(suffix, bands, shown.kind) for suffix, bands in numbers if bands), classes)
+    return (*(_numbers(suffix, bands, shown.kind, tags) for suffix, bands in numbers if bands), classes)
 
 
-def _numbers(suffix: str, bands: tuple[str, ...], kind: str) -> Layer:
+def _short(checkpoint: Path) -> str:
+    """The name of a checkpoint and of its run; maps are handed on, so it is no path of a machine."""
+    run = checkpoint.parent.parent.name if checkpoint.parent.name == "checkpoints" else ""
+    return f"{run}/checkpoints/{checkpoint.name}" if run else checkpoint.name
+
+
+def _numbers(suffix: str, bands: tuple[str, ...], kind: str, tags: Mapping[str, str]) -> Layer:
     """A raster of numbers from 0 to 1."""
     if kind == "uint8":
-        return Layer(suffix, kind, _NO_PROBABILITY, bands, (), (), 1 / SCALE, SOFTWARE)
+        return Layer(suffix, kind, _NO_PROBABILITY, bands, (), (), 1 / SCALE, tags)
     # GeoTIFF has half floats as float32 of 16 bits; as a type of their own only since GDAL 3.11
-    return Layer(suffix, "float32", float("nan"), bands, (), (), 1, SOFTWARE, kind == "float16")
+    return Layer(suffix, "float32", float("nan"), bands, (), (), 1, tags, kind == "float16")
 
 
 def write_part(

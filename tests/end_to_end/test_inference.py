@@ -1,6 +1,7 @@
 """A map is what the model says of every pixel, on exactly the raster's grid, whatever the windows."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import geo_seg
 import losses
 from geo_seg import checkpoint
 from geo_seg.checkpoint import Checkpoint, Facts
@@ -539,3 +541,22 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not list(tmp_path.glob("maps/*"))
+
+
+@pytest.mark.fault("names", "a class raster doesn't say which checkpoint and version made it")
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/home/somebody/runs/dubai/checkpoints/best.ckpt", "dubai/checkpoints/best.ckpt"),
+        ("/home/somebody/model.ckpt", "model.ckpt"),
+        ("checkpoints/last.ckpt", "last.ckpt"),
+    ],
+)
+def test_rasters_name_checkpoint_and_version_and_no_path(tmp_path: Path, path: str, said: str) -> None:
+    made = replace(threshold(), path=Path(path))
+    source = write_raster(tmp_path / "image.tif", draw((2, 30, 40)))
+    predict(source, tmp_path / "maps", made, probabilities="top", uncertainty=True)
+    for kind in ("classes", "probabilities", "uncertainty"):
+        with rasterio.open(tmp_path / "maps" / f"image_{kind}.tif") as found:
+            assert found.tags()["GEO_SEG_CHECKPOINT"] == said
+            assert found.tags()["TIFFTAG_SOFTWARE"] == f"geo_seg {geo_seg.__version__}"
