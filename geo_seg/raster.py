@@ -13,12 +13,14 @@ import numpy as np
 import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geo_seg.bands import match
+from geo_seg.containers import open_source
 from geo_seg.errors import DataError, nearest
 from geo_seg.tiling import Window
+from geo_seg.validity import Validity, mask_of, pixel_value
 
 Band = int | str
 
@@ -49,11 +51,12 @@ class RasterInfo:
         crs: coordinate reference system as WKT, or None.
         transform: the six coefficients a, b, c, d, e, f of the affine transform from (column, row) to
             map coordinates, or None without georeference.
-        nodata: per data band the value that means "no measurement", or None.
+        nodata: per data band the value that means "no measurement", as pixels hold it, or None.
         names: per data band its description, or "".
         block: rows and columns of the blocks that the file is read in.
-        masked: whether a mask band or an alpha band says which pixels are valid.
-        palette: whether it is one band of uint8 whose values stand for colours.
+        masks: per data band the band whose mask says which of its pixels are valid: one for all in most
+            files; 0 for none. Alpha bands are none of them.
+        palette: whether the values of its one data band stand for colours.
         alpha: 1-based numbers of its alpha bands.
         scales: per data band what its values are multiplied with to give what they mean; they are read as
             they are stored.
@@ -71,21 +74,35 @@ class RasterInfo:
     nodata: tuple[float | None, ...]
     names: tuple[str, ...]
     block: tuple[int, int]
-    masked: bool
+    masks: tuple[int, ...]
     palette: bool
     alpha: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
     types: tuple[str, ...] = ()
 
+    @property
+    def transparent(self) -> int:
+        """The alpha band that says which pixels are valid; 0 for none."""
+        return self.alpha[0] if self.alpha and self.alpha != self.bands else 0
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask band or an alpha band says which pixels are valid."""
+        return any(self.masks) or bool(self.transparent)
+
 
 class RasterReader:
     """One open raster, read in windows. A handle belongs to one thread.
 
-    A pixel is valid unless a mask band or alpha band says otherwise, any band is NaN or infinite, or any
-    band holds its nodata value. Zero is a measurement as well as the usual nodata value, so a pixel is
-    nodata at 0 only where all the bands are 0. An alpha band that is asked for is a measurement: GDAL marks
-    near infrared so that is written as the fourth band of uint8.
+    A pixel is valid unless a mask band or alpha band says otherwise, any band holds its nodata value (see
+    geo_seg.validity: as GDAL compares it), or any band is NaN, infinite or beyond LARGEST. Zero is a
+    measurement as well as the usual nodata value, so a pixel is nodata at 0 only where all the bands are 0.
+    An alpha band that is asked for is a measurement: GDAL marks near infrared so that is written as the
+    fourth band of uint8.
+
+    Attributes:
+        validity: decides that, and counts strays.
 
     Args:
         path: the file, or anything else that GDAL opens (VRT, /vsicurl/ ...).
@@ -95,7 +112,7 @@ class RasterReader:
         whole: all pixels are known to be valid.
 
     Raises:
-        DataError: the file can't be opened, or has no such band.
+        DataError: the file can't be opened, is no raster of real numbers, or has no such band.
     """
 
     def __init__(
@@ -106,27 +123,32 @@ class RasterReader:
         zero_is_nodata: bool = False,
         whole: bool = False,
     ) -> None:
-        try:
-            self._source = rasterio.open(path)
-        except RasterioError as error:
-            reason = _absence(path) or str(error).split(": ")[-1]
-            raise DataError(f"{path}: cannot be opened as a raster ({reason})") from error
-        kinds = {MaskFlags.alpha, MaskFlags.per_dataset}
-        masked = [bool(kinds & set(flags)) for flags in self._source.mask_flag_enums]
-        self.info = _header(self._source, str(path), masked)
+        self._source = open_source(path)
+        self.info = _header(self._source, str(path))
         self.bands = resolve_bands(self.info, bands)
         declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
-        self.nodata = tuple(nodata if nodata is not None else declared.get(band) for band in self.bands)
+        types = [self._source.dtypes[band - 1] for band in self.bands]
+        self.nodata = tuple(
+            declared.get(band) if nodata is None else pixel_value(nodata, kind)
+            for band, kind in zip(self.bands, types, strict=True)
+        )
         self._whole = whole
-        self._dark = zero_is_nodata or all(value == 0 for value in self.nodata)
-        measured = set(self.info.alpha) & set(self.bands)
-        self._mask_band = next((b for b in self.bands if masked[b - 1] and not measured), None)
+        masks = dict(zip(self.info.bands, self.info.masks, strict=True))
+        self.validity = Validity(
+            self._source,
+            self.nodata,
+            types,
+            zero_is_nodata,
+            masks={masks.get(band, 0) for band in self.bands} - {0},
+            alpha=0 if self.info.transparent in self.bands else self.info.transparent,
+        )
 
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read(self, window: Window, own: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Reads a window, which may reach past the raster.
 
         Args:
             window: rows and columns of the raster.
+            own: the part of it in which strays are counted; None is all of it.
 
         Returns:
             image: (bands, height, width) in the file's own dtype; 0 outside the raster.
@@ -137,16 +159,23 @@ class RasterReader:
         """
         image = np.empty((len(self.bands), window.height, window.width), self.info.dtype)
         valid = np.empty((window.height, window.width), bool)
-        self.read_into(window, image, valid)
+        self.read_into(window, image, valid, own)
         return image, valid
 
-    def read_into(self, window: Window, image: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
+    def read_into(
+        self,
+        window: Window,
+        image: NDArray[Any],
+        valid: NDArray[np.bool_] | None,
+        own: Window | None = None,
+    ) -> None:
         """Reads a window, which may reach past the raster, into arrays that are there already.
 
         Args:
             window: rows and columns of the raster.
             image: (bands, height, width) of a type that holds the file's values; 0 outside the raster.
             valid: (height, width), False for nodata and outside the raster; None if nobody asks.
+            own: as of read.
 
         Raises:
             DataError: the file is truncated or corrupt there.
@@ -170,10 +199,9 @@ class RasterReader:
             if self._whole:
                 valid[rows, cols] = True
                 return
-            inside = _valid_pixels(pixels, self.nodata, self._dark)
-            if self._mask_band is not None:
-                inside &= self._source.read_masks(self._mask_band, window=part) > 0
-            valid[rows, cols] = inside
+            counted = own or window
+            apart = Window(counted.row - top, counted.col - left, counted.height, counted.width)
+            valid[rows, cols] = self.validity.of(pixels, part, apart)
         except RasterioError as error:
             raise DataError(
                 f"{self.info.path}: rows {top}-{bottom - 1}, columns {left}-{right - 1} cannot be read; the "
@@ -246,51 +274,27 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
     return tuple(found)
 
 
-def _header(source: Any, path: str, masked: Sequence[bool]) -> RasterInfo:
+def _header(source: Any, path: str) -> RasterInfo:
     kinds = dict(zip(source.indexes, source.colorinterp, strict=True))
     alpha = tuple(band for band, kind in kinds.items() if kind == ColorInterp.alpha)
     bands = tuple(band for band in kinds if band not in alpha) or alpha
+    types = tuple(source.dtypes[band - 1] for band in bands)
     referenced = source.crs is not None or not source.transform.is_identity
-    dtype = str(np.result_type(*(source.dtypes[b - 1] for b in bands)))
     return RasterInfo(
         path=path,
         width=source.width,
         height=source.height,
         bands=bands,
-        dtype=dtype,
+        dtype=str(np.result_type(*types)),
         crs=source.crs.to_wkt() if source.crs else None,
         transform=tuple(source.transform)[:6] if referenced else None,
-        nodata=tuple(source.nodatavals[b - 1] for b in bands),
+        nodata=tuple(pixel_value(source.nodatavals[b - 1], source.dtypes[b - 1]) for b in bands),
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
         block=source.block_shapes[bands[0] - 1],
-        masked=bands != alpha and any(masked[b - 1] for b in bands),
-        palette=source.colorinterp == (ColorInterp.palette,) and dtype == "uint8",
+        masks=tuple(mask_of(source.mask_flag_enums[b - 1], b, bands[0]) for b in bands),
+        palette=len(bands) == 1 and kinds[bands[0]] == ColorInterp.palette,
         alpha=alpha,
         scales=tuple(source.scales[b - 1] for b in bands),
         offsets=tuple(source.offsets[b - 1] for b in bands),
-        types=tuple(source.dtypes[b - 1] for b in bands),
+        types=types,
     )
-
-
-def _valid_pixels(pixels: NDArray[Any], nodata: Sequence[float | None], dark: bool) -> NDArray[np.bool_]:
-    valid = np.ones(pixels.shape[1:], bool)
-    if pixels.dtype.kind in "fc":
-        valid &= np.isfinite(pixels).all(axis=0)
-    if dark:
-        lit = pixels[0] != 0
-        for band in pixels[1:]:
-            lit |= band != 0
-        valid &= lit
-    for band, value in zip(pixels, nodata, strict=True):
-        if value is not None and value != 0 and not np.isnan(value):
-            valid &= band != value
-    return valid
-
-
-def _absence(path: str | Path) -> str:
-    """Why there is nothing to read in a file, or ""."""
-    if str(path).startswith("/vsi") or "://" in str(path):
-        return ""
-    if not Path(path).exists():
-        return "no such file"
-    return "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else ""

@@ -227,6 +227,14 @@ class Grid:
                 window = Window(top, left, self.rows.window, self.cols.window)
                 yield Tile(row, col, window, Window(upper, begin, lower - upper, end - begin))
 
+    def own(self, tile: Tile) -> Window:
+        """The inner pixels that a window finishes; each pixel is one window's own."""
+        (top, bottom), (left, right) = (
+            (axis.finished(number - 1) if number else axis.begin, axis.finished(number))
+            for axis, number in ((self.rows, tile.row), (self.cols, tile.col))
+        )
+        return Window(top, left, bottom - top, right - left)
+
     @property
     def area(self) -> Window:
         """The pixels that the windows answer for."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,10 @@ class PartWriter:
             begin += take
             if self._filled == len(self._rows[0]):
                 self._flush()
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Adds metadata of the file."""
+        self._target.update_tags(**tags)
 
     def close(self) -> None:
         """Writes what waits, closes the file, proves that all of it is on the disk, and gives it its name.

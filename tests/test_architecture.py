@@ -42,6 +42,8 @@ FLOORS = {
     "geo_seg.traces": 1,
     "geo_seg.tiling": 1,
     "geo_seg.raster": 1,
+    "geo_seg.containers": 1,
+    "geo_seg.validity": 1,
     "geo_seg.writing": 1,
     "geo_seg.mosaic": 1,
     "geo_seg.overviews": 1,

@@ -130,6 +130,16 @@ class SceneDataModule(pl.LightningDataModule):
             counts.update(reader.unreadable)
         return dict(sorted((+counts).items()))
 
+    @property
+    def strays(self) -> dict[str, int]:
+        """Per scene that has some, how many pixels are nodata though nothing declares it; see Validity."""
+        return {
+            scene.name: found.strays
+            for name in SPLITS
+            for scene, found in zip(self.scenes[name], self.index[name], strict=True)
+            if found.strays
+        }
+
     def _audit(self, index: dict[str, list[SceneIndex]]) -> str | None:
         if not self.scenes["train"]:
             return None

@@ -49,6 +49,7 @@ class SceneIndex:
         unreadable: (n, 4) windows that could not be read and were taken as nodata.
         decoded: the decoded copy, or None.
         checksum: of all pixels, labels and valid pixels.
+        strays: pixels that are nodata though nothing declares it; see Validity.
     """
 
     bands: BandMoments
@@ -58,6 +59,7 @@ class SceneIndex:
     unreadable: NDArray[np.int64]
     decoded: Path | None
     checksum: int
+    strays: int = 0
 
 
 def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig) -> list[SceneIndex]:
@@ -157,6 +159,7 @@ def _index(
         found["unreadable"],
         copy if wanted and found["copied"] else None,
         int(found["checksum"]),
+        int(found["strays"]),
     )
 
 
@@ -187,6 +190,7 @@ def _make(
     finally:
         source.close()
         part.unlink(missing_ok=True)
+    found["strays"] = np.array(source.image.validity.strays)
     return {**found, "decodes": np.array(decodes), "copied": np.array(target is not None)}
 
 

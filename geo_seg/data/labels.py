@@ -62,12 +62,27 @@ class Labels:
             return self._kept(source, image, None)
         mask = self._look(source.mask)
         # the values of a palette are class values, unless the class table speaks of colours
-        colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (mask.palette and self._lists_colors())
+        colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (
+            mask.palette and mask.dtype == "uint8" and self._lists_colors()
+        )
         self._check(mask, image, colored)
-        plain = not colored and mask.dtype.startswith(_INTEGERS)
+        said = [] if colored else self._nodata_of_classes(mask)
+        plain = not colored and not mask.masked and mask.dtype.startswith(_INTEGERS)
         if plain and same_grid(image, mask) and source.aoi is None:
-            return mask, []
-        return self._kept(source, image, (mask, [str(file) for file in files_of(source.mask)], colored))
+            return mask, said
+        files = [str(file) for file in files_of(source.mask)]
+        header, notes = self._kept(source, image, (mask, files, colored))
+        return header, [*said, *notes]
+
+    def _nodata_of_classes(self, mask: RasterInfo) -> list[str]:
+        """A note where a mask declares a class value as nodata: the class table is what counts."""
+        classes = zip(self._table.names, self._table.values, strict=True)
+        return [
+            f"the mask declares {mask.nodata[0]:g} as nodata, which class {name!r} has; such pixels "
+            "are of that class, as dataset.classes says"
+            for name, values in classes
+            if mask.nodata[0] in values
+        ]
 
     def _check(self, mask: RasterInfo, image: RasterInfo, colored: bool) -> None:
         if len(mask.bands) != 1 and not (colored and self._has_colors()):

@@ -102,7 +102,6 @@ def check_types(info: RasterInfo, bands: Sequence[int]) -> None:
 
 def _stack(headers: Sequence[RasterInfo], names: Sequence[str] | None, folder: Path) -> str:
     """Path of a VRT of rasters that line up; one of a kind is made once."""
-    masked = [header for header in headers if header.masked]
     for header in headers[1:]:
         if not same_grid(headers[0], header):
             raise DataError(
@@ -114,24 +113,19 @@ def _stack(headers: Sequence[RasterInfo], names: Sequence[str] | None, folder: P
                 f"{headers[0].path} holds {headers[0].dtype}, {header.path} holds {header.dtype}; the "
                 "files of an image must hold one type; gdal_translate -ot Float32 is one way to convert them"
             )
-    if len(masked) > 1:
-        raise DataError(
-            f"{masked[0].path} and {masked[1].path}: each has a mask or alpha band; of an image in several "
-            "files one may have that; give the others a nodata value, or build one raster of them"
-        )
     for header in headers if names else ():
         if len(header.bands) != 1:
             raise DataError(
                 f"{header.path}: {len(header.bands)} bands, but the STAC item lists one; name the file itself"
             )
-    content = _vrt(headers, names, masked[0].path if masked else None)
+    content = _vrt(headers, names)
     file = folder / "images" / f"{hashlib.sha256(content).hexdigest()[:24]}.vrt"
     if not file.exists():
         keep(file, content)
     return str(file)
 
 
-def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None, mask: str | None) -> bytes:
+def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None) -> bytes:
     first = headers[0]
     root = ET.Element("VRTDataset", rasterXSize=str(first.width), rasterYSize=str(first.height))
     if first.crs:
@@ -141,7 +135,8 @@ def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None, mask: str |
         ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, (c, a, b, f, d, e)))
     number = 0
     for index, header in enumerate(headers):
-        for band, name, nodata in zip(header.bands, header.names, header.nodata, strict=True):
+        own = (header.bands, header.names, header.nodata, header.masks)
+        for band, name, nodata, mask in zip(*own, strict=True):
             number += 1
             made = ET.SubElement(root, "VRTRasterBand", dataType=_type(header), band=str(number))
             title = names[index] if names else name
@@ -154,9 +149,9 @@ def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None, mask: str |
                 ET.SubElement(made, "Offset").text = repr(offset)
                 ET.SubElement(made, "Scale").text = repr(scale)
             _source(made, header.path, str(band))
-    if mask:
-        made = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
-        _source(made, mask, "mask,1")
+            if mask or header.transparent:
+                inside = ET.SubElement(ET.SubElement(made, "MaskBand"), "VRTRasterBand", dataType="Byte")
+                _source(inside, header.path, f"mask,{mask}" if mask else str(header.transparent))
     return ET.tostring(root)
 
 

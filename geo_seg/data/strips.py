@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -19,6 +19,7 @@ from geo_seg.data.vectors import Polygons, burn
 from geo_seg.dataset_config import LabelConfig
 from geo_seg.errors import DataError
 from geo_seg.raster import RasterInfo
+from geo_seg.validity import span, within
 
 _WIDER: dict[int, type[np.signedinteger[Any]]] = {
     1: np.int16,
@@ -61,8 +62,9 @@ class RasterStrips:
         self._mask = mask
         self._width = image.width
         self._source = rasterio.open(mask.path)
-        alpha = ColorInterp.alpha in self._source.colorinterp
         self._raster = self._source
+        self._alpha = mask.transparent
+        self._masks = {band for band in mask.masks if band}
         if not same_grid(image, mask):
             self._raster = WarpedVRT(
                 self._source,
@@ -73,10 +75,10 @@ class RasterStrips:
                 resampling=Resampling.nearest,
                 tolerance=0.001,  # pixels: GDAL's own 0.125 moves labels; rasterio can't take 0
                 src_nodata=None,  # the class table says what a value means, also where it is called nodata
-                add_alpha=not alpha,
+                add_alpha=not mask.transparent,
             )
-            alpha = True
-        self._alpha = self._raster.count if alpha else None
+            # which also says what lies beyond the mask's edges, or under its mask band
+            self._alpha, self._masks = mask.transparent or self._raster.count, set()
         self._palette: NDArray[np.uint8] | None = None  # (3, 256)
         if colored and len(mask.bands) == 1:
             shades = self._source.colormap(mask.bands[0])
@@ -88,7 +90,7 @@ class RasterStrips:
         self._remedy = table.remedy
         self._colors = table.colors_of_masks if colored else None
         listed = {value for values in table.values for value in values}
-        self._empty = [v for v in set(mask.nodata) if v is not None and v not in listed]
+        self._empty = [span(v, mask.dtype) for v in set(mask.nodata) if v not in listed]
         kind = _WIDER[np.dtype(mask.dtype).itemsize]
         none = max(int(np.iinfo(kind).min), -(1 << 53))  # of larger ones rasterio makes another number
         self.dtype, self.nodata = table.storage if colored else (np.dtype(kind), none)
@@ -98,7 +100,7 @@ class RasterStrips:
         window = Window(0, top, self._width, bottom - top)
         try:
             found = self._raster.read(self._mask.bands, window=window)
-            outside = self._raster.read(self._alpha, window=window) == 0 if self._alpha else None
+            outside = self._outside(window)
         except RasterioError as error:
             raise DataError(
                 f"{self._mask.path}: cannot be read; the file is truncated or corrupt "
@@ -107,10 +109,17 @@ class RasterStrips:
         if self._palette is not None:
             found = self._palette[:, found[0]]
         colors = self._colors
-        made = self._whole(found[0]) if colors is None else self._decoded(found, colors, outside)
+        made = self._whole(found[0], outside) if colors is None else self._decoded(found, colors, outside)
         if outside is not None:
             made[outside] = self.nodata
         return made
+
+    def _outside(self, window: Window) -> NDArray[np.bool_] | None:
+        """Where the raster has no label: beyond its edges, and where its mask or alpha band says so."""
+        found = [self._raster.read_masks(band, window=window) == 0 for band in self._masks]
+        if self._alpha:
+            found.append(self._raster.read(self._alpha, window=window) == 0)
+        return np.logical_or.reduce(found) if found else None
 
     def finish(self) -> list[str]:
         """Closes the files.
@@ -134,13 +143,14 @@ class RasterStrips:
             )
         return []
 
-    def _whole(self, found: NDArray[Any]) -> NDArray[Any]:
+    def _whole(self, found: NDArray[Any], outside: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Values of a mask; programs that burn polygons often write them as floats."""
-        empty = np.isin(found, self._empty)
+        empty = np.logical_or.reduce([within(found, limits) for limits in self._empty])
         if found.dtype.kind == "f":
             empty |= np.isnan(found)
             fit = (found == np.rint(found)) & (abs(found) < np.iinfo(self.dtype).max)
-            self._fractions += int(np.count_nonzero(~(fit | empty)))
+            strange = ~(fit | empty)
+            self._fractions += int(np.count_nonzero(strange if outside is None else strange & ~outside))
             empty |= ~fit
             found = np.where(empty, 0, found)
         made = found.astype(self.dtype)

@@ -12,6 +12,7 @@ from geo_seg.data.holes import describe_borders, describe_holes
 from geo_seg.data.index import CELL
 from geo_seg.data.scale_offset import describe_scales
 from geo_seg.doctor.examination import UNSPLIT, Examination
+from geo_seg.validity import STRAYS
 from losses.frequency import class_weights
 
 _APART = 20.0  # times: brightness of scenes of one kind doesn't differ by that
@@ -185,6 +186,9 @@ def _nodata(found: Examination) -> Iterator[str]:
     ]
     if empty:
         yield f"{_some(empty)}: more than half of the image is nodata"
+    for scene, index in found.pairs:
+        if index.strays:
+            yield f"{scene.name}: {index.strays} px {STRAYS}"
 
 
 def _places(found: Examination) -> Iterator[str]:

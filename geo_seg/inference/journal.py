@@ -23,7 +23,7 @@ from geo_seg.writing import is_whole, unwritten
 
 _PLAN = "plan.json"
 _FOUND = "found.json"
-_FORMAT = 2  # of the plan and of the way in which a raster is cut; another one makes parts stale
+_FORMAT = 3  # of the plan and of the way in which a raster is cut; another one makes parts stale
 
 
 class Journal:

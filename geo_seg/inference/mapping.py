@@ -16,7 +16,7 @@ from geo_seg.inference.estimate import estimate
 from geo_seg.inference.finished import Earlier, Finished
 from geo_seg.inference.inputs import CLASSES, open_raster
 from geo_seg.inference.journal import Journal, stamps
-from geo_seg.inference.maps import assemble, layers, left_over, publish, write_part
+from geo_seg.inference.maps import assemble, layers, left_over, oddities, publish, write_part
 from geo_seg.inference.polygons import Outlining
 from geo_seg.inference.scoring import Reference, Scoring
 from geo_seg.inference.suitability import Suitability
@@ -24,10 +24,11 @@ from geo_seg.inference.summary import Mapped
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.mosaic import Layer, count_classes
 from geo_seg.prediction.decode import Shown
+from geo_seg.prediction.device import choose_device
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.prediction.measure import Say
 from geo_seg.prediction.planner import Choices, Chooser, parts_of
-from geo_seg.prediction.predictor import Predictor, Settings, choose_device
+from geo_seg.prediction.predictor import Predictor, Settings, Tally
 from geo_seg.prediction.resample import scale_to
 from geo_seg.prediction.window_reader import Source
 from geo_seg.tiling import Grid
@@ -89,7 +90,9 @@ def make_part(predictor: Predictor, job: Job, number: int, advance: Callable[[in
         advance(len(part))
         return
     settings = Settings(chosen.precision, chosen.batch_size, job.shown)
-    write_part(job.journal, number, part, job.layers, predictor.strips(job.source, part, settings, advance))
+    tally = Tally()
+    strips = predictor.strips(job.source, part, settings, advance, tally)
+    write_part(job.journal, number, part, job.layers, strips, tally)
 
 
 def predictor_of(config: InferenceConfig, ensemble: Ensemble) -> Predictor:
@@ -185,6 +188,8 @@ class Mapper:
             journal.discard()
             raise DataError(f"{info.path}: was changed while it was mapped; start again when it is complete")
         counts, areas = self._count(job)
+        for note in oddities(journal, len(job.parts)):
+            self._say(f"note: {job.path}: {note}")
         made, confusion = job.layers, None
         if job.reference:
             compared = [job.reference.compare(journal, i, part) for i, part in enumerate(job.parts)]

@@ -16,7 +16,9 @@ from geo_seg.inference.survey import Certainty
 from geo_seg.legends import style_file, table_file
 from geo_seg.mosaic import Layer, join
 from geo_seg.prediction.decode import SCALE, UNCERTAINTY, Shown, Strip
+from geo_seg.raster import RasterReader
 from geo_seg.tiling import Grid
+from geo_seg.validity import STRAYS
 from geo_seg.writing import Geometry, PartWriter, unwritten
 
 SOFTWARE = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
@@ -24,6 +26,7 @@ SOFTWARE = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
 
 _CHECKPOINT = "GEO_SEG_CHECKPOINT"  # tag
 _NO_PROBABILITY = 255
+_COUNTED = ("strays", "undecided")  # pixels of a part that are nodata, and why; in the tags of its classes
 
 
 def class_storage(num_classes: int) -> tuple[int, str]:
@@ -64,7 +67,12 @@ def _numbers(suffix: str, bands: tuple[str, ...], kind: str, tags: Mapping[str, 
 
 
 def write_part(
-    journal: Journal, number: int, grid: Grid, made: tuple[Layer, ...], rows: Iterable[Strip]
+    journal: Journal,
+    number: int,
+    grid: Grid,
+    made: tuple[Layer, ...],
+    rows: Iterable[Strip],
+    tally: Mapping[str, int],
 ) -> None:
     """Writes a part of a map; it is done when this returns, and not begun otherwise.
 
@@ -74,6 +82,7 @@ def write_part(
         grid: its windows.
         made: the rasters of the map.
         rows: all its rows, from the top down.
+        tally: what Predictor.rows counts meanwhile; goes into the tags of the part.
 
     Raises:
         DataError: the disk is full, or doesn't take them otherwise; or what the rows raise.
@@ -96,6 +105,27 @@ def write_part(
                 }[layer.suffix]
                 shown = values if whole else np.where(strip.valid, values, layer.nodata)
                 target.append(shown.astype(layer.dtype, copy=False))
+        targets[0].tag({key: str(tally.get(key, 0)) for key in _COUNTED})
+
+
+def oddities(journal: Journal, parts: int) -> Iterator[str]:
+    """What the user should know of the pixels of a map that have no class, out of all its parts.
+
+    Raises:
+        DataError: a part can't be read.
+    """
+    total = dict.fromkeys(_COUNTED, 0)
+    for number in range(parts):
+        with RasterReader(journal.part(number, CLASSES)) as reader:
+            for key in _COUNTED:
+                total[key] += int(reader.tags[key])
+    if total["strays"]:
+        yield f"{total['strays']} px {STRAYS}"
+    if total["undecided"]:
+        yield (
+            f"{total['undecided']} px are nodata since the model says NaN there: its weights, or what it "
+            "computes in the chosen precision, are no numbers (precision=fp32 has the largest range)"
+        )
 
 
 def assemble(

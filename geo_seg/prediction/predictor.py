@@ -1,6 +1,6 @@
 """From a raster to rows of classes: windows through the model, blended in a rolling band of rows."""
 
-import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,9 @@ from geo_seg.prediction.row_buffer import RowBand
 from geo_seg.prediction.tta import VIEWS, choose
 from geo_seg.prediction.window_reader import Batch, Source, batches, inner_part
 from geo_seg.tiling import Grid, Tile, Window
+
+Tally = Counter[str]
+"""Pixels of a part of a map that are nodata, by reasons that the user should know of."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What a model may compute in; softmax and blending are always done in float32."""
@@ -87,7 +90,12 @@ class Predictor:
         return len(self.models) * len(self._views)
 
     def strips(
-        self, source: Source, grid: Grid, settings: Settings, advance: Callable[[int], object]
+        self,
+        source: Source,
+        grid: Grid,
+        settings: Settings,
+        advance: Callable[[int], object],
+        tally: Tally | None = None,
     ) -> Iterator[Strip]:
         """Map a part of a raster from the top down; memory follows its width times the window.
 
@@ -98,6 +106,7 @@ class Predictor:
             grid: the windows of the part.
             settings: how to predict.
             advance: told the number of windows that are done after each batch.
+            tally: see rows.
 
         Yields:
             Finished rows, without gaps.
@@ -105,7 +114,7 @@ class Predictor:
         Raises:
             DataError: the raster can't be read.
         """
-        for sums, valid in self.rows(source, grid, settings.precision, settings.batch_size, advance):
+        for sums, valid in self.rows(source, grid, settings.precision, settings.batch_size, advance, tally):
             yield self._decide(sums, valid, settings.shown)
 
     def rows(
@@ -115,6 +124,7 @@ class Predictor:
         precision: str,
         batch_size: int,
         advance: Callable[[int], object] = lambda _: None,
+        tally: Tally | None = None,
     ) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
         """Predict the probabilities of a part of a raster from the top down.
 
@@ -124,28 +134,36 @@ class Predictor:
             precision: one of PRECISIONS.
             batch_size: windows that a model sees at once.
             advance: told the number of windows that are done after each batch.
+            tally: gets the number of "strays" (see Validity) and of "undecided" pixels, of which a model says
+                NaN or infinity.
 
         Yields:
             probabilities: (classes, rows, width) on the device, blended, after the temperature; to be used
                 before the next are asked for.
-            valid: (rows, width), False for nodata and where no area of the source was asked for.
+            valid: (rows, width), False for nodata, undecided pixels, and where no area of the source was
+                asked for.
 
         Raises:
             DataError: the raster can't be read.
         """
+        tally = Counter() if tally is None else tally
         band = RowBand(grid, self.task.num_classes, self.device)
         weights = [
             [torch.from_numpy(axis.weights(i)).to(self.device) for i in range(len(axis))]
             for axis in (grid.rows, grid.cols)
         ]
         for batch in batches(source, grid, batch_size):
+            tally["strays"] += batch.strays
             found = self._predict(batch, precision, source.scale)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
                     valid = inner_part(tile, batch.valid[slot])
                     self._blend(band, tile, found[slot], weights[0][tile.row], weights[1][tile.col], valid)
                 if tile.col == len(grid.cols) - 1:
-                    yield from band.release(grid.rows.finished(tile.row))
+                    for sums, valid in band.release(grid.rows.finished(tile.row)):
+                        decided = valid & torch.isfinite(sums).all(dim=0).cpu().numpy()
+                        tally["undecided"] += int(np.count_nonzero(valid & ~decided))
+                        yield sums, decided
             advance(len(batch.tiles))
 
     @torch.inference_mode()
@@ -268,24 +286,3 @@ class Predictor:
     @torch.inference_mode()
     def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: Shown) -> Strip:
         return decide(sums, valid, self.task.binary, self._ensemble.threshold, shown)
-
-
-def choose_device(accelerator: str) -> torch.device:
-    """The device for "auto", "cpu", "gpu" or "mps".
-
-    Raises:
-        ConfigError: this machine doesn't have it.
-    """
-    has = {
-        "gpu": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if accelerator == "auto":
-        accelerator = next(name for name, there in has.items() if there)
-    if not has[accelerator]:
-        there = ", ".join(name for name, present in has.items() if present)
-        raise ConfigError(f"accelerator={accelerator}: torch finds none on this machine; there is: {there}")
-    if accelerator == "gpu":  # the ranks of torchrun take turns
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return torch.device(accelerator)

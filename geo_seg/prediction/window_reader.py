@@ -34,6 +34,7 @@ class Batch:
         image: (N, bands, height, width) as the model sees it, reflected where windows reach past the raster.
         seen: (N, height, width), False for nodata in the image.
         valid: (N, rows, columns) of the raster, False for nodata.
+        strays: pixels of the raster that are nodata though nothing declares it, each in one batch.
     """
 
     tiles: tuple[Tile, ...]
@@ -41,6 +42,7 @@ class Batch:
     image: NDArray[Any]
     seen: NDArray[np.bool_]
     valid: NDArray[np.bool_]
+    strays: int
 
 
 @dataclass(frozen=True)
@@ -96,23 +98,24 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
         held: list[_Held] = []
         for tile in grid:
             tiles.append(tile)
-            pixels = _read(reader, tile.window, source) if source.wants(tile.inner) else None
+            pixels = _read(reader, tile.window, grid.own(tile), source) if source.wants(tile.inner) else None
             if pixels is not None and inner_part(tile, pixels[1]).any():
                 slots.append(len(held))
                 held.append((*source.scale.apply(*pixels), pixels[1]))
             else:
                 slots.append(None)
             if len(held) == size or tile.col == len(grid.cols) - 1:
-                yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.as_is))
+                strays, reader.validity.strays = reader.validity.strays, 0
+                yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.as_is), strays)
                 tiles, slots, held = [], [], []
 
 
 def _read(
-    reader: RasterReader, window: Window, source: Source
+    reader: RasterReader, window: Window, own: Window, source: Source
 ) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
     """Read a window, see read_reflected; None for one that can't be read where that is allowed."""
     try:
-        return read_reflected(reader, window)
+        return read_reflected(reader, window, own)
     except DataError:
         if source.on_unreadable is None:
             raise
@@ -130,12 +133,15 @@ def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.b
     return image, valid if as_is else seen, valid
 
 
-def read_reflected(reader: RasterReader, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def read_reflected(
+    reader: RasterReader, window: Window, own: Window | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Reads a window that may reach past the raster below and on the right, where pixels are mirrored.
 
     Args:
         reader: an open raster.
         window: a window that begins inside it.
+        own: where strays are counted, see RasterReader.read.
 
     Returns:
         image: (bands, height, width).
@@ -143,7 +149,7 @@ def read_reflected(reader: RasterReader, window: Window) -> tuple[NDArray[Any], 
     """
     row, col, height, width = window
     inside = Window(row, col, min(height, reader.info.height - row), min(width, reader.info.width - col))
-    image, valid = reader.read(inside)
+    image, valid = reader.read(inside, own)
     past = ((0, height - inside.height), (0, width - inside.width))
     if past == ((0, 0), (0, 0)):
         return image, valid

@@ -14,6 +14,7 @@ from geo_seg.data.holes import describe_borders, describe_holes
 from geo_seg.data.scale_offset import describe_scales
 from geo_seg.data.scene import Scene
 from geo_seg.models import parameters
+from geo_seg.validity import STRAYS
 
 
 def introduce(
@@ -78,6 +79,8 @@ def notes(data: SceneDataModule) -> Iterator[str]:
     yield from describe_scales(scenes)
     yield from describe_holes(scenes, bands, data.config)
     yield from describe_borders(scenes, bands, data.config)
+    for name, count in data.strays.items():
+        yield f"{name}: {count} px {STRAYS}"
     noted: dict[str, list[str]] = {}
     for scene in scenes:
         for note in scene.notes:

@@ -33,7 +33,7 @@ LOCAL = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 def scene(
     name: str, crs: str | None = UTM, transform: tuple[float, ...] | None = (2, 0, 500000, 0, -2, 5000000)
 ) -> Scene:
-    header = RasterInfo(name, 100, 60, (1,), "uint8", crs, transform, (None,), ("",), (64, 64), False, False)
+    header = RasterInfo(name, 100, 60, (1,), "uint8", crs, transform, (None,), ("",), (64, 64), (0,), False)
     return Scene(name, header, header, (1,))
 
 

@@ -124,7 +124,8 @@ def test_files_of_an_image_of_different_types_are_refused(config: DatasetConfig,
     assert [bool(re.search(message, str(error))) for error in errors] == [True]
 
 
-def test_a_mask_band_of_one_of_the_files_counts_and_two_are_refused(config: DatasetConfig) -> None:
+@pytest.mark.fault("validity", "band files that each have a mask")
+def test_a_pixel_of_band_files_is_valid_where_the_masks_of_all_of_them_say_so(config: DatasetConfig) -> None:
     config.images = ["bands/*_R.tif", "bands/*_G.tif"]
     for path in (Path(config.root) / "bands").glob("*.tif"):
         with rasterio.open(path, "r+") as file:
@@ -136,9 +137,9 @@ def test_a_mask_band_of_one_of_the_files_counts_and_two_are_refused(config: Data
     assert valid[:50].all()
     assert not valid[50:].any()
     with rasterio.open(path.with_name("a_G.tif"), "r+") as file:
-        file.write_mask(np.ones((96, 80), bool))
-    with pytest.raises(DataError, match="each has a mask or alpha band"):
-        find_scenes(config, 0)
+        file.write_mask(np.tile(np.arange(80) < 70, (96, 1)))
+    valid = pixels(config, find_scenes(config, 0)["train"][0])[2]
+    np.testing.assert_array_equal(valid, np.outer(np.arange(96) < 50, np.arange(80) < 70))
 
 
 def test_a_vrt_is_an_image(config: DatasetConfig) -> None:
