@@ -1,7 +1,14 @@
-"""Opening rasters; what cannot be opened as one of real numbers is said in one line."""
+"""Files and folders that hold rasters: names of what lies in a container, and opening what is one raster.
 
+GDAL names a raster in a container by a driver, a path, and what it is called inside: `NETCDF:"a.nc":red`,
+`HDF5:"a.h5"://group/red`, `ZARR:"a.zarr":/red`, `GTIFF_DIR:2:a.tif`.
+"""
+
+import re
+from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -9,6 +16,107 @@ from rasterio.errors import RasterioError
 from geo_seg.errors import DataError
 
 _LISTED = 8  # subdatasets that a message names
+_DRIVERS = (
+    "netcdf|hdf5(?:image)?|zarr|gtiff_(?:dir|raw)|hdf4_\\w+|gpkg|nitf_im|sentinel[12]_\\w+|tiledb|bag|s10[24]|s111|"
+    "derived_subdataset"
+)
+_BEFORE = rf'((?:{_DRIVERS}):(?:[^:"/.\\]*:)*'
+_NAMES = tuple(
+    re.compile(_BEFORE + rest, re.IGNORECASE)
+    for rest in (r'")([^"]+)(".*)', r')((?!//)[^:"]*[./][^:"]*)((?::.*)?)')
+)  # with the path in quotation marks, and without
+
+
+class Subdataset(NamedTuple):
+    """A name of GDAL's for a raster in a container.
+
+    Attributes:
+        before: driver, and what else stands before the path, an opening quote, too.
+        path: of the container; may hold wildcards.
+        after: what stands after it.
+    """
+
+    before: str
+    path: str
+    after: str
+
+    def at(self, path: str) -> str:
+        """The name of what is called the same in another container."""
+        return f"{self.before}{path}{self.after}"
+
+    @property
+    def inside(self) -> str:
+        """What the raster is called in its container, in letters that any file name may have."""
+        said = self.before.partition(":")[2] + self.after
+        return re.sub(r"\W+", "_", said).strip("_")
+
+
+def subdataset(name: str) -> Subdataset | None:
+    """The parts of a name of GDAL's; None for a path or an address."""
+    found = next(filter(None, (kind.fullmatch(name) for kind in _NAMES)), None)
+    return Subdataset(*found.groups()) if found and not Path(name).exists() else None
+
+
+def has_sure_path(name: str) -> bool:
+    """Whether a driver opens the path that container() finds in a name, and no other."""
+    found = subdataset(name)
+    return found is None or re.fullmatch(r'(NETCDF|HDF5|ZARR):"?', found.before, re.IGNORECASE) is not None
+
+
+def container(name: str) -> str:
+    """The path of the file or folder that holds a raster: the name itself, but for one inside a container."""
+    found = subdataset(name)
+    return found.path if found else name
+
+
+def moved(name: str, path: str | Path) -> str:
+    """The name of a raster whose container lies at another path."""
+    found = subdataset(name)
+    return found.at(str(path)) if found else str(path)
+
+
+def absolute(name: str) -> str:
+    """The name of a raster with an absolute path in it."""
+    return moved(name, Path(container(name)).absolute())
+
+
+def title(name: str) -> str:
+    """What to call a raster: its file's name without suffix, and what it is called inside."""
+    found = subdataset(name)
+    return f"{Path(found.path).stem}_{found.inside}" if found else Path(name).stem
+
+
+def is_raster_file(path: Path) -> bool:
+    """Whether there is a file, or a folder that GDAL takes for a raster or a container, as of Zarr."""
+    if not path.is_dir():
+        return path.is_file()
+    try:
+        with rasterio.open(path):
+            return True
+    except RasterioError:
+        return False
+
+
+def rasters_at(pattern: str, suffixes: Sequence[str]) -> list[str]:
+    """The rasters that a path stands for.
+
+    Args:
+        pattern: a file, a folder that is a raster or holds some, a glob, what GDAL opens otherwise
+            (/vsicurl/..., s3://...), or a name of GDAL's with any of these as its path.
+        suffixes: of files that are taken from a folder.
+
+    Returns:
+        Their names in order; none where there is nothing.
+    """
+    inner = container(pattern)
+    if inner.startswith("/vsi") or "://" in inner or is_raster_file(Path(inner)):
+        return [pattern]
+    if Path(inner).is_dir():
+        files = sorted(Path(inner).iterdir())
+        found = [path for path in files if path.is_dir() or path.suffix.lower() in suffixes]
+    else:
+        found = sorted(map(Path, glob(inner, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute ones
+    return [moved(pattern, path) for path in found if is_raster_file(path)]
 
 
 def open_source(path: str | Path) -> Any:
@@ -46,8 +154,9 @@ def _unfit(source: Any) -> str:
 
 def _absence(path: str | Path) -> str:
     """Why there is nothing to read in a file, or ""."""
-    if str(path).startswith("/vsi") or "://" in str(path):
+    place = container(str(path))
+    if place.startswith("/vsi") or "://" in place:
         return ""
-    if not Path(path).exists():
+    if not Path(place).exists():
         return "no such file"
-    return "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else ""
+    return "the file is empty" if Path(place).is_file() and not Path(place).stat().st_size else ""

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
+from geo_seg.containers import absolute, container
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, keep
 from geo_seg.data.scene import Scene
@@ -44,7 +46,7 @@ class SceneCache:
 
     def copy(self, scene: Scene) -> Path:
         """Where the decoded copy of a scene lies, if there is one."""
-        paths = [str(Path(raster.path).absolute()) for raster in (scene.image, scene.mask)]
+        paths = [absolute(raster.path) for raster in (scene.image, scene.mask)]
         name = hashlib.sha256(repr((self._reading, paths, scene.bands)).encode()).hexdigest()[:32]
         return self.folder / f"{name}.raw"
 
@@ -89,9 +91,13 @@ def state_of(found: os.stat_result) -> list[int]:
 
 
 def stamp_of(files: Sequence[str]) -> Stamp | None:
-    """Path and state of files and their sidecars, see state_of; None if one isn't in the file system."""
+    """Path and state of files and their sidecars, see state_of.
+
+    Returns:
+        None if one isn't in the file system, or is a folder, whose files may change without a sign.
+    """
     stamp: Stamp = []
-    for file in files:
+    for file in map(container, files):
         stem, suffix = os.path.splitext(file)  # noqa: PTH122 - thousands of files: a Path each takes longer
         world = f".{suffix[1:2]}{suffix[-1:]}w"  # .tfw of a .tif
         beside = _OF_SHAPES if suffix.lower() == ".shp" else (*_BESIDE, world)
@@ -99,6 +105,8 @@ def stamp_of(files: Sequence[str]) -> Stamp | None:
         for name in names:
             try:
                 found = os.stat(name)  # noqa: PTH116
+                if name == file and S_ISDIR(found.st_mode):
+                    return None
             except OSError:
                 if name == file:
                     return None

@@ -12,6 +12,7 @@ from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors thro
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from geo_seg.containers import absolute, title
 from geo_seg.data.cache import files_of, stamp_of
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.folder import cache_folder, keep
@@ -128,8 +129,8 @@ class Labels:
         self, source: Source, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
     ) -> tuple[RasterInfo, list[str]]:
         files = [source.mask, *(raster[1] if raster else ()), *([source.aoi] if source.aoi else ())]
-        stamp = stamp_of([str(Path(file).absolute()) for file in files])
-        path = self._folder / f"{Path(source.mask).stem}_{self._hash(files, stamp, image)}.tif"
+        stamp = stamp_of([absolute(file) for file in files])
+        path = self._folder / f"{title(source.mask)}_{self._hash(files, stamp, image)}.tif"
         if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
             keep(path, lambda part: self._write(part, source, image, raster))
         with RasterReader(path) as reader:

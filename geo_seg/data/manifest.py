@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from geo_seg.containers import container, has_sure_path, moved, subdataset
 from geo_seg.errors import DataError
 
 SEPARATOR = ";"
@@ -64,6 +65,9 @@ def read_manifest(root: Path, name: str, outside: bool) -> list[Row]:
 
 def gdal_path(path: str) -> str:
     """A path as GDAL takes it: http://, https://, s3://, gs:// and az:// become /vsi paths."""
+    found = subdataset(path)
+    if found:
+        return found.at(gdal_path(found.path))
     scheme, mark, rest = path.partition("://")
     if not mark or path.startswith("/vsi"):
         return path
@@ -72,7 +76,8 @@ def gdal_path(path: str) -> str:
 
 def is_remote(path: str) -> bool:
     """Whether a path is GDAL's own, not one of the file system."""
-    return path.startswith("/vsi") or "://" in path
+    place = container(path)
+    return place.startswith("/vsi") or "://" in place
 
 
 def check_below(path: str | Path, root: Path, named: str) -> None:
@@ -86,9 +91,10 @@ def check_below(path: str | Path, root: Path, named: str) -> None:
     Raises:
         DataError: it lies elsewhere, or is remote.
     """
-    if is_remote(str(path)):
+    inner = container(str(path))
+    if is_remote(inner) or not has_sure_path(str(path)):
         place = ""
-    elif (resolved := Path(os.path.realpath(path))).is_relative_to(os.path.realpath(root)):
+    elif (resolved := Path(os.path.realpath(inner))).is_relative_to(os.path.realpath(root)):
         return
     else:
         place = "" if str(resolved) in named else f" but at {resolved}"
@@ -195,11 +201,12 @@ def _if_there(file: Callable[[str], str], cell: str | None) -> str | None:
 
 
 def _file(root: Path, cell: str, at: str, outside: bool) -> str:
-    path = cell if is_remote(cell) else root / os.path.normpath(cell)
+    remote = is_remote(cell)
+    path = cell if remote else moved(cell, root / os.path.normpath(container(cell)))
     if not outside:
         check_below(path, root, f"{at}: {cell}")
-    if isinstance(path, str):
+    if remote:
         return gdal_path(cell)
-    if not path.is_file():
-        raise DataError(f"{at}: {path}: no such file")
-    return str(path)
+    if not Path(container(path)).exists():
+        raise DataError(f"{at}: {container(path)}: no such file")
+    return path

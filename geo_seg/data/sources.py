@@ -5,14 +5,21 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+import pyogrio
+
+from geo_seg.containers import container, is_raster_file, moved
 from geo_seg.data.manifest import Row, read_manifest
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError, GeoSegError, Wrong, stop
 from geo_seg.sharing import shortest
 
-_VECTORS = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
+VECTORS = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".sqlite", ".zip", ".tab")
+"""Ends of vector files, which are taken from a folder; named ones may have any that GDAL opens."""
+
+_SURE = {**dict.fromkeys((".gpkg", ".geojson", ".json", ".shp", ".fgb"), True), ".tif": False, ".png": False}
 _WILDCARDS = r"(\*\*/|\*|\?|\[[^\]/]+\])"
 
 
@@ -49,7 +56,8 @@ def find_sources(config: DatasetConfig, wrong: Wrong = stop) -> list[Source]:
     root = _root(config)
     if config.manifest is not None:
         rows = read_manifest(root, config.manifest, config.allow_outside)
-        outside = shortest([row.images[0] for row in rows if not Path(row.images[0]).is_relative_to(root)])
+        first = [row.images[0] for row in rows]
+        outside = shortest([name for name in first if not Path(container(name)).is_relative_to(root)])
         return _named([_source(root, row, outside) for row in rows])
     return _named(_by_globs(root, config, wrong))
 
@@ -66,7 +74,7 @@ def first_image(config: DatasetConfig) -> tuple[str, ...] | None:
     globs = config.images if isinstance(config.images, list) else [config.images]
     if len(globs) > 1:
         return None  # which files belong together is seen when all are known
-    return (str(_first(root, globs[0])),)
+    return (_first(root, globs[0]),)
 
 
 def _root(config: DatasetConfig) -> Path:
@@ -79,14 +87,28 @@ def _root(config: DatasetConfig) -> Path:
 
 
 def is_vector(path: str) -> bool:
-    """Whether a mask is a vector file, by its suffix."""
-    return Path(path).suffix.lower() in _VECTORS
+    """Whether a mask is a vector file: GDAL finds a layer of shapes in it."""
+    sure = _SURE.get(Path(path).suffix.lower())
+    return _has_shapes(path) if sure is None else sure
+
+
+@cache  # a file is asked several times, and to look into some is to read all of them
+def _has_shapes(path: str) -> bool:
+    try:
+        return any(kind is not None for _, kind in pyogrio.list_layers(path))
+    except (RuntimeError, ValueError):  # what pyogrio raises derives from RuntimeError
+        return False
 
 
 def _source(root: Path, row: Row, outside: Mapping[str, str]) -> Source:
     first = row.images[0]
-    name = outside[first] if first in outside else Path(first).relative_to(root).as_posix()
+    name = outside[first] if first in outside else _below(root, first)
     return Source(name, row.images, row.mask, row.aoi, row.split)
+
+
+def _below(root: Path, name: str) -> str:
+    """What a file below root is called there."""
+    return moved(name, Path(container(name)).relative_to(root).as_posix())
 
 
 def _named(sources: list[Source]) -> list[Source]:
@@ -119,10 +141,10 @@ def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
         raise DataError(f"no image has a mask: none matches {root / str(config.masks)}; see dataset.masks")
     return [
         Source(
-            path.relative_to(root).as_posix(),
-            tuple(str(found[key]) for found in bands),
-            str(masks[key]),
-            str(areas[key]) if config.aoi else None,
+            _below(root, path),
+            tuple(found[key] for found in bands),
+            masks[key],
+            areas[key] if config.aoi else None,
         )
         for key, path in sorted(bands[0].items())
         if key in whole
@@ -133,15 +155,16 @@ def _skip(error: GeoSegError) -> None:
     """Leaves a scene out without a word."""
 
 
-_Found = dict[tuple[str, ...], Path]
+_Found = dict[tuple[str, ...], str]
 
 
 def _partners(root: Path, images: _Found, pattern: str, lacking: str, wrong: Wrong) -> _Found:
     """The file of each image; a pattern without wildcards is one file for all of them."""
     if not re.search(_WILDCARDS, pattern):
-        if not (root / pattern).is_file():
-            raise DataError(f"{root / pattern}: no such file; see dataset.masks and dataset.aoi")
-        return dict.fromkeys(images, root / pattern)
+        path = root / container(pattern)
+        if not path.exists():
+            raise DataError(f"{path}: no such file; see dataset.masks and dataset.aoi")
+        return dict.fromkeys(images, moved(pattern, path))
     found = _matches(root, pattern)
     _complete(root, images, found, pattern, lacking, wrong)
     return found
@@ -175,22 +198,22 @@ def _no_images(root: Path, glob: str) -> DataError:
     )
 
 
-def _first(root: Path, glob: str) -> Path:
-    pattern, regex = _pattern(root, glob)
-    for path in root.glob(pattern):
-        if regex.fullmatch(path.relative_to(root).as_posix()) and path.is_file():
-            return path
-    raise _no_images(root, glob)
+def _first(root: Path, pattern: str) -> str:
+    glob, regex = _pattern(root, container(pattern))
+    for path in root.glob(glob):
+        if regex.fullmatch(path.relative_to(root).as_posix()) and is_raster_file(path):
+            return moved(pattern, path)
+    raise _no_images(root, pattern)
 
 
 def _matches(root: Path, pattern: str) -> _Found:
-    """Files that match a glob, by the text that its wildcards stand for."""
-    pattern, regex = _pattern(root, pattern)
+    """Rasters and vector files that match a glob, by the text that its wildcards stand for."""
+    glob, regex = _pattern(root, container(pattern))
     found = {}
-    for path in sorted(root.glob(pattern)):
+    for path in sorted(root.glob(glob)):
         match = regex.fullmatch(path.relative_to(root).as_posix())
-        if match and path.is_file():
-            found[match.groups()] = path
+        if match and is_raster_file(path):
+            found[match.groups()] = moved(pattern, path)
     return found
 
 

@@ -13,6 +13,7 @@ import pyogrio.errors
 import pyogrio.raw
 
 from geo_seg.bands import match
+from geo_seg.containers import absolute
 from geo_seg.data.folder import keep
 from geo_seg.data.grids import describe_grid, same_grid
 from geo_seg.data.manifest import check_below, gdal_path, is_remote
@@ -74,10 +75,10 @@ def open_image(
         if root is not None:
             for asset in assets:
                 check_below(asset.path, root, f"{images[0]}: the asset {asset.path}")
-        headers = [_scaled(look(asset.path), asset) for asset in assets]
+        headers = [_scaled(look_at_image(asset.path, look), asset) for asset in assets]
         header = look(_stack(headers, [asset.names[0] for asset in assets], folder))
         return header, header.bands
-    headers = [look(image) for image in images]
+    headers = [look_at_image(image, look) for image in images]
     header = headers[0] if len(headers) == 1 else look(_stack(headers, None, folder))
     chosen = resolve_bands(header, bands)
     check_types(header, chosen)
@@ -98,6 +99,21 @@ def check_types(info: RasterInfo, bands: Sequence[int]) -> None:
                 f"{info.path}: band {first} holds {types[first]}, band {band} holds {kind}; the bands of an "
                 "image must hold one type; gdal_translate -ot Float32 is one way to convert them"
             )
+
+
+def look_at_image(path: str, look: Callable[[str], RasterInfo] = inspect) -> RasterInfo:
+    """Read the header of a raster whose values are measurements.
+
+    Raises:
+        DataError: it can't be opened, or its values are numbers of colours.
+    """
+    header = look(path)
+    if header.palette:
+        raise DataError(
+            f"{path}: its values are numbers of the colours of a palette, no measurements; make red, green "
+            "and blue of them (gdal_translate -expand rgb), or take the palette away if they are measurements"
+        )
+    return header
 
 
 def _stack(headers: Sequence[RasterInfo], names: Sequence[str] | None, folder: Path) -> str:
@@ -158,7 +174,7 @@ def _vrt(headers: Sequence[RasterInfo], names: Sequence[str] | None) -> bytes:
 def _source(band: ET.Element, path: str, number: str) -> None:
     source = ET.SubElement(band, "SimpleSource")
     file = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
-    file.text = path if is_remote(path) else str(Path(path).absolute())
+    file.text = path if is_remote(path) else absolute(path)
     ET.SubElement(source, "SourceBand").text = number
 
 

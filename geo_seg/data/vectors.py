@@ -218,9 +218,9 @@ def burn(
 
 def _layer(path: str, chosen: str | None) -> str:
     if not is_remote(path):
-        if not Path(path).is_file():
+        if not Path(path).exists():
             raise DataError(f"{path}: no such file")
-        if not Path(path).stat().st_size:
+        if Path(path).is_file() and not Path(path).stat().st_size:
             raise DataError(f"{path}: cannot be opened as a vector file (the file is empty)")
     names = [str(name) for name, kind in _ask(path, pyogrio.list_layers) if kind is not None]
     if chosen is None and len(names) == 1:

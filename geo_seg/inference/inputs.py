@@ -3,16 +3,16 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from geo_seg.bands import assign, match
 from geo_seg.checkpoint import Checkpoint
+from geo_seg.containers import container, rasters_at, title
 from geo_seg.data.folder import cache_folder
-from geo_seg.data.stack import check_types, open_image
+from geo_seg.data.stack import check_types, look_at_image, open_image
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster import RasterInfo, inspect
+from geo_seg.raster import RasterInfo
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
@@ -22,7 +22,7 @@ DIFFERENCE = "_difference.tif"
 BESIDE = (PROBABILITIES, UNCERTAINTIES, DIFFERENCE, POLYGONS)
 """Ends of the names of what may lie beside a class raster."""
 
-SUFFIXES = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"}
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg")
 """Of files that are taken for rasters in a folder."""
 
 _LONGEST = 255 - len(f"{DIFFERENCE}.aux.xml")  # bytes of a name of a map that leave room for its files
@@ -33,13 +33,13 @@ def find_rasters(given: Any, output: Path) -> dict[str, str]:
     """Finds the rasters that the configuration names.
 
     Args:
-        given: a file, a folder (its rasters, not those of folders inside), a glob, a STAC item,
-            anything else that GDAL opens (/vsicurl/..., s3://...), or a list of these.
+        given: a file, a folder (its rasters, not those of folders inside), a glob, a STAC item, anything else
+            that GDAL opens (/vsicurl/..., s3://..., NETCDF:...), or a list of these.
         output: the folder of the maps; maps that lie there already are no input.
 
     Returns:
-        The rasters by the name of their map: the file's name without suffix, with the names of folders
-        before it where it would not be unique.
+        The rasters by the name of their map: the file's name without suffix (and what it is called inside a
+        container), with the names of folders before it where it would not be unique.
 
     Raises:
         DataError: there is nothing.
@@ -70,7 +70,7 @@ def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[in
         DataError: it can't be opened, or doesn't have these bands.
     """
     if Path(path).suffix.lower() not in _ITEMS:
-        info = inspect(path)
+        info = look_at_image(path)
         return info, *fitting_bands(info, checkpoint)
     names = checkpoint.band_names if all(checkpoint.band_names) else None
     info, bands = open_image((path,), names or checkpoint.bands, cache_folder(None))
@@ -118,16 +118,12 @@ def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[tuple[int, 
 
 
 def _expand(pattern: str) -> Sequence[str]:
-    if pattern.startswith("/vsi") or "://" in pattern or Path(pattern).is_file():
-        return [pattern]
-    if Path(pattern).is_dir():
-        files = sorted(Path(pattern).iterdir())
-        return [str(path) for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
-    # Path.glob takes no absolute patterns
-    matches = sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
-    if not matches:
+    found = rasters_at(pattern, SUFFIXES)
+    if not found and Path(pattern).is_dir():
+        raise DataError(f"input={pattern}: there is no raster there; name a folder's other files by a glob")
+    if not found:
         raise DataError(f"input={pattern}: no such file or folder, and no file matches it as a glob")
-    return matches
+    return found
 
 
 def _is_map(path: Path, output: Path) -> bool:
@@ -151,11 +147,14 @@ def _check_name(name: str, path: str) -> None:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    stems = [Path(path).stem for path in paths]
+    stems = [title(path) for path in paths]
     if len(set(stems)) == len(stems):
         return stems
-    shared = len(Path(os.path.commonpath([os.path.abspath(path) for path in paths])).parts)  # noqa: PTH100
-    longer = ["_".join((*Path(path).absolute().parent.parts[shared:], Path(path).stem)) for path in paths]
+    places = [Path(container(path)).absolute() for path in paths]
+    shared = len(Path(os.path.commonpath(places)).parts)
+    longer = [
+        "_".join((*place.parent.parts[shared:], stem)) for place, stem in zip(places, stems, strict=True)
+    ]
     twice = next((name for name, count in Counter(longer).items() if count > 1), None)
     if twice is not None:
         same = " and ".join(path for path, name in zip(paths, longer, strict=True) if name == twice)

@@ -13,6 +13,7 @@ import torch
 
 import geo_seg
 from geo_seg.checkpoint import entry
+from geo_seg.containers import absolute
 from geo_seg.data.cache import files_of, state_of
 from geo_seg.errors import DataError
 from geo_seg.prediction.ensemble import Ensemble
@@ -166,7 +167,7 @@ def identify(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[
         "format": _FORMAT,
         "versions": f"geo_seg {geo_seg.__version__}, torch {torch.__version__}",
         "checkpoint": models,
-        "input": {**asdict(info), "path": str(Path(info.path).absolute()) if files else info.path},
+        "input": {**asdict(info), "path": absolute(info.path) if files else info.path},
         "files": files,
         "options": dict(options),
     }

@@ -2,9 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.checkpoint import Checkpoint
+from geo_seg.containers import absolute, container, rasters_at, title
 from geo_seg.data.cache import Stamp, stamp_of
 from geo_seg.data.classes import ClassTable, check_mask, class_table
 from geo_seg.data.grids import same_grid
 from geo_seg.data.labels import Labels
-from geo_seg.data.sources import Source, is_vector
+from geo_seg.data.sources import VECTORS, Source, is_vector
 from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError, first_line
 from geo_seg.inference.inputs import CLASSES, DIFFERENCE, SUFFIXES
@@ -89,7 +88,7 @@ class Scoring:
 
     def stamp(self, name: str) -> Stamp | None:
         """Return what tells two states of a raster's labels apart; None where there are none on this disk."""
-        return stamp_of([str(Path(self._files[name]).absolute())]) if name in self._files else None
+        return stamp_of([absolute(self._files[name])]) if name in self._files else None
 
     def add(self, name: str, counts: NDArray[np.int64]) -> Scores:
         """Keeps the confusion matrix of a finished map; gives its scores."""
@@ -208,7 +207,7 @@ def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
         found += [path for path in _expand(pattern) if path not in found]
     if len(found) == 1 and (len(rasters) == 1 or is_vector(found[0])):  # one file of polygons for all
         return dict.fromkeys(rasters, found[0])
-    stems = [Path(path).stem for path in found]
+    stems = [title(path) for path in found]
     twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"labels={labels}: several files are named {twice}; expected one for each raster")
@@ -216,7 +215,7 @@ def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
     matched = {
         name: by_stem[stem]
         for name, path in rasters.items()
-        for stem in [name if name in by_stem else Path(path).stem]
+        for stem in [name if name in by_stem else Path(container(path)).stem]
         if stem in by_stem
     }
     if not matched:
@@ -228,17 +227,11 @@ def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
     return matched
 
 
-def _expand(pattern: str) -> Iterator[str]:
-    if Path(pattern).is_dir():
-        files = sorted(path for path in Path(pattern).iterdir() if path.is_file())
-        found = [str(path) for path in files if path.suffix.lower() in SUFFIXES or is_vector(str(path))]
-    elif Path(pattern).is_file() or pattern.startswith("/vsi") or "://" in pattern:
-        found = [pattern]
-    else:
-        found = sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
+def _expand(pattern: str) -> list[str]:
+    found = rasters_at(pattern, (*SUFFIXES, *VECTORS))
     if not found:
         raise DataError(f"labels={pattern}: there is no such file, and nothing matches it as a glob")
-    yield from found
+    return found
 
 
 def _check_values(mask: RasterInfo, table: ClassTable) -> None:

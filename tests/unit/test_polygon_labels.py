@@ -315,3 +315,38 @@ def test_the_kept_label_lies_on_the_grid_of_the_image(config: DatasetConfig) -> 
         assert kept.shape == SIZE
         assert kept.crs == CRS.from_user_input(UTM)
         assert kept.transform == affine(scene.image)
+
+
+@pytest.mark.fault("vectors", "GML, SQLite, KML, zipped Shapefiles are called no vector file")
+@pytest.mark.parametrize(
+    ("file", "driver"),
+    [
+        ("labels.gml", "GML"),
+        ("labels.kml", "KML"),
+        ("labels.sqlite", "SQLite"),
+        ("labels.db", "SQLite"),
+        ("labels.shp.zip", "ESRI Shapefile"),
+        ("labels.tab", "MapInfo File"),
+        ("labels.geojsonl", "GeoJSONSeq"),
+        ("labels.gdb", "OpenFileGDB"),
+    ],
+)
+def test_polygons_are_read_from_every_vector_format_that_gdal_opens(
+    config: DatasetConfig, file: str, driver: str
+) -> None:
+    shapes = [box(0, 0, 20, 60), box(20, 10, 50, 60)]
+    crs = UTM
+    if driver in {"KML", "GeoJSONSeq"}:  # which know no other
+        crs = "EPSG:4326"
+        shapes = [
+            shapely.transform(s, lambda p: np.stack(transform(UTM, crs, p[:, 0], p[:, 1]), 1)) for s in shapes
+        ]
+    write_polygons(Path(config.root) / file, shapes, [1, 2], crs, driver=driver)
+    config.masks = file
+    expected = np.full(SIZE, 255)
+    expected[:, :20], expected[10:, 20:] = 1, 2
+    np.testing.assert_array_equal(labels(config), expected)
+    config.aoi, config.masks = file, "labels.tif"
+    write_raster(Path(config.root) / "labels.tif", np.ones(SIZE, np.uint8))
+    config.label = LabelConfig()
+    np.testing.assert_array_equal(labels(config), np.where(expected == 255, 255, 1))
