@@ -3,7 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Facts:
         scale_offset: per band the scale and the offset that the training images declare; None if they differ,
             or if an earlier version has trained it.
         seen: per band the two values between which 99 % of the training pixels lie; None of earlier versions.
+        trained_on: what geo_seg.data.scene.mark_of says of each training scene.
     """
 
     mode: str
@@ -68,6 +69,7 @@ class Facts:
     threshold: float = 0.5
     scale_offset: list[list[float]] | None = None
     seen: list[list[float]] | None = None
+    trained_on: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

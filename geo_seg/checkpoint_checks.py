@@ -24,7 +24,7 @@ _OF_BANDS = ("std", "band_names", "bands", "scale_offset", "seen")
 _LENGTHS = {"class_colors": "class_names", **dict.fromkeys(_OF_BANDS, "mean")}
 _OPTIONAL = (  # earlier versions didn't write them
     *("zero_is_nodata", "temperature", "threshold"),
-    *("scale_offset", "seen"),
+    *("scale_offset", "seen", "trained_on"),
 )
 
 
@@ -168,6 +168,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "scale_offset": ("null, or two finite numbers for each band", _are_pairs),
     "seen": ("null, or two finite numbers for each band", _are_pairs),
+    "trained_on": ("a text for each training scene", lambda value: _is_list(value, 0, _is_text)),
 }
 """Per fact what is expected, and whether a value is that."""
 

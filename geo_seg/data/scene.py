@@ -1,6 +1,8 @@
 """A scene: one place with an image and its labels."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from geo_seg.raster import RasterInfo
 from geo_seg.tiling import Window
@@ -37,3 +39,14 @@ class Scene:
         """Names of its bands in that order, "" for one without a name."""
         names = dict(zip(self.image.bands, self.image.names, strict=True))
         return tuple(names.get(band, "") for band in self.bands)
+
+
+def mark_of(image: RasterInfo, name: str) -> str:
+    """Return a short hash by which a raster is known again, without saying where it lies.
+
+    Args:
+        image: its header; size and georeference are those of one raster alone.
+        name: of its file, which tells rasters without georeference apart.
+    """
+    place = (image.crs, image.transform) if image.transform else (Path(name).stem,)
+    return hashlib.sha256(repr((image.height, image.width, *place)).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geo_seg.allocation import keep_freed_memory
 from geo_seg.areas import pixel_areas
+from geo_seg.data.scene import mark_of
 from geo_seg.errors import DataError
 from geo_seg.inference.estimate import estimate
 from geo_seg.inference.finished import Earlier, Finished
@@ -261,4 +262,10 @@ class Mapper:
         found = self._scoring.open(name, source.info)
         for note in found.notes if found else ("there are no labels for this raster",):
             self._say(f"note: {found.path if found else path}: {note}")
+        mark = mark_of(source.info, path)
+        if found and any(mark in checkpoint.facts.trained_on for checkpoint in self._ensemble.checkpoints):
+            self._say(
+                f"note: {path}: is a scene that the model was trained on, or lies exactly where one does; "
+                "its scores tell nothing of other places"
+            )
         return found

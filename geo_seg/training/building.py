@@ -14,6 +14,7 @@ from geo_seg.config import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scale_offset import common_scale
+from geo_seg.data.scene import mark_of
 from geo_seg.data.statistics import spread
 from geo_seg.errors import ConfigError
 from geo_seg.models import build_model, has_bfloat16, spare_depthwise
@@ -110,6 +111,7 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
         versions=versions(),
         scale_offset=common_scale(data.scenes["train"]),
         seen=spread([found.bands for found in data.index["train"]]),
+        trained_on=sorted({mark_of(scene.image, scene.name) for scene in data.scenes["train"]}),
     )
 
 

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,16 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from rasterio.transform import from_origin
 
+from geo_seg.config import TrainConfig
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import CheckpointError, DataError
 from geo_seg.inference.scoring import Scoring
 from geo_seg.raster import inspect
-from tests.conftest import write_raster
+from geo_seg.training.building import _facts as facts_of
+from tests.conftest import draw_scene, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold
 from tests.end_to_end.test_unfinished_maps import StopError, stop_after
 
@@ -177,3 +184,30 @@ def test_labels_that_do_not_fit_are_said_before_any_work(place: Any, tmp_path: P
         predict(source, tmp_path / "out", threshold(), labels=str(strange))
     patch.undo()
     assert not seen
+
+
+@pytest.mark.fault("report", "labels= on training scenes did not say so")
+@pytest.mark.parametrize("placed", [True, False], ids=["with georeference", "without"])
+def test_scores_of_scenes_that_a_model_was_trained_on_are_told_as_such(
+    tmp_path: Path, small: DatasetConfig, capsys: pytest.CaptureFixture[str], placed: bool
+) -> None:
+    root = tmp_path / "set"
+    for seed in range(6):
+        image, mask = draw_scene(seed)
+        ground = from_origin(1000 * seed, 0, 2, 2) if placed else None
+        grid = {"crs": "EPSG:32633" if placed else None, "transform": ground}
+        write_raster(root / "images" / f"s{seed}.tif", image, nodata=0, **grid)
+        write_raster(root / "masks" / f"s{seed}.tif", mask, **grid)
+    config = replace(small, root=str(root), allow_leakage=True)
+    training = TrainConfig(dataset=config, model={"name": "unet"})
+    known = facts_of(training, SceneDataModule(config, 0)).trained_on
+    assert len(known) == 4
+    classes = [{"name": "low", "values": [0, 1]}, {"name": "high", "values": [2]}]
+    model = threshold(trained_on=known, config={"dataset": asdict(replace(config, classes=classes))})
+    shutil.copytree(root / "images", tmp_path / "elsewhere")
+    predict(tmp_path / "elsewhere", tmp_path / "maps", model, labels=str(root / "masks"))
+    said = capsys.readouterr().out
+    told = "is a scene that the model was trained on"
+    assert [number for number in range(6) if f"s{number}.tif: {told}" in said] == [0, 1, 2, 3]
+    predict(tmp_path / "elsewhere" / "s0.tif", tmp_path / "maps", model)
+    assert told not in capsys.readouterr().out  # there are no scores
