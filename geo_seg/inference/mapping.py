@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from geo_seg.allocation import keep_freed_memory
 from geo_seg.areas import pixel_areas
 from geo_seg.data.scene import mark_of
 from geo_seg.errors import DataError
-from geo_seg.inference.estimate import estimate
+from geo_seg.inference.estimate import Planned, forecast
 from geo_seg.inference.finished import Earlier, Finished
 from geo_seg.inference.inputs import CLASSES, open_raster
 from geo_seg.inference.journal import Journal, stamps
@@ -135,6 +136,7 @@ class Mapper:
         self._outlining = Outlining(config.min_area, config.simplify) if config.polygons else None
         suffixes = tuple(layer.suffix for layer in self._layers)
         self._earlier = Earlier(config, ensemble, suffixes, self.predictor.device.type)
+        self._planned: list[Planned] = []
         self._started = time.monotonic()
         self._begun: dict[str, float] = {}  # by the names of the maps, on the same clock
 
@@ -171,8 +173,7 @@ class Mapper:
             self._say(f"WARNING: {path}: {warning}")
         reference = self._reference(name, path, source)
         if self._config.dry_run:
-            chosen = self._chooser.choose(source)
-            self._say(estimate(self.predictor, self._chooser, source, chosen, self._layers, self._outlining))
+            self._planned.append(Planned.of(source, self._chooser))
             return None
         chosen, identity = self._plan(file, source)
         made = self._shown, self._layers, reference, self._asked(name), warning
@@ -204,6 +205,15 @@ class Mapper:
         for old in left_over(job.file, made, self._outlining):
             self._say(f"note: {old}: is of an earlier map; this run was asked for none")
         return found
+
+    def forecast(self, console: Console) -> None:
+        """Show what the maps that were planned in a dry run would take.
+
+        Raises:
+            DataError: a raster can't be read.
+        """
+        made = self._layers, self._outlining
+        forecast(self._planned, self.predictor, self._chooser, *made, console)
 
     def forget(self, names: Iterable[str]) -> None:
         """Forget what was kept of finished maps, as the command that made them ends."""

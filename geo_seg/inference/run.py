@@ -61,7 +61,9 @@ def run(config: InferenceConfig) -> list[Mapped]:
                 made.append(outcome.made.mapped)
                 say(_line(outcome.made.mapped, names))
             _take_in(outcome, rasters[outcome.name], summary, scoring, console)
-        if not config.dry_run:
+        if config.dry_run:
+            mapper.forecast(console)
+        else:
             _conclude(summary, scoring, output, console)
             _warn(made)
         if failed:

@@ -18,7 +18,9 @@ _TOLERANCE = 0.0002  # share of pixels that a window may see otherwise than a la
 _MARGINS = (0, 16, 32, 48, 64, 96, 128)
 _SAMPLE = 256  # side of the windows that precisions are measured on
 _LARGE = 768  # side of those that margins are measured on; their middle, half as wide, is a window itself
-_DEFAULT_MARGIN = 32
+
+DEFAULT_MARGIN = 32
+"""Pixels where there is nothing to measure a margin on."""
 
 Say = Callable[[str], None]
 Sample = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -73,8 +75,8 @@ def measure_margin(predictor: Predictor, source: Source, precision: str, say: Sa
         differs.append((small != large[middle, middle])[inside])
         distance.append(np.minimum(line[:, None], line)[inside])
     if not differs:
-        say(f"margin: 32 (the raster holds no {_LARGE} x {_LARGE} pixels to measure it on)")
-        return 32
+        say(f"margin: {DEFAULT_MARGIN} (the raster holds no {_LARGE} x {_LARGE} pixels to measure it on)")
+        return DEFAULT_MARGIN
     wrong, away = np.concatenate(differs), np.concatenate(distance)
     shares = {margin: float(wrong[away >= margin].mean()) for margin in _MARGINS}
     chosen = next((margin for margin, share in shares.items() if share <= _TOLERANCE), _MARGINS[-1])

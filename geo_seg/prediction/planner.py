@@ -9,7 +9,7 @@ import numpy as np
 from geo_seg.errors import ConfigError
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.prediction.decode import Shown
-from geo_seg.prediction.measure import Say, measure_margin, measure_precision
+from geo_seg.prediction.measure import DEFAULT_MARGIN, Say, measure_margin, measure_precision
 from geo_seg.prediction.memory import bytes_per_pixel, free_memory, needed
 from geo_seg.prediction.predictor import Predictor
 from geo_seg.prediction.resample import Scale
@@ -83,8 +83,22 @@ class Chooser:
         device = self._predictor.device
         return free_memory(device) / (self._sharers if device.type == "cpu" else 1)
 
-    def choose(self, source: Source) -> Choices:
+    def precision(self, source: Source) -> str:
+        """Return what the model computes in, measured on the first raster that is asked about.
+
+        Raises:
+            DataError: the raster can't be read.
+        """
+        if self._precision is None:
+            self._precision = measure_precision(self._predictor, source, self._say)
+        return self._precision
+
+    def choose(self, source: Source, measures: bool = True) -> Choices:
         """Settles it for a raster.
+
+        Args:
+            source: the raster.
+            measures: whether what has to be measured is; else it is what holds where nothing can be.
 
         Raises:
             ConfigError: the numbers don't fit each other or the memory.
@@ -93,9 +107,9 @@ class Chooser:
         config = self._config
         limit = config.max_memory * 1e9 if config.max_memory else self.free
         window, batch = self._window(limit / 2, source.scale)
-        if self._precision is None:
-            self._precision = measure_precision(self._predictor, source, self._say)
-        seams = Seams(self._margin(source, self._precision, window), config.overlap, config.blend)
+        precision = self.precision(source) if measures else self._precision or "fp32"
+        margin = self._margin(source, precision, window, measures)
+        seams = Seams(margin, config.overlap, config.blend)
         if seams.shared > window // 2:
             raise ConfigError(
                 f"margin={seams.margin} overlap={seams.overlap}: neighbours would share {seams.shared} px (2 "
@@ -109,7 +123,7 @@ class Chooser:
             margin=seams.margin,
             overlap=seams.overlap,
             blend=seams.blend,
-            precision=self._precision,
+            precision=precision,
             batch_size=batch,
             rows=-(-_PART // (grid.rows.window - min(shared, grid.rows.window // 2))),
             cols=math.ceil(len(grid.cols) / math.ceil(source.info.width / _PANEL)),
@@ -123,12 +137,14 @@ class Chooser:
         written = shown.bytes_per_pixel(classes)
         return needed(source, part, classes, batch_size, self.per_pixel, written)
 
-    def _margin(self, source: Source, precision: str, window: int) -> int:
+    def _margin(self, source: Source, precision: str, window: int, measures: bool) -> int:
         given = self._config.margin
         if given is None:
             room = (_SHARED * window - self._config.overlap) / 2
             return max(_LEAST, int(room // 16 * 16))
         if given == "auto":
+            if not measures:
+                return max(min(DEFAULT_MARGIN, (window // 2 - self._config.overlap) // 2), 0)
             if self._measured is None:
                 self._measured = measure_margin(self._predictor, source, precision, self._say)
             return self._measured

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -436,23 +435,6 @@ def test_less_memory_means_panels_and_the_same_map(tmp_path: Path, monkeypatch: 
     predict(source, tmp_path / "maps", max_memory=0.3)
     assert max(panels) <= 300
     np.testing.assert_array_equal(read(tmp_path / "maps" / "image_classes.tif")[0], read(source)[0] > LIMIT)
-
-
-def test_a_dry_run_says_what_it_takes_and_writes_nothing(
-    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert predict(image, tmp_path / "maps", dry_run=True) == []
-    said = capsys.readouterr().out
-    assert "windows: 33 of 64 x 64, 3.52 seen per pixel; margin 0, overlap 16, blend hann" in said
-    assert all(word in said for word in ("parts: 11,", "memory: at most", "time: about", "size: 0.0 MB"))
-    assert "polygons" not in said
-    predict(image, tmp_path / "maps", dry_run=True, polygons=True)
-    found = re.search(r"polygons: about (\d+) in another \d+ s, [\d.]+ MB", capsys.readouterr().out)
-    assert found is not None
-    assert int(found[1]) > 0
-    predict(image, tmp_path / "maps", dry_run=True, polygons=True, resolution=4)
-    assert "polygons: are not estimated" in capsys.readouterr().out
-    assert names(tmp_path) == ["image.tif"]
 
 
 # --- kill -9 -----------------------------------------------------------------------------------------------
