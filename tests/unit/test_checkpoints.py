@@ -63,6 +63,7 @@ FITTING = {  # of these, what a fact may be
     "temperature": (7, 1 << 70, 1.5),
     "scale_offset": (None,),
     "seen": (None,),
+    "trained_on": ([], ["a", "b", "c"]),
 }
 
 
