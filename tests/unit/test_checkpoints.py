@@ -45,6 +45,7 @@ GOOD: dict[str, Any] = {
     "threshold": 0.5,
     "scale_offset": [[0.0001, -0.1], [1.0, 0.0]],
     "seen": [[200.0, 3400.0], [-1.5, 4000]],
+    "trained_on": ["0123456789abcdef"],
 }
 FILE = Path("model.ckpt")
 STRANGE: tuple[Any, ...] = (
