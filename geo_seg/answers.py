@@ -160,7 +160,7 @@ def _of_hydra(error: ValueError) -> Exception:
         if str(error).startswith(beginning):
             return ConfigError(said)
     if not str(error).startswith("Config group override must be"):
-        return error if HydraConfig.initialized() else ConfigError(first_line(error))
+        return error if HydraConfig.initialized() else ConfigError(yaml_files.latest() + first_line(error))
     given = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]
     return ConfigError(
         f"{' '.join(given) or first_line(error)}: expected a name; `none` switches off what can be: logger, "

@@ -48,6 +48,11 @@ def forget() -> None:
     _read.clear()
 
 
+def latest() -> str:
+    """Return the file that was read last and a colon: what Hydra fails at next is its list of defaults."""
+    return f"{[*_read.values()][-1].shown}: " if _read else ""
+
+
 def origin(key: str) -> str:
     """Where a file gives a key its value: " (mine/dataset/rivers.yaml line 3)".
 

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg import checks, yaml_files
-from geo_seg.answers import explain
+from geo_seg.answers import _of_hydra, explain
 from geo_seg.checks import check_training
 from geo_seg.config import store_schemas
 from geo_seg.data.folder import cache_folder
@@ -50,6 +50,8 @@ def answer_to(folder: Path, *overrides: str) -> str:
             check_training(compose("train", [f"hydra.searchpath=[file://{folder}]", *overrides]))
     except (GeoSegError, HydraException, OmegaConfBaseException) as error:
         return explain(error)
+    except ValueError as error:  # of Hydra's, for what isn't its list of defaults
+        return explain(_of_hydra(error))
     return ""
 
 
@@ -154,6 +156,8 @@ def test_a_mistake_in_the_yaml_of_a_data_set_is_one_line_with_its_place(
     ("text", "answer"),
     [
         ("5", "FILE: expected a mapping of keys and values (Invalid loaded object type: int)"),
+        ("defaults: 5", "FILE: Invalid defaults list in 'dataset/mine', defaults must be a list (got int)"),
+        ("defaults: [[null]]", "FILE: Unsupported type in defaults : ListConfig"),
         ("- a\n- b", "FILE: expected a mapping of keys and values, got a list"),
         ("name: &a [*a]", "FILE: expected a mapping of keys and values ("),
         (
