@@ -21,6 +21,8 @@ class SplitConfig:
         table: a CSV below root whose first column holds the images' names without suffix ...
         column: ... and the column of it that says which scenes stay together.
         block: blocks: their side, about: every scene is cut into equal parts.
+        balance: blocks: draws blocks so that every split has labels of every class, as far as there are any,
+            and about its share of them; false draws them without regard to labels.
         buffer: distance that training windows keep from every pixel of val and test, whatever the split; a
             split that doesn't is refused.
         unit: of block and buffer: "pixels" or "metres".
@@ -34,6 +36,7 @@ class SplitConfig:
     table: str | None = None
     column: str | None = None
     block: float | None = None
+    balance: bool = True
     buffer: float = 0.0
     unit: str = "pixels"
 

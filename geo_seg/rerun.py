@@ -80,6 +80,11 @@ def read_configuration(folder: str | Path) -> DictConfig:
     if not isinstance(content, dict) or not is_plain(content):
         raise ConfigError(f"{file}: no configuration of a run; expected keys with resolved values")
     found = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
+    split = OmegaConf.select(OmegaConf.create(content), "dataset.split") or {}
+    if split.get("by") == "blocks" and "balance" not in split:
+        OmegaConf.update(
+            found, "dataset.split.balance", False
+        )  # as blocks were drawn before there was a choice
     assert isinstance(found, DictConfig)  # noqa: S101 - merge says less than it knows
     return found
 

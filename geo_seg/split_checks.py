@@ -29,6 +29,8 @@ def check_split(split: SplitConfig) -> None:
         raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
     for said in of_other_kinds(split).values():
         raise ConfigError(said)
+    if not split.balance and split.by != "blocks":
+        raise ConfigError(f"dataset.split.balance=false: is for dataset.split.by=blocks, not {split.by}")
     if split.by == "blocks" and (split.block is None or not 0 < split.block < float("inf")):
         raise ConfigError(
             f"dataset.split.block={split.block}: expected the side of a block in {split.unit}, some windows"

@@ -16,7 +16,7 @@ from geo_seg.data.index import SceneIndex, index_scenes
 from geo_seg.data.samples import OWN, SampleBatches
 from geo_seg.data.sampling import Place, RandomWindows, grid_windows
 from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import NEEDED, SPLITS, left_out, open_scenes, split
+from geo_seg.data.scenes import NEEDED, SPLITS, cells_of, left_out, open_scenes, split
 from geo_seg.data.statistics import BandMoments, normalization
 from geo_seg.data.windows import WindowBatches, WindowReader
 from geo_seg.dataset_config import DatasetConfig
@@ -65,7 +65,7 @@ class SceneDataModule(pl.LightningDataModule):
         if config.generate == "demo":
             draw_demo(Path(config.root))
         opened = open_scenes(config, names=names)
-        self.scenes = split(opened, config.split, Path(config.root), seed, needed)
+        self.scenes = split(opened, config, seed, lambda: cells_of(opened, config), needed)
         self.left_out = left_out(opened, self.scenes)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
@@ -79,10 +79,10 @@ class SceneDataModule(pl.LightningDataModule):
         counts = np.array([found.counts.classes for found in self.index["train"]])  # (scenes, classes)
         self.class_counts: list[int] = counts.sum(axis=0).tolist()
         self.image_pixels: list[int] = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0).tolist()
-        if not sum(self.class_counts):
+        if not any(found.cells.any() for found in self.index["train"]):
             raise DataError(
                 "no training pixel has a class: all are nodata, ignored or too near to blocks of val and "
-                "test; see dataset.ignore_values and dataset.split"
+                f"test; see dataset.ignore_values, dataset.split and dataset.window={config.window}"
             )
         self.bands = normalization(
             config.normalize, [found.bands for found in self.index["train"]], self.dtype

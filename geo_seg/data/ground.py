@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from geo_seg.data.classes import ClassTable
 from geo_seg.data.index import CELL, SceneIndex
-from geo_seg.data.offsets import Offsets
+from geo_seg.data.offsets import Offsets, cells_in
 from geo_seg.data.reading import Pixels
 from geo_seg.data.scene import Scene
 from geo_seg.data.statistics import Counts
@@ -88,10 +88,8 @@ def of_split(scene: Scene, found: SceneIndex, window: int, read: Read) -> SceneI
         kept = Offsets(scene, window).allowed(rows, cols)
     else:
         kept = np.zeros((rows, cols), bool)
-        for row, col, height, width in scene.parts:
-            first = (row + CELL // 2 - 1) // CELL, (col + CELL // 2 - 1) // CELL
-            end = (row + height + CELL // 2 - 1) // CELL, (col + width + CELL // 2 - 1) // CELL
-            kept[first[0] : end[0], first[1] : end[1]] = True
+        for part in scene.parts:
+            kept[cells_in(part)] = True
     cells = np.where(kept[..., None], found.cells, np.uint16(0))
     return replace(found, cells=cells, counts=_counted(scene, found, ground_of(scene, window), read))
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from geo_seg.data.index import CELL
 from geo_seg.data.scene import Scene
+from geo_seg.tiling import Window
 
 _AT_ONCE = 4096  # cells that are looked at together
 
@@ -122,3 +123,10 @@ class Offsets:
         free = self._free[numbers[0][:, :, None], numbers[1][:, None, :]]
         lengths = [end - begin for begin, end in zip(begins, ends, strict=True)]
         return begins, ends, lengths[0][:, :, None] * lengths[1][:, None, :] * free
+
+
+def cells_in(part: Window) -> tuple[slice, slice]:
+    """Return rows and columns of the cells whose middle lies in a part of a scene."""
+    first = (part.row + CELL // 2 - 1) // CELL, (part.col + CELL // 2 - 1) // CELL
+    end = (part.row + part.height + CELL // 2 - 1) // CELL, (part.col + part.width + CELL // 2 - 1) // CELL
+    return slice(first[0], end[0]), slice(first[1], end[1])

@@ -2,16 +2,20 @@
 
 import random
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geo_seg.data.band_order import in_one_order
 from geo_seg.data.blocks import split_by_blocks
 from geo_seg.data.classes import class_table
 from geo_seg.data.folder import cache_folder
 from geo_seg.data.headers import Headers
+from geo_seg.data.index import index_scenes
 from geo_seg.data.labels import Labels, unused
 from geo_seg.data.listing import listed, places_of
 from geo_seg.data.scene import Scene
@@ -47,7 +51,8 @@ def find_scenes(
             or an empty split.
         ConfigError: the split can't be made.
     """
-    return split(open_scenes(config, stop, names), config.split, Path(config.root), seed, needed)
+    scenes = open_scenes(config, stop, names)
+    return split(scenes, config, seed, lambda: cells_of(scenes, config), needed)
 
 
 def open_scenes(
@@ -89,17 +94,37 @@ def open_scenes(
     return in_one_order(scenes, config.bands, names, wrong)
 
 
+def cells_of(scenes: Sequence[Scene], config: DatasetConfig) -> list[NDArray[np.uint16]]:
+    """Where which class lies in scenes; see SceneIndex."""
+    return [found.cells for found in index_scenes(scenes, class_table(config), config)]
+
+
 def split(
-    scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int, needed: Collection[str] = NEEDED
+    scenes: Sequence[Scene],
+    config: DatasetConfig,
+    seed: int,
+    cells: Callable[[], Sequence[NDArray[np.uint16]]],
+    needed: Collection[str] = NEEDED,
 ) -> dict[str, list[Scene]]:
     """Divides scenes into train, val and test; a scene is in one of them at most, but for blocks.
+
+    Args:
+        scenes: all of them.
+        config: the data set.
+        seed: of a split by fraction or blocks.
+        cells: gives the cells of each scene, see SceneIndex; asked for where blocks are drawn by labels.
+        needed: the splits that must have scenes.
 
     Raises:
         ConfigError: the choice doesn't fit how the split is made.
         DataError: a list or table can't be read or doesn't fit the scenes, a scene is in two splits, or a
             split that is needed is empty.
     """
-    found = _split(scenes, config, root, seed, needed)
+    if config.split.by == "blocks" and not any(scene.split for scene in scenes):
+        known = cells() if config.split.balance else ()
+        found = split_by_blocks(scenes, config.split, seed, config.window, known)
+    else:
+        found = _split(scenes, config.split, Path(config.root), seed, needed)
     for name in SPLITS:
         if name in needed and not found[name]:
             raise DataError(f"no scene is left for {name}: {len(scenes)} in all; see dataset.split")
@@ -134,8 +159,6 @@ def _split(
         raise ConfigError(
             f"dataset.split.by={config.by}: the manifest has a column split; take manifest, or leave it out"
         )
-    if config.by == "blocks":
-        return split_by_blocks(scenes, config, seed)
     if config.by == "fraction":
         return _by_fraction(scenes, config, root, seed)
     lenient = not {*NEEDED} <= {*needed}  # scenes of the other splits may lie elsewhere

@@ -89,7 +89,7 @@ def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
         raise DataError(f"{errors[0]}{more}")
     parts, leaks = {UNSPLIT: scenes}, []
     try:
-        parts = split(scenes, config.split, Path(config.root), seed)
+        parts = split(scenes, config, seed, lambda: [index[scene.name].cells for scene in scenes])
         inside = {name: [index[s.name] for s in part] for name, part in parts.items()}
         leaks = find_leaks(parts, inside, config, margin)
     except GeoSegError as error:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.data.audit import describe_leaks
+from geo_seg.data.few import few_labels
 from geo_seg.data.ground import of_splits
 from geo_seg.data.holes import describe_borders, describe_holes
 from geo_seg.data.index import CELL
@@ -35,6 +36,8 @@ def judge(found: Examination) -> None:
     seen = (scenes, [each.bands for each in index], found.config)
     found.problems += [*_labels(found), *_values(found), *describe_scales(scenes), *describe_holes(*seen)]
     found.warnings += [*_classes(found), *_nodata(found), *describe_borders(*seen), *_places(found)]
+    counts = {name: found.counts(name).tolist() for name in found.scenes}
+    found.warnings += few_labels(counts, found.table.names, found.config)
     noted: dict[str, list[str]] = {}
     for scene, _ in found.pairs:
         for note in scene.notes:

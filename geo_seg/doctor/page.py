@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from geo_seg.doctor.examination import Examination
+from geo_seg.doctor.sheet import Sample, pictures_of
 from geo_seg.report import markup
+from geo_seg.report.pictures import encoded
 from geo_seg.whole import write_whole
 from losses.frequency import class_weights
 
@@ -50,17 +52,28 @@ def show(found: Examination, console: Console) -> None:
             console.print(f"{number}. {line}", markup=False, soft_wrap=True)
 
 
-def write_page(found: Examination, file: Path, sheet: Path) -> None:
+def write_page(found: Examination, file: Path, samples: Sequence[Sample]) -> None:
     """Writes a page that needs no other file."""
     sections = []
     for heading, lines in _lists(found):
         items = "".join(f"<li>{markup.text(line)}</li>" for line in lines)
         sections.append((heading, f"<ol>{items}</ol>"))
     sections += [(grid.title, markup.table(grid.caption, grid.head, grid.rows)) for grid in tables(found)]
-    sections.append(
-        ("Images and labels", markup.picture(sheet.read_bytes(), "image and label of some scenes"))
-    )
+    sections.append(("Images and labels", _pictures(found, samples)))
     write_whole(file, markup.page(f"{found.config.name}: data check", "", sections))
+
+
+def _pictures(found: Examination, samples: Sequence[Sample]) -> str:
+    """The contact sheet, a pair of pictures below the other where the window is narrow."""
+    parts = [markup.keys(found.table.colors, found.table.names)]
+    for sample in samples:
+        title = f"{sample.split}: {sample.scene.name}"
+        panes = (
+            markup.picture(data, f"{name} of {title}", name, "pane")
+            for name, data in encoded(pictures_of(found, sample))
+        )
+        parts.append(f"<h3>{markup.text(title)}</h3>{markup.row(panes)}")
+    return "".join(parts)
 
 
 def _lists(found: Examination) -> list[tuple[str, Sequence[str]]]:

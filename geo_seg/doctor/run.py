@@ -38,7 +38,7 @@ def check(config: TrainConfig, folder: str | Path) -> None:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     draw_sheet(found, samples, path / SHEET)
-    write_page(found, path / PAGE, path / SHEET)
+    write_page(found, path / PAGE, samples)
     show(found, console)
     console.print(f"page  {path / PAGE}\nsheet {path / SHEET}", markup=False, soft_wrap=True)
     if found.problems:

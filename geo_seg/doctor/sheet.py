@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from geo_seg.data.ground import ground_of, on_ground
 from geo_seg.data.index import CELL, SceneIndex
@@ -77,6 +78,15 @@ def judge_shift(found: Examination, samples: list[Sample]) -> None:
             )
 
 
+def pictures_of(found: Examination, sample: Sample) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Image and label of a sample for the eye, each (H, W, 3)."""
+    scene, pixels = sample.scene, sample.pixels
+    names = dict(zip(scene.image.bands, scene.image.names, strict=True))
+    image = true_color(pixels.image, pixels.valid, [names.get(band, "") for band in scene.bands])
+    counted = pixels.labels != found.table.ignore_index
+    return [("image", image), ("label", colorize(pixels.labels, found.table.colors, counted))]
+
+
 def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
     """Draws image and label of every sample, and the colours of the classes."""
     rows = -(-len(samples) // _ACROSS)
@@ -84,13 +94,12 @@ def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
     grid = figure.subplots(rows, 2 * _ACROSS, squeeze=False)
     for axes in grid.ravel():
         axes.axis("off")
-    for number, (split, scene, pixels) in enumerate(samples):
+    for number, sample in enumerate(samples):
         left, right = grid[number // _ACROSS, 2 * (number % _ACROSS) :][:2]
-        names = dict(zip(scene.image.bands, scene.image.names, strict=True))
-        left.imshow(true_color(pixels.image, pixels.valid, [names.get(band, "") for band in scene.bands]))
-        counted = pixels.labels != found.table.ignore_index
-        right.imshow(colorize(pixels.labels, found.table.colors, counted), interpolation="nearest")
-        left.set_title(f"{split}: {_short(scene.name)}", fontsize=8, loc="left")
+        (_, image), (_, label) = pictures_of(found, sample)
+        left.imshow(image)
+        right.imshow(label, interpolation="nearest")
+        left.set_title(f"{sample.split}: {_short(sample.scene.name)}", fontsize=8, loc="left")
     keys = [
         Patch(facecolor=hexadecimal(color), edgecolor="#888888", label=name)
         for name, color in zip(found.table.names, found.table.colors, strict=True)

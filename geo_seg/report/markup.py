@@ -4,34 +4,44 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-_STYLE = """
-:root{color-scheme:light}
-body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff}
-body{max-width:1100px;margin:0 auto;padding:1rem}
-h1{font-size:1.5rem;line-height:1.25;overflow-wrap:anywhere}
-h2{font-size:1.2rem;margin:2rem 0 .5rem;border-bottom:2px solid #ddd}
-h3{font-size:1rem;margin:1.2rem 0 .3rem;overflow-wrap:anywhere}
-nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0}
-.wide{overflow-x:auto;margin:.5rem 0 1rem}
-table{border-collapse:collapse;font-size:.92rem}
+WIDE = """
+.wide{overflow-x:auto;background:
+linear-gradient(to right,#fff 40%,#fff0) 0 0/36px 100% local no-repeat,
+linear-gradient(to left,#fff 40%,#fff0) 100% 0/36px 100% local no-repeat,
+linear-gradient(to right,#0006,#0000) 0 0/14px 100% scroll no-repeat,
+linear-gradient(to left,#0006,#0000) 100% 0/14px 100% scroll no-repeat}
 caption{text-align:left;color:#555;padding-bottom:.3rem}
 caption span{display:block;position:sticky;left:0;width:fit-content;max-width:min(92vw,60rem)}
-td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;vertical-align:top}
-th[scope=row],.text,thead th:first-child{text-align:left}
-td{white-space:nowrap}
-th[scope=row]{overflow-wrap:anywhere;min-width:8rem}
-td.text{overflow-wrap:anywhere;white-space:normal;min-width:6rem}
 .row{display:flex;flex-wrap:wrap;gap:.6rem}
-figure{margin:0 0 .6rem;max-width:100%}
-figcaption{font-size:.85rem;color:#555}
-.row figure.pane{flex:1 1 160px;max-width:250px}
-.pane img{width:100%;max-height:280px;object-fit:contain;object-position:left}
-img{max-width:100%;height:auto;display:block}
-pre{background:#f5f5f5;padding:.8rem;overflow:auto;font-size:.8rem}
-summary{cursor:pointer}
-.key{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border:1px solid #888;vertical-align:-.1em}
-.class{white-space:nowrap}
-.keys{display:flex;flex-wrap:wrap;gap:.2rem 1rem;padding:0;list-style:none}"""
+"""
+"""Style of what may be wider than the window: a shadow at the side shows that there is more."""
+
+_STYLE = f"""{WIDE}
+:root{{color-scheme:light}}
+body{{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff}}
+body{{max-width:1100px;margin:0 auto;padding:1rem}}
+h1{{font-size:1.5rem;line-height:1.25;overflow-wrap:anywhere}}
+h2{{font-size:1.2rem;margin:2rem 0 .5rem;border-bottom:2px solid #ddd}}
+h3{{font-size:1rem;margin:1.2rem 0 .3rem;overflow-wrap:anywhere}}
+nav ul{{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0}}
+.wide{{margin:.5rem 0 1rem}}
+table{{border-collapse:collapse;font-size:.92rem}}
+td,th{{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;vertical-align:top}}
+th[scope=row],.text,thead th:first-child{{text-align:left}}
+td{{white-space:nowrap}}
+th[scope=row]{{overflow-wrap:anywhere;min-width:8rem}}
+td.text{{overflow-wrap:anywhere;white-space:normal;min-width:6rem}}
+figure{{margin:0 0 .6rem;max-width:100%}}
+figcaption{{font-size:.85rem;color:#555}}
+.row figure.pane{{flex:1 1 160px;max-width:250px}}
+.pane img{{width:100%;max-height:280px;object-fit:contain;object-position:left}}
+img{{max-width:100%;height:auto;display:block}}
+pre{{background:#f5f5f5;padding:.8rem;overflow:auto;font-size:.8rem}}
+summary{{cursor:pointer}}
+.key{{display:inline-block;width:.9em;height:.9em;margin-right:.4em}}
+.key{{border:1px solid #888;vertical-align:-.1em}}
+.class{{white-space:nowrap}}
+.keys{{display:flex;flex-wrap:wrap;gap:.2rem 1rem;padding:0;list-style:none}}"""
 
 
 class Markup(str):

@@ -10,22 +10,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from geo_seg.report import markup
+from geo_seg.report.markup import WIDE
 from geo_seg.sweeps.compare import Group, Run, swept
 from geo_seg.whole import write_whole
 
 _MOST = 40  # rows of the heat map
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
-.wide{overflow-x:auto}
-table{border-collapse:collapse}
-caption{text-align:left;color:#555;padding-bottom:.5rem}
-td,th{padding:.25rem .8rem;text-align:left;border-bottom:1px solid #ddd;white-space:nowrap}
-th button{all:unset;cursor:pointer;font-weight:bold}
-th button:focus-visible{outline:2px solid #06c}
-th[aria-sort=ascending] button::after{content:" ▲"}
-th[aria-sort=descending] button::after{content:" ▼"}
-td:last-child{white-space:normal}
-img{max-width:100%}"""
+_WIDTH = 4.4  # inches of a figure: two stand side by side, one is readable in a narrow window
+_STYLE = f"""{WIDE}
+body{{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}}
+table{{border-collapse:collapse}}
+td,th{{padding:.25rem .8rem;text-align:left;border-bottom:1px solid #ddd;white-space:nowrap}}
+th button{{all:unset;cursor:pointer;font-weight:bold}}
+th button:focus-visible{{outline:2px solid #06c}}
+th[aria-sort=ascending] button::after{{content:" ▲"}}
+th[aria-sort=descending] button::after{{content:" ▼"}}
+td:last-child{{white-space:normal}}
+img{{max-width:100%}}
+.wide img{{max-width:none;mix-blend-mode:multiply}}"""
 _SORT = """
 for (const button of document.querySelectorAll("th button")) button.onclick = () => {
   const head = button.parentElement, table = head.closest("table"), body = table.tBodies[0];
@@ -59,13 +61,15 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
     if done:
         bars = [key for key in keys if len({run.choices.get(key) for run in done}) > 1]
         if bars:
-            parts += ["<h2>Choices</h2>", _image(_bars(done, bars), f"mean IoU by {', '.join(bars)}")]
+            drawn_bars = (_image(_bars(done, key), f"mean IoU by {key}") for key in bars)
+            parts += ["<h2>Choices</h2>", markup.row(drawn_bars)]
     drawn = [run for run in runs if run.curve]
     if drawn:
         parts += ["<h2>Curves</h2>", _image(_curves(drawn), "validation mean IoU of every run by epoch")]
     scored = [run for run in done if run.metrics.get("val")]
     if scored:
-        parts += ["<h2>Classes</h2>", _image(_heat_map(scored[:_MOST]), "IoU of every class in every run")]
+        map_ = _image(_heat_map(scored[:_MOST]), "IoU of every class in every run")
+        parts += ["<h2>Classes</h2>", f'<div class="wide">{map_}</div>']
     parts += ["<h2>Runs</h2>", _run_table(runs, keys)]
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -115,31 +119,35 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> 
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row) + "</tr>" for row in rows
     )
+    said = html.escape(caption)
     return (
-        f'<div class="wide"><table><caption>{html.escape(caption)}</caption>'
+        f'<div class="wide" role="region" tabindex="0" aria-label="{said}">'
+        f"<table><caption><span>{said}</span></caption>"
         f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _bars(runs: Sequence[Run], keys: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(11, 3.2 * len(keys)), layout="constrained")
-    for axes, key in zip(np.atleast_1d(figure.subplots(len(keys), 1)), keys, strict=True):
-        found: dict[str, list[float]] = {}
-        for run in runs:
-            if run.outcome.value is not None:
-                found.setdefault(run.choices.get(key, "–"), []).append(run.outcome.value)
-        names = sorted(found, key=_order)
-        axes.bar(range(len(names)), [np.mean(found[name]) for name in names], color="#9ecae1")
-        for place, name in enumerate(names):
-            axes.plot([place] * len(found[name]), found[name], "o", color="#08519c", markersize=4)
-        axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
-        axes.set_title(key, loc="left")
-        axes.set_ylabel("val mean IoU")
+def _bars(runs: Sequence[Run], key: str) -> Figure:
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        if run.outcome.value is not None:
+            found.setdefault(run.choices.get(key, "–"), []).append(run.outcome.value)
+    names = sorted(found, key=_order)
+    figure = Figure(figsize=(_WIDTH, 1.1 + 0.3 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(names)), [np.mean(found[name]) for name in names], color="#9ecae1")
+    for place, name in enumerate(names):
+        axes.plot(found[name], [place] * len(found[name]), "o", color="#08519c", markersize=4)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_title(key, loc="left")
+    axes.set_xlabel("val mean IoU")
     return figure
 
 
 def _curves(runs: Sequence[Run]) -> Figure:
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    listed = len(runs) <= 20
+    figure = Figure(figsize=(_WIDTH, 3.2 + 0.19 * len(runs) * listed), layout="constrained")
     axes = figure.subplots()
     for run in runs:
         style = "--" if run.outcome.status == "pruned" else "-"
@@ -148,8 +156,8 @@ def _curves(runs: Sequence[Run]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("val mean IoU")
     axes.grid(alpha=0.3)
-    if len(runs) <= 20:
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    if listed:
+        figure.legend(frameon=False, fontsize=9, loc="outside lower center")
     return figure
 
 
@@ -171,9 +179,9 @@ def _heat_map(runs: Sequence[Run]) -> Figure:
 
 def _image(figure: Figure, alt: str) -> str:
     data = io.BytesIO()
-    figure.savefig(data, dpi=90, format="png")
+    figure.savefig(data, dpi=100, format="png")
     code = base64.b64encode(data.getvalue()).decode()
-    return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{code}"></p>'
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{code}">'
 
 
 def _order(name: str) -> tuple[float, str]:

@@ -5,11 +5,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from torch import nn
 
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.few import few_labels
 from geo_seg.data.holes import describe_borders, describe_holes
 from geo_seg.data.scale_offset import describe_scales
 from geo_seg.data.scene import Scene
@@ -61,6 +63,13 @@ def introduce(
     absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
     if absent:
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
+    counts_of = {
+        name: sum((found.counts.classes for found in own), np.zeros(len(data.table.names), np.int64)).tolist()
+        for name, own in data.index.items()
+        if own
+    }
+    for note in few_labels(counts_of, data.table.names, config.dataset):
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     if data.left_out:
         console.print(f"note: {data.left_out}", markup=False, soft_wrap=True)
     if data.leak:

@@ -232,6 +232,7 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
             ("dataset.split.val=0.2: expected a text file with an image per line",),
         ),
         ("dataset.split.val=[]", ("dataset.split.val=[]: expected a glob",)),
+        ("dataset.split.balance=false", ("balance=false", "is for dataset.split.by=blocks, not pattern")),
         ("dataset.split.unit=meters", ("dataset.split.unit=meters", "'metres'")),
         ("dataset.split.buffer=-1", ("dataset.split.buffer=-1", "0 or more pixels")),
         ("dataset.unlabelled=skipped", ("dataset.unlabelled=skipped", "'skip'")),

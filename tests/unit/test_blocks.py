@@ -9,22 +9,26 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import yaml
 from matplotlib.colors import to_rgb
 from rasterio.transform import from_origin
 
 from geo_seg.data.blocks import pixels_of
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.few import few_labels
 from geo_seg.data.offsets import Offsets
 from geo_seg.data.scene import Scene
 from geo_seg.data.scenes import find_scenes
 from geo_seg.dataset_config import DatasetConfig, SplitConfig
 from geo_seg.doctor.examination import examine
+from geo_seg.doctor.findings import judge
 from geo_seg.doctor.page import tables
 from geo_seg.doctor.sheet import draw_samples
 from geo_seg.errors import DataError
 from geo_seg.raster import inspect
 from geo_seg.report.figures import split_map
 from geo_seg.report.places import outlines
+from geo_seg.rerun import read_configuration
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 
@@ -276,3 +280,119 @@ def test_blocks_that_nobody_means_are_refused_before_they_are_cut(
 ) -> None:
     with pytest.raises(DataError, match=r"dataset\.split\.block=.* blocks, more than 100000; expected the"):
         find_scenes(whole(tmp_path, **split), 0)
+
+
+BALANCE = pytest.mark.fault("first_hour", "split by blocks with few labels: 683 pixels in four spots")
+
+
+def spots(root: Path, places: dict[tuple[int, int], int], side: int = 13, **choices: object) -> DatasetConfig:
+    """A scene of 512 x 512 with nothing labelled but spots of a class each, in blocks of 128."""
+    draw = np.random.default_rng(0)
+    mask = np.full((512, 512), 255, np.uint8)
+    for (row, col), one in places.items():
+        mask[row : row + side, col : col + side] = one
+    write_raster(root / "images" / "a.tif", draw.integers(1, 3000, (2, 512, 512)).astype(np.uint16))
+    write_raster(root / "masks" / "a.tif", mask)
+    given = {"by": "blocks", "block": 128, "val": 0.2, "test": 0.2, "buffer": 16, **choices}
+    return DatasetConfig(
+        name="spots",
+        root=str(root),
+        images="images/*.tif",
+        masks="masks/*.tif",
+        classes=["a", "b"],
+        split=SplitConfig(**given),  # type: ignore[arg-type]
+        window=32,
+    )
+
+
+FOUR = {(20, 30): 0, (170, 420): 0, (400, 160): 0, (450, 450): 0}  # in four blocks
+NEAR = {(20, 30): 0, (60, 60): 0, (150, 20): 0, (220, 100): 0}  # in two blocks
+
+
+@BALANCE
+@pytest.mark.parametrize("seed", range(5))
+def test_four_spots_of_labels_give_every_split_some_and_windows_that_show_them(
+    tmp_path: Path, seed: int
+) -> None:
+    data = SceneDataModule(spots(tmp_path, FOUR), seed)
+    counts = {name: int(data.index[name][0].counts.classes.sum()) for name in ("train", "val", "test")}
+    assert min(counts.values()) >= 13 * 13
+    assert sum(counts.values()) <= 4 * 13 * 13
+    for batch in data.train_dataloader():
+        assert (batch["labels"] != 255).flatten(1).any(1).all()
+    area = sum(part.height * part.width for part in data.scenes["val"][0].parts)
+    assert abs(area / 512**2 - 0.2) <= 1 / 16
+
+
+@BALANCE
+def test_spots_in_fewer_blocks_than_splits_are_one_line_that_says_which_number_to_turn(
+    tmp_path: Path,
+) -> None:
+    message = (
+        "the 676 labelled pixels lie in 2 of 16 blocks of 128 pixels, and train, val, test need one each: "
+        r"take smaller blocks \(dataset.split.block\), or label more"
+    )
+    with pytest.raises(DataError, match=message):
+        SceneDataModule(spots(tmp_path, NEAR), 0)
+    assert message.replace("\\", "") in examine(spots(tmp_path, NEAR), 0).problems
+    for names in ({"test": None}, {"block": 64, "buffer": 0}):  # two splits, or smaller blocks
+        data = SceneDataModule(spots(tmp_path, NEAR, **names), 0)
+        assert all(data.index[name][0].counts.classes.sum() for name in data.index if data.scenes[name])
+
+
+@BALANCE
+@pytest.mark.parametrize("blocks", [1, 2, 3, 5])
+def test_every_split_gets_labels_of_every_class_as_far_as_there_are_any(tmp_path: Path, blocks: int) -> None:
+    places = {(128 * r + 20, 128 * c + 30): 0 for r in range(4) for c in range(4)}
+    rare = [(80, 70), (80, 326), (336, 70), (464, 454), (336, 326)][:blocks]
+    config = spots(tmp_path, {**places, **dict.fromkeys(rare, 1)}, buffer=8)
+    for seed in range(4):
+        data = SceneDataModule(config, seed)
+        having = [name for name in ("train", "val", "test") if data.index[name][0].counts.classes[1]]
+        assert having == ["train", "val", "test"][: min(blocks, 3)]
+        held = sum(int(data.index[name][0].counts.classes[1]) for name in ("val", "test"))
+        assert held <= 2 * 13 * 13  # no more than one spot each: training needs them
+
+
+@BALANCE
+def test_without_balance_labels_do_not_decide_which_blocks_are_drawn(tmp_path: Path) -> None:
+    drawn = [
+        find_scenes(spots(tmp_path / str(n), places, balance=False), 3)
+        for n, places in enumerate((FOUR, NEAR))
+    ]
+    parts = [{name: own[name][0].parts for name in ("val", "test")} for own in drawn]
+    assert parts[0] == parts[1]
+    balanced = find_scenes(spots(tmp_path / "0", FOUR), 3)
+    assert {name: balanced[name][0].parts for name in ("val", "test")} != parts[0]
+
+
+@BALANCE
+def test_few_labels_are_counted_by_class_and_split_with_the_numbers_to_turn(tmp_path: Path) -> None:
+    config = spots(tmp_path, {**FOUR, (300, 300): 1, (300, 40): 1, (40, 300): 1})
+    data = SceneDataModule(config, 0)
+    counts = {name: data.index[name][0].counts.classes.tolist() for name in ("train", "val", "test")}
+    line, epoch = few_labels(counts, ["a", "b"], config)
+    for number, name in enumerate("ab"):
+        said = ", ".join(f"{own[number]} in {split}" for split, own in counts.items())
+        assert f"{name} ({said})" in line
+    for turn in (
+        "dataset.split.block (now 128)",
+        "buffer (now 16)",
+        "dataset.window (now 32)",
+        "sampler=balanced",
+    ):
+        assert turn in line
+    assert "an epoch is a single step; dataset.windows_per_epoch=400 makes it 50" in epoch
+    found = examine(config, 0)
+    judge(found)
+    assert {line, epoch} <= {*found.warnings}
+    many = {"train": [9000, 8000], "val": [600, 0]}
+    assert few_labels(many, ["a", "b"], config) == []  # what is absent is said elsewhere
+
+
+@BALANCE
+def test_a_run_from_before_there_was_balance_keeps_the_blocks_that_it_was_trained_on(tmp_path: Path) -> None:
+    split = {"by": "blocks", "block": 128, "val": 0.2}
+    for said, expected in ((split, False), ({**split, "balance": True}, True), ({"by": "fraction"}, True)):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"dataset": {"split": said}}))
+        assert read_configuration(tmp_path).dataset.split.balance is expected

@@ -1,13 +1,18 @@
 """Differences between runs are called real when they are, and only then; a leaderboard says what ran."""
 
+import base64
 import csv
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from geo_seg.errors import DataError
+from geo_seg.report.markup import WIDE
 from geo_seg.sweeps.compare import compare, groups_of, mean_iou, read_runs, swept
 from geo_seg.sweeps.leaderboard import write_leaderboard
 from geo_seg.sweeps.outcomes import Outcome, write_outcome
@@ -123,7 +128,7 @@ def test_the_leaderboard_is_written_as_csv_markdown_and_a_page(tmp_path: Path) -
     assert rows[0]["val_iou_<land>"] == "0.81"
     assert rows[0]["val_iou_water"] == ""
     page = (sweep / "leaderboard.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4  # bars of loss and of seed, curves, classes
     assert page.count("<img alt=") == 3
     assert "it broke &lt;here&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
@@ -150,3 +155,18 @@ def test_runs_on_other_data_sets_share_a_leaderboard_but_are_not_compared(tmp_pa
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no runs are in there"):
         write_leaderboard(tmp_path)
+
+
+@pytest.mark.fault("first_hour", "pages at 380 px: text cut, figures unreadable, columns hidden")
+def test_a_leaderboard_fits_a_narrow_window_or_shows_that_there_is_more(tmp_path: Path) -> None:
+    sweep = a_sweep(tmp_path)
+    write_leaderboard(sweep)
+    page = (sweep / "leaderboard.html").read_text()
+    assert WIDE in page  # a shadow at the side of what is wider, and captions that stay in view
+    assert page.count("<caption><span>") == page.count("<table>") == page.count("</span></caption>")
+    narrow = re.sub(r'<div class="wide".*?</div>', "", page, flags=re.DOTALL)
+    figures = re.findall(r"data:image/png;base64,([^\"]+)", narrow)
+    assert len(figures) == 3  # bars of loss and seed, curves; the classes are in a wide part
+    for figure in figures:
+        width, _ = Image.open(io.BytesIO(base64.b64decode(figure))).size
+        assert width <= 1.3 * 348  # of the 380 px: a font of 10 points keeps 10 px
