@@ -408,7 +408,7 @@ def test_commands_of_the_pages_run_from_training_to_the_map(
     own = [f"dataset.root={small_root}", "dataset.classes=[low,middle,high]"]
     short = ["dataset.window=32", "dataset.batch_size=4", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
     blocks = words_of("data", "dataset.split.by=blocks", "dataset.split.block=1024")
-    sized = ["dataset.split.block=24", "dataset.split.buffer=0", "dataset.window=8"]
+    sized = ["dataset.split.block=32", "dataset.split.buffer=0", "dataset.window=16"]
     tested = [
         word.replace("/other", "other")
         for word in words_of("evaluation", "split=test", "dataset.split.test=*")
