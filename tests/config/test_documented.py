@@ -29,6 +29,7 @@ from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError
 from geo_seg.inference_checks import check_inference
 from geo_seg.inference_config import InferenceConfig
 from geo_seg.rerun import configuration
+from geo_seg.signatures import signature
 from tests.conftest import REPOSITORY, Run
 
 FAULT = pytest.mark.fault(
@@ -51,6 +52,7 @@ NEEDED = {  # what a key that stands alone in a text is typed with
     "dataset.allow_outside": ["dataset.images=null", "dataset.masks=null", "dataset.manifest=scenes.csv"],
     "dataset.images": ["dataset=own"],
     "dataset.normalize=imagenet": ["dataset=dubai"],
+    "optimizer.momentum": ["optimizer=sgd"],
     "logger.mlflow": ["logger=mlflow"],
     "logger.wandb": ["logger=wandb"],
     "hydra.sweeper": ["sweeper=optuna"],
@@ -243,7 +245,10 @@ def answer_to(one: Typed) -> str:
             section, _, name = key.rpartition(".")
             cfg = own if key.startswith("hydra.") else cfg
             there = OmegaConf.select(cfg, section) if section else cfg
-            if name not in list(there or ()) and not (CONFIG / key).is_dir():
+            known = [*(there or ())]
+            if "_target_" in known and (options := signature(there["_target_"])):
+                known += options.parameters  # that a YAML needn't name
+            if name not in known and not (CONFIG / key).is_dir():
                 return f"{key}: there is no such key"
     return ""
 
@@ -254,6 +259,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished")
     for name in ("run", "2026-11-25_10-00-00_unet_cross_entropy"):
         write_run(root / "runs" / "demo" / name, [])
+    for page in PAGES:
+        for block in blocks_of(page, "python"):
+            if named := re.match(r"# (\w+\.py)\b", block):  # a module of the user's that a command names
+                (root / named[1]).write_text(f"import numpy\nimport pathlib\nimport torch\n{block}")
     return root
 
 
@@ -279,6 +288,7 @@ def test_what_a_page_says_can_be_typed_is_taken(
     line: str, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished)
+    monkeypatch.syspath_prepend(finished)
     for mark, package in PACKAGES.items():
         if mark in line and find_spec(package) is None:
             pytest.skip(f"needs {package}")
