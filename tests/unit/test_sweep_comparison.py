@@ -129,7 +129,7 @@ def test_the_leaderboard_is_written_as_csv_markdown_and_a_page(tmp_path: Path) -
     assert rows[0]["val_iou_water"] == ""
     page = (sweep / "leaderboard.html").read_text()
     assert page.count("data:image/png;base64,") == 4  # bars of loss and of seed, curves, classes
-    assert page.count("<img alt=") == 3
+    assert page.count("<img alt=") == 4
     assert "it broke &lt;here&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "aria-sort" in page
