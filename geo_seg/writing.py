@@ -212,11 +212,13 @@ def settle(hidden: Path, final: Path) -> None:
     hidden.replace(final)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file is a GeoTIFF and every block of it lies inside the file."""
+def is_whole(path: Path, tag: str = "") -> bool:
+    """Whether a file is a GeoTIFF that has a tag, and every block lies inside the file."""
     try:
         size = path.stat().st_size
         with rasterio.open(path) as source:
+            if tag and tag not in source.tags():
+                return False
             height, width = source.block_shapes[0]
             rows, cols = -(-source.height // height), -(-source.width // width)
             for band, row, col in np.ndindex(source.count, rows, cols):

@@ -85,8 +85,9 @@ class Journal:
         return self.folder / f"{number:05d}{suffix}"
 
     def done(self, number: int) -> bool:
-        """Whether a part is complete."""
-        return all(is_whole(self.part(number, suffix)) for suffix in self._suffixes)
+        """Whether a part is complete: its rasters, and the tags of its classes, which are written last."""
+        *others, classes = (self.part(number, suffix) for suffix in self._suffixes)
+        return is_whole(classes, "strays") and all(is_whole(path) for path in others)
 
     def note(self, found: Mapping[str, Any], raster: Path) -> None:
         """Keep what is known of a map that is about to get its place.
