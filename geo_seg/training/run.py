@@ -17,7 +17,7 @@ from geo_seg.allocation import keep_freed_memory
 from geo_seg.commands import command, command_elsewhere
 from geo_seg.config import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.errors import ConfigError
+from geo_seg.errors import CheckpointError, ConfigError, GeoSegError, first_line
 from geo_seg.identity import config_hash, write_run_file
 from geo_seg.lock import held
 from geo_seg.models import check_sides
@@ -38,6 +38,7 @@ from geo_seg.training.precision import settle_precision
 from geo_seg.training.reporting import Ended
 from geo_seg.training.saving import Checkpoints
 from geo_seg.training.speed import Speed, reading_advice
+from geo_seg.training.state import ELSE
 from geo_seg.training.testing import test
 from geo_seg.training.together import SameConfig
 from geo_seg.training.whole_file import WholeFile
@@ -200,10 +201,17 @@ def _trainer(
 
 def _fit(trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule, best: Checkpoints) -> None:
     last = best.last if best.last.exists() else None
+    best.taking_up = last is not None
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-    except ValueError as error:
-        if "more than 1 value per channel" in str(error):
+    except (GeoSegError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # Lightning and torch raise many kinds for a state that they can't take up
+        if last is not None and best.taking_up:
+            raise CheckpointError(
+                f"{last}: training can't go on from it ({type(error).__name__}: {first_line(error)}); {ELSE}"
+            ) from error
+        if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
             raise ConfigError(
                 "this model needs dataset.batch_size=2 or more to normalise its features"
             ) from error

@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from torch.optim import Optimizer
 
 from geo_seg.commands import command
 from geo_seg.errors import ConfigError
+from geo_seg.training.state import check_alike, check_sizes
 from geo_seg.whole import write_whole
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
@@ -36,6 +38,10 @@ class Checkpoints(Checkpoint):
         minutes: between checkpoints within an epoch.
         before: called on every process before a checkpoint is written; raises if the weights aren't good.
         say: shows a line to the user.
+
+    Attributes:
+        taking_up: whether an error now would come of the state that a checkpoint holds: while it is loaded,
+            and in the first step of the optimizer.
     """
 
     def __init__(
@@ -55,6 +61,8 @@ class Checkpoints(Checkpoint):
         self._saved = time.monotonic()
         self._signal: int | None = None
         self._position: dict[str, Any] = {}
+        self.taking_up = False
+        self._first_step = True
 
     @property
     def best_model_path(self) -> str:
@@ -88,11 +96,19 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Knows of a run that it had stopped of itself."""
+        """Knows of a run that it had stopped of itself.
+
+        Raises:
+            ValueError: the state of the loops isn't what Lightning writes; it would take anything.
+        """
+        check_alike(checkpoint["loops"]["fit_loop"], trainer.fit_loop.state_dict(), "loops.fit_loop")
         trainer.should_stop = checkpoint[POSITION]["done"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listens to signals; keeps the weights that training begins with."""
+        if self.taking_up:
+            check_sizes(trainer.optimizers)
+        self.taking_up = False
         self._check_length(trainer)
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:  # Lightning puts the old handlers back in the end
@@ -120,10 +136,17 @@ class Checkpoints(Checkpoint):
             for number in (signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, _leave)
 
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Knows the step that shows whether the optimizer can use the state that it was given."""
+        self.taking_up, self._first_step = self._first_step, False
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves within the epoch, where it is time or a signal has come."""
+        self.taking_up = False
         loop = trainer.fit_loop.epoch_loop
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None  # noqa: S101 - there is a batch

@@ -10,6 +10,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from geo_seg.checkpoint import read
 from geo_seg.errors import CheckpointError, TrainingError
 from geo_seg.training.saving import POSITION
+from geo_seg.training.state import ELSE, check_optimizers
 from geo_seg.whole import write_whole
 
 _STATE: dict[str, type] = {  # beside weights and facts: what a run goes on with
@@ -67,7 +68,8 @@ class WholeFile(TorchCheckpointIO):
             self._say(f"note: {note}")
         for key, kind in _STATE.items():
             if not isinstance(found.get(key), kind):
-                raise CheckpointError(f"{path}: holds no {key} of a training run, and can't be gone on from")
+                raise CheckpointError(f"{path}: holds no {key} of a training run; {ELSE}")
+        check_optimizers(found["optimizer_states"], path)
         return found
 
 

@@ -21,6 +21,7 @@ from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.rerun import configuration
 from geo_seg.training import concluding, testing
 from geo_seg.training.run import run
+from geo_seg.training.saving import set_loops
 from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_training import (
     assert_shareable,
@@ -373,7 +374,14 @@ def test_a_run_folder_whose_configuration_looks_something_up_is_refused(
 def test_a_run_is_not_gone_on_with_from_a_checkpoint_that_is_not_quite_ours(
     trained: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    folder = tmp_path / "run"
+    folder = spoilt(trained, tmp_path / "run", spoil)
+    with pytest.raises(CheckpointError, match=message) as said:
+        run(asked(f"resume={folder}"), folder)
+    assert "\n" not in str(said.value)
+
+
+def spoilt(trained: Path, folder: Path, spoil: Callable[[dict[str, Any]], Any]) -> Path:
+    """A run that isn't finished, whose last checkpoint was changed."""
     shutil.copytree(trained, folder)
     state = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**state, "finished": False}))
@@ -382,8 +390,69 @@ def test_a_run_is_not_gone_on_with_from_a_checkpoint_that_is_not_quite_ours(
     spoil(content)
     file.unlink()  # it is a link to the best one
     torch.save(content, file)
+    return folder
+
+
+def first_state(content: dict[str, Any]) -> dict[str, Any]:
+    """What the optimizer holds for one weight."""
+    found: dict[str, Any] = next(iter(content["optimizer_states"][0]["state"].values()))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.fault("checkpoint", "loops or optimizer_states of last.ckpt are there, but broken")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content["loops"].clear(), r"\(KeyError: .*fit_loop"),
+        (lambda content: content["loops"]["fit_loop"].pop("epoch_progress"), "loops.fit_loop has to hold"),
+        (
+            lambda content: content["loops"]["fit_loop"].update({"epoch_loop.batch_progress": []}),
+            r"loops.fit_loop.epoch_loop.batch_progress has to hold",
+        ),
+        (
+            lambda content: content["loops"]["fit_loop"]["epoch_progress"]["current"].update(ready="x"),
+            r"epoch_progress.current.ready has to be a whole number",
+        ),
+        (lambda content: content["optimizer_states"].clear(), "its optimizer_states are those of no"),
+        (lambda content: content.update(optimizer_states=[None]), "its optimizer_states are those of no"),
+        (lambda content: content["optimizer_states"][0].update(state=[]), "optimizer_states are those of no"),
+        (
+            lambda content: first_state(content)["exp_avg"].fill_(float("nan")),
+            "its optimizer_states hold values that are not finite",
+        ),
+        (lambda content: content["optimizer_states"][0].pop("param_groups"), r"\(KeyError: .*param_groups"),
+        (
+            lambda content: content["optimizer_states"][0]["param_groups"].pop(),
+            r"\(ValueError: loaded state dict has a different number of parameter groups",
+        ),
+        (
+            lambda content: [group.pop("lr") for group in content["optimizer_states"][0]["param_groups"]],
+            r"\(KeyError: .*lr",
+        ),
+        (lambda content: first_state(content).pop("exp_avg"), r"\(KeyError: .*exp_avg"),
+        (
+            lambda content: first_state(content).update(exp_avg=torch.ones(2)),
+            r"exp_avg of shape \(2,\) for a weight of",
+        ),
+        (lambda content: content.update(lr_schedulers=[None]), r"last\.ckpt: training can't go on from it"),
+        (lambda content: content["position"].clear(), r"\(KeyError: .*done"),
+        (lambda content: content.update({"pytorch-lightning_version": "x"}), r"\(InvalidVersion: "),
+        (lambda content: content["state_dict"].popitem(), r"\(RuntimeError: "),
+    ],
+)
+def test_a_state_of_training_that_is_broken_is_answered_with_what_to_do(
+    trained: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    def rewound(content: dict[str, Any]) -> None:
+        set_loops(content["loops"]["fit_loop"], epoch=0, batch=0, validate=False)
+        spoil(content)
+
+    folder = spoilt(trained, tmp_path / "run", rewound)
     with pytest.raises(CheckpointError, match=message) as said:
         run(asked(f"resume={folder}"), folder)
+    assert str(said.value).startswith(f"{folder}/checkpoints/last.ckpt: ")
+    assert str(said.value).endswith("such as best.ckpt, or train anew without resume=")
     assert "\n" not in str(said.value)
 
 
