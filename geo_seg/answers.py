@@ -76,9 +76,9 @@ def answers() -> Iterator[None]:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             _give_up(error)
         if isinstance(error, UnfitChoiceError):
-            print(f"skipped: {explain(error)}", file=sys.stderr)
+            print(f"skipped: {_line(error)}", file=sys.stderr)
             return
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         raise
 
 
@@ -104,6 +104,11 @@ def explain(error: Exception) -> str:
     return said + _origin(said) if isinstance(error, ConfigError) else said
 
 
+def _line(error: Exception) -> str:
+    """Return the answer to an error, its control characters escaped: no file steers a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in explain(error))
+
+
 def _origin(said: str) -> str:
     """Which line of a YAML file gives the key that a message begins with, unless the command line does."""
     found = re.match(r"([\w.]+)((?:\[\d+\][\w.]*)*)[=:]", said)
@@ -118,7 +123,7 @@ def _give_up(error: Exception) -> NoReturn:
     unexpected = _is_of_system(error, named=False) or not isinstance(error, _EXPECTED)
     if unexpected or "debug=true" in (argument.lower() for argument in sys.argv):
         raise error
-    print(f"error: {explain(error)}", file=sys.stderr)
+    print(f"error: {_line(error)}", file=sys.stderr)
     sys.exit(2)
 
 

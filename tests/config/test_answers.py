@@ -1,6 +1,7 @@
 """Every typo is answered in one line, with a non-zero exit, before torch is imported."""
 
 import pathlib
+import sys
 
 import pytest
 import yaml
@@ -10,10 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiment.short_cpu import CHANGES, SETS, SHORT
 from geo_seg import checks
-from geo_seg.answers import explain
+from geo_seg.answers import answer, explain
 from geo_seg.checks import check_training
 from geo_seg.config import MODELS, store_schemas
-from geo_seg.errors import GeoSegError
+from geo_seg.errors import ConfigError, GeoSegError
 from geo_seg.inference_checks import check_inference
 from geo_seg.signatures import registered, signature
 from tests.conftest import REPOSITORY, Run
@@ -448,3 +449,18 @@ def test_a_start_that_fails_leaves_no_folder(
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
     assert {name for name in found if ".hydra" not in name and not name.endswith(".log")} == set(kept)
     assert kept[:1] == ["mine"] or not found
+
+
+@pytest.mark.fault("acts", "control characters of a file's words reach the terminal in an error")
+@pytest.mark.parametrize(("word", "shown"), [("\x1b[2J", "\\x1b[2J"), ("\x07", "\\x07"), ("ü – θ", "ü – θ")])
+def test_an_answer_shows_control_characters_and_does_not_send_them(
+    word: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ConfigError(f"callbacks.mine: there is no package {word}")
+
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit) as ended:
+        answer(fail)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: callbacks.mine: there is no package {shown}\n"

@@ -35,7 +35,8 @@ class Blurred(nn.Module):
         self.channels = channels
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        mean = nn.functional.avg_pool2d(image[:, :1], 61, 1, 30)
+        mean = nn.functional.avg_pool2d(image[:, :1], (61, 1), 1, (30, 0))
+        mean = nn.functional.avg_pool2d(mean, (1, 61), 1, (0, 30))
         return mean if self.channels == 1 else torch.cat([-mean, mean], 1)
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import losses
-from geo_seg.checkpoint import Checkpoint, find
+from geo_seg.checkpoint import Checkpoint
+from geo_seg.checkpoint_files import find_checkpoint
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models import Normalize
 from geo_seg.prediction import ensemble
@@ -123,7 +124,7 @@ def test_models_that_read_or_mean_other_things_are_no_ensemble(changes: dict[str
 
 
 def loaded(path: str) -> Checkpoint:
-    return replace(shifted(), path=find(path))
+    return replace(shifted(), path=find_checkpoint(path))
 
 
 def best_of(run: Path) -> None:

@@ -122,8 +122,9 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
 
 
 def test_a_broken_run_is_found_if_it_can_go_on_and_nobody_is_at_it(
-    small: DatasetConfig, tmp_path: Path
+    small: DatasetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("geo_seg.sweeps.earlier.GRACE", 0.1)  # nobody waits for the one that holds a run
     config = a_config(small)
     old, own = tmp_path / "sweeps" / "a" / "0", tmp_path / "sweeps" / "b" / "0"
     for run in (old, own):
