@@ -14,7 +14,8 @@
 #   hydra.searchpath=[mine] {'model': {'width': 1}}
 #
 # Why it matters to users of geo_seg: to copy a YAML of config/ to one's own folder and edit it there
-# is the natural first step; the run goes on with the old values. Give the copy a new name.
+# is the natural first step, and Hydra would go on with the old values. geo_seg says so for
+# --config-dir; an application of one's own beside it doesn't. Give the copy a new name.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -10,13 +10,16 @@
 # 2**53 and 1e17 the value is rounded to a double.
 #
 # Output seen (nodata given, nodata read, tag in the file, mask of the pixels [nodata, 1, 5]):
-#   1000                  1000.0              1000   [0, 255, 255]
-#   9007199254740993      9007199254740992.0  9007199254740992   [255, 255, 255]
-#   100000000000000000    1.0                 1e+17   [255, 0, 255]
-#   -9223372036854775808  -9.0                -9.2233720368547758e+18   [255, 255, 255]
+#   1000  1000.0  1000  [0, 255, 255]
+#   9007199254740993  9007199254740992.0  9007199254740992  [255, 255, 255]
+#   100000000000000000  1.0  1e+17  [255, 0, 255]
+#   -9223372036854775808  -9.0  -9.2233720368547758e+18  [255, 255, 255]
+# The lowest int64 written out in full, as other programs do, and a copy with the file's own profile:
+#   written out in full: -9.223372036854776e+18 [0, 255, 255]
+#   copied with its profile: -9.0 [255, 255, 255]
 #
-# Why it matters to users of geo_seg: label rasters of 64-bit identifiers are often exported with the
-# lowest int64 as nodata. Opened with rasterio, no pixel of such a file is nodata, or class 1 is.
+# Why it matters to users of geo_seg: rasters of 64-bit identifiers may have the lowest int64 as
+# nodata. A clip or copy by rasterio with `profile=source.profile` has none, or masks class 1.
 # Store labels as uint8 or uint16 with a nodata that fits, or as int64 with a small nodata.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -56,11 +59,25 @@ for nodata in (1000, 2**53 + 1, 10**17, -(2**63)):
         seen.append((nodata, file.nodata, tag_of("ids.tif"), file.read_masks(1)[0].tolist()))
         assert file.read(1)[0].tolist() == [nodata, 1, 5]  # the pixels themselves are kept
     print(*seen[-1], sep="  ")
+full = str(-(2**63)).encode()
+data = open("ids.tif", "rb").read()
+short = tag_of("ids.tif").encode()
+open("full.tif", "wb").write(data.replace(short, full.ljust(len(short), b"\0")))
+copies = []
+with rasterio.open("full.tif") as file:
+    copies.append((file.nodata, file.read_masks(1)[0].tolist()))
+    with rasterio.open("copy.tif", "w", **file.profile) as copy:
+        copy.write(file.read())
+with rasterio.open("copy.tif") as file:
+    copies.append((file.nodata, file.read_masks(1)[0].tolist()))
+print("written out in full:", *copies[0])
+print("copied with its profile:", *copies[1])
 expected = [
     (1000, 1000.0, "1000", [0, 255, 255]),
     (2**53 + 1, 2.0**53, "9007199254740992", [255, 255, 255]),
     (10**17, 1.0, "1e+17", [255, 0, 255]),
     (-(2**63), -9.0, "-9.2233720368547758e+18", [255, 255, 255]),
 ]
-sys.exit(0 if seen == expected else "the behaviour changed")
+same = seen == expected and copies == [(-(2.0**63), [0, 255, 255]), (-9.0, [255, 255, 255])]
+sys.exit(0 if same else "the behaviour changed")
 EOF
