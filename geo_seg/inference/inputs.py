@@ -76,7 +76,7 @@ def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[in
     info, bands = open_image((path,), names or checkpoint.bands, cache_folder(None))
     if len(bands) != checkpoint.in_channels:
         raise DataError(
-            f"{path}: has {len(bands)} assets of data, the model takes {checkpoint.in_channels} bands "
+            f"{path}: has {len(bands)} bands in its assets, the model takes {checkpoint.in_channels} bands "
             "without names; give a list of files, or a VRT of the ones that are meant"
         )
     return info, bands, []

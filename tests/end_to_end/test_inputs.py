@@ -61,7 +61,7 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
         assert (found.crs, found.transform) == (b.crs, b.transform)
     with pytest.raises(DataError, match="no band 'swir' among its assets"):
         predict(item, tmp_path / "maps", threshold(band_names=["nir", "swir"]))
-    with pytest.raises(DataError, match="has 3 assets of data, the model takes 2 bands without names"):
+    with pytest.raises(DataError, match="has 3 bands in its assets, the model takes 2 bands without names"):
         predict(item, tmp_path / "maps", threshold())
     for name, content in (
         ("gone", None),
@@ -116,6 +116,25 @@ def test_the_assets_of_a_stac_item_are_found_by_what_their_names_mean(tmp_path: 
     (tmp_path / "place.json").write_text(json.dumps({"type": "Feature", "assets": assets}))
     predict(tmp_path / "place.json", tmp_path / "maps", threshold(band_names=["red", "nir"]))
     np.testing.assert_array_equal(read(tmp_path / "maps" / "place_classes.tif")[0], image[1] > LIMIT)
+
+
+@pytest.mark.fault("bands", "several bands in one asset of a STAC item are refused")
+@pytest.mark.parametrize("names", [["red", "nir"], ["nir", "red"], ["Red", "n"], ["", ""]])
+def test_a_model_finds_its_bands_in_an_asset_that_holds_several(tmp_path: Path, names: list[str]) -> None:
+    image = draw((3, 40, 50))
+    write_raster(tmp_path / "both.tif", image[:2])
+    write_raster(tmp_path / "blue.tif", image[2])
+    both = {
+        "href": "both.tif",
+        "roles": ["data"],
+        "eo:bands": [{"name": "r", "common_name": "red"}, {"name": "n", "common_name": "nir"}],
+    }
+    blue = {"href": "blue.tif", "roles": ["data"], "eo:bands": [{"name": "b", "common_name": "blue"}]}
+    assets = {"both": both, "blue": blue} if any(names) else {"both": both}
+    (tmp_path / "place.json").write_text(json.dumps({"type": "Feature", "assets": assets}))
+    predict(tmp_path / "place.json", tmp_path / "maps", threshold(band_names=names))
+    first = image[1] if names[0] == "nir" else image[0]
+    np.testing.assert_array_equal(read(tmp_path / "maps" / "place_classes.tif")[0], first > LIMIT)
 
 
 def test_a_band_that_is_marked_as_alpha_is_what_the_model_learnt_from_it_and_a_note_says_so(
