@@ -425,6 +425,22 @@ def test_a_stac_item_gives_the_bands_that_are_asked_for(
         ) or isinstance(bands[0], int)
 
 
+@pytest.mark.fault("bands", "several bands in one asset of a STAC item are refused")
+@pytest.mark.parametrize("bands", [["red", "green"], [1, 2], None])
+def test_a_data_set_is_read_from_items_whose_asset_holds_all_bands(
+    config: DatasetConfig, bands: list[int | str] | None
+) -> None:
+    listed = [{"name": "r", "common_name": "red"}, {"name": "g", "common_name": "green"}]
+    for name in "abc":
+        both = {"href": f"images/{name}.tif", "roles": ["data"], "eo:bands": listed}
+        (Path(config.root) / f"{name}.json").write_text(json.dumps({"assets": {"image": both}}))
+    config = replace(config, images="*.json", split=SplitConfig(by="pattern", val="b.json"), bands=bands)
+    scene = find_scenes(config, 0)["train"][1]
+    assert_same(config, scene, 2)
+    if bands is None:
+        assert scene.image.names == ("red", "green")
+
+
 def test_a_stac_item_that_does_not_fit_is_named(config: DatasetConfig) -> None:
     config = stac(config)
     config.bands = ["read"]
