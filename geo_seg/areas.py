@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # rasterio lets GDAL's own errors through in transforms
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform
 
 from geo_seg.tiling import Window
@@ -174,7 +174,7 @@ class _Surface:
         if self.base is None:
             return np.stack([x, y, np.zeros_like(x)], axis=1) * self.unit
         if self.crs != self.base:
-            x, y = _transformed(self.crs, self.base, x, y)
+            x, y = transformed(self.crs, self.base, x, y)
         east, north = x * self.base.units_factor[1], y * self.base.units_factor[1]
         normal = self.radius / np.sqrt(1 - self.squared * np.sin(north) ** 2)
         flat = normal * np.cos(north)
@@ -200,19 +200,22 @@ def _ellipsoid(content: Mapping[str, Any]) -> tuple[float, float]:
     return radius, flattening * (2 - flattening)
 
 
-def _transformed(
-    crs: CRS, base: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
+def transformed(
+    source: CRS, target: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points in another CRS; NaN where they have no place in it, for which GDAL may refuse all of them."""
+    """Return points (n,) in another CRS; NaN where they have no place in it.
+
+    For a single such point GDAL may refuse all of them, see findings/transform_raises_for_all_points.sh.
+    """
     try:
-        found = np.array(transform(crs, base, x, y)[:2])
+        found = np.array(transform(source, target, x, y)[:2])
         found[~np.isfinite(found)] = np.nan
         return found[0], found[1]
-    except CPLE_BaseError:
+    except (RasterioError, CPLE_BaseError):
         if len(x) == 1:
             return np.array([np.nan]), np.array([np.nan])
     half = len(x) // 2
-    parts = [_transformed(crs, base, x[part], y[part]) for part in (slice(half), slice(half, None))]
+    parts = [transformed(source, target, x[part], y[part]) for part in (slice(half), slice(half, None))]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 

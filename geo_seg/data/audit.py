@@ -8,8 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.warp import transform
 
+from geo_seg.areas import transformed
 from geo_seg.data.blocks import pixels_of
 from geo_seg.data.grids import affine
 from geo_seg.data.index import CELL, SceneIndex
@@ -213,12 +213,10 @@ def _on(image: RasterInfo, other: RasterInfo, boxes: NDArray[np.int64]) -> NDArr
     if image.path != other.path:
         xs, ys = affine(other) * (xs, ys)
         if image.crs != other.crs:
-            found = transform(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs.ravel(), ys.ravel())
-            xs, ys = (np.array(part).reshape(4, -1) for part in found)
+            found = transformed(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs.ravel(), ys.ravel())
+            xs, ys = (part.reshape(4, -1) for part in found)
         xs, ys = ~affine(image) * (xs, ys)
-    return shapely.polygons(
-        np.nan_to_num(np.stack([xs, ys], -1), posinf=_WORLD, neginf=-_WORLD).swapaxes(0, 1)
-    )
+    return shapely.polygons(np.nan_to_num(np.stack([xs, ys], -1), nan=_WORLD).swapaxes(0, 1))
 
 
 def _footprints(images: Sequence[RasterInfo], common: bool, buffer: tuple[float, str]) -> NDArray[Any]:
@@ -232,8 +230,8 @@ def _footprints(images: Sequence[RasterInfo], common: bool, buffer: tuple[float,
         outlines = [_outline(images[n], pixels_of(*buffer, images[n])) for n in numbers]
         xs, ys = np.stack(outlines, 1)  # (scenes, places) each
         if common:
-            found = transform(CRS.from_wkt(crs), "EPSG:4326", xs.ravel(), ys.ravel())
-            xs, ys = (np.nan_to_num(part, posinf=_WORLD, neginf=-_WORLD).reshape(xs.shape) for part in found)
+            found = transformed(CRS.from_wkt(crs), CRS.from_epsg(4326), xs.ravel(), ys.ravel())
+            xs, ys = (np.nan_to_num(part, nan=_WORLD).reshape(xs.shape) for part in found)
         boxes[numbers] = shapely.box(xs.min(1), ys.min(1), xs.max(1), ys.max(1))
     return boxes
 

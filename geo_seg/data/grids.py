@@ -3,11 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
-from rasterio.warp import transform
 
-from geo_seg.areas import pixel_sides
+from geo_seg.areas import pixel_sides, transformed
 from geo_seg.raster import RasterInfo
 from geo_seg.writing import Geometry
 
@@ -28,11 +26,7 @@ def same_grid(image: RasterInfo, other: RasterInfo) -> bool:
         return True
     xs, ys = corners(other, 0, other.height)
     if image.crs and other.crs and image.crs != other.crs:
-        try:
-            found = transform(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs.tolist(), ys.tolist())
-        except RasterioError:
-            return False
-        xs, ys = np.array(found[0]), np.array(found[1])
+        xs, ys = transformed(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs, ys)
     # differences of map coordinates to differences of columns and rows
     shift = np.linalg.solve(_matrix(image)[:2, :2], np.stack([xs, ys]) - corners(image, 0, image.height))
     return bool(np.all(np.abs(shift) < _CLOSE))

@@ -9,8 +9,9 @@ import shapely
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from geo_seg.areas import pixel_areas, pixel_sides
+from geo_seg.areas import pixel_areas, pixel_sides, transformed
 from geo_seg.data.blocks import pixels_of
+from geo_seg.data.grids import same_grid
 from geo_seg.raster import inspect
 from geo_seg.tiling import Window
 from geo_seg.writing import Geometry
@@ -66,7 +67,7 @@ def on_the_ground(crs: str, geometry: Geometry, window: Window) -> float:
     base = source
     while base.source_crs is not None or base.is_derived:
         base = base.source_crs
-    move = pyproj.Transformer.from_crs(source, base.to_2d(), always_xy=True)
+    move = pyproj.pyproj.Transformer.from_crs(source, base.to_2d(), always_xy=True)
     x, y = move.transform(*(np.array([[a, b], [d, e]]) @ dense.T + np.array([[c], [f]])))
     unit = base.axis_info[0].unit_conversion_factor
     return abs(base.get_geod().polygon_area_perimeter(np.degrees(x * unit), np.degrees(y * unit))[0])
@@ -161,3 +162,26 @@ def test_metres_of_blocks_are_those_on_the_ground(tmp_path: Path, crs: str, x: f
     assert sides is not None
     assert sides[0] * sides[1] == pytest.approx(area, rel=0.02)  # axes needn't be at right angles there
     assert pixels_of(100, "metres", image) == pytest.approx(100 / min(sides))
+
+
+@pytest.mark.fault("areas", "a point off the earth ends the look at all others in a traceback")
+@pytest.mark.parametrize("crs", ["ESRI:54009", "+proj=geos +h=35785831 +type=crs", "ESRI:54030"])
+def test_points_without_a_place_are_nan_and_the_others_right(crs: str) -> None:
+    source, target = CRS.from_user_input(crs), CRS.from_epsg(4326)
+    x, y = np.array([0.0, 2e7, 1e6]), np.array([0.0, 2e7, 1e6])
+    lon, lat = transformed(source, target, x, y)
+    expected = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x[[0, 2]], y[[0, 2]])
+    np.testing.assert_allclose([lon[[0, 2]], lat[[0, 2]]], expected, atol=1e-9)
+    assert np.isnan([lon[1], lat[1]]).all()
+
+
+@pytest.mark.fault("areas", "a point off the earth ends the look at all others in a traceback")
+@pytest.mark.parametrize("crs", ["ESRI:54009", "+proj=geos +h=35785831 +type=crs"])
+def test_the_grid_of_a_whole_disc_is_another_one_than_that_of_degrees(tmp_path: Path, crs: str) -> None:
+    pixels = np.zeros((40, 80), np.uint8)
+    spread = from_origin(-18e6, 9e6, 45e4, 45e4)
+    disc = write_raster(tmp_path / "disc.tif", pixels, crs=crs, transform=spread)
+    spread = from_origin(-180, 90, 4.5, 4.5)
+    degrees = write_raster(tmp_path / "map.tif", pixels, crs="EPSG:4326", transform=spread)
+    assert not same_grid(inspect(disc), inspect(degrees))
+    assert not same_grid(inspect(degrees), inspect(disc))
