@@ -1,6 +1,6 @@
 """Runs the tests of faults that were once seen and prints a table: example, neighbours tried, held.
 
-    python benchmarks/faults.py [--kind checkpoint] [--workers 2]
+    python benchmarks/faults.py [--kind checkpoint] [--quick] [--workers 2]
 
 A fault is an example of its kind. The tests marked `fault(kind, example)` hold the right value for it and
 for its neighbours: the same mistake in other types, formats, keys or moments. Ends with 1 if one of them
@@ -44,10 +44,14 @@ def main() -> int:
     """Run the tests and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", help="of one kind only")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the slow ones: kills, whole runs, fuzz"
+    )
     parser.add_argument("--workers", default="2", help="processes that run the tests")
     options = parser.parse_args()
     table = FaultTable()
-    arguments = [str(REPOSITORY / "tests"), "-m", "fault", "-n", options.workers, "-q", "--no-header"]
+    chosen = "fault and not slow" if options.quick else "fault"
+    arguments = [str(REPOSITORY / "tests"), "-m", chosen, "-n", options.workers, "-q", "--no-header"]
     code = pytest.main(arguments, plugins=[table])
     rows = table.rows(options.kind)
     print(f"\n{'kind':<14} {'example':<88} {'tried':>5} {'held':>5}")
