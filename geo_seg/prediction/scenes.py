@@ -49,14 +49,13 @@ class ScenePredictor:
         self._chooser = Chooser(options, self._predictor, checkpoint.window, say, sharers)
 
     def rows(
-        self, scene: Scene, areas: Sequence[Window], on_unreadable: Callable[[Window], object]
+        self, scene: Scene, areas: Sequence[Window]
     ) -> Iterator[tuple[Window, Tensor, NDArray[np.bool_]]]:
         """Predict areas of a scene from the top down; memory follows the scene's width.
 
         Args:
             scene: whose image is predicted.
             areas: what is wanted of it; () for all of it.
-            on_unreadable: called for a window that can't be read, where dataset.on_read_error allows that.
 
         Yields:
             window: rows of the scene, between the edges of a part of it.
@@ -65,7 +64,7 @@ class ScenePredictor:
             valid: (rows, width), False for nodata and where nothing was predicted.
 
         Raises:
-            DataError: the image can't be read.
+            DataError: the image can't be read, and dataset.on_read_error is "raise".
         """
         config = self._config
         source = Source(
@@ -74,7 +73,7 @@ class ScenePredictor:
             config.nodata,
             config.zero_is_nodata,
             areas=tuple(areas),
-            on_unreadable=None if config.on_read_error == "raise" else on_unreadable,
+            skip_unreadable=config.on_read_error == "ignore",
         )
         chosen = self._chooser.choose(source)
         for part in parts_of(source, chosen):
@@ -97,7 +96,7 @@ class ScenePredictor:
         They are those that all of the scene gets: the windows that the model sees lie alike.
         """
         predicted: NDArray[np.int64] = np.zeros((window.height, window.width), np.int64)
-        for (row, col, height, width), probabilities, _ in self.rows(scene, [window], lambda _: None):
+        for (row, col, height, width), probabilities, _ in self.rows(scene, [window]):
             top, bottom = max(row, window.row), min(row + height, window.row + window.height)
             left, right = max(col, window.col), min(col + width, window.col + window.width)
             if top < bottom and left < right:

@@ -1,8 +1,9 @@
 """Windows of a raster in batches, read ahead in a thread of their own."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ _T = TypeVar("_T")
 _Held = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # image, seen and valid of a window
 _LEAST_CACHE = 64 << 20  # bytes
 _ENOUGH_CACHE = 256 << 20  # bytes; tiles that neighbours in the next row share are decoded again beyond it
+_SQUARE = 256  # pixels of a side that are given up where a window can't be read
 AHEAD = 2
 """Batches that are read before they are asked for."""
 
@@ -57,7 +59,7 @@ class Source:
         scale: at which the model sees it.
         areas: the parts of it that are wanted; windows that answer for none of them are neither read nor
             predicted. () is all of it.
-        on_unreadable: called for a window that can't be read, whose pixels are nodata then; None raises.
+        skip_unreadable: whether squares of 256 px that can't be read are nodata, and no error.
     """
 
     info: RasterInfo
@@ -66,7 +68,7 @@ class Source:
     zero_is_nodata: bool
     scale: Scale = field(default_factory=Scale)
     areas: tuple[Window, ...] = ()
-    on_unreadable: Callable[[Window], object] | None = None
+    skip_unreadable: bool = False
 
     def wants(self, window: Window) -> bool:
         """Say whether a window holds pixels of the areas that are wanted."""
@@ -98,7 +100,8 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
         held: list[_Held] = []
         for tile in grid:
             tiles.append(tile)
-            pixels = _read(reader, tile.window, grid.own(tile), source) if source.wants(tile.inner) else None
+            wanted = source.wants(tile.inner)
+            pixels = _read(reader, tile.window, grid.own(tile), source.skip_unreadable) if wanted else None
             if pixels is not None and inner_part(tile, pixels[1]).any():
                 slots.append(len(held))
                 held.append((*source.scale.apply(*pixels), pixels[1]))
@@ -111,16 +114,42 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
 
 
 def _read(
-    reader: RasterReader, window: Window, own: Window, source: Source
-) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
-    """Read a window, see read_reflected; None for one that can't be read where that is allowed."""
+    reader: RasterReader, window: Window, own: Window, skip: bool
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read a window, see read_reflected; with skip, the squares of it that can't be read are nodata."""
     try:
         return read_reflected(reader, window, own)
     except DataError:
-        if source.on_unreadable is None:
+        if not skip:
             raise
-        source.on_unreadable(window)
-        return None
+        return read_reflected(_Readable(reader), window, own)
+
+
+class _Readable:
+    """A raster of which squares that can't be read are nodata; they lie as the index of a data set has them.
+
+    Args:
+        reader: the open raster.
+    """
+
+    def __init__(self, reader: RasterReader) -> None:
+        self.info = reader.info
+        self._reader = reader
+
+    def read(self, window: Window, own: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window inside the raster, see RasterReader.read."""
+        row, col, height, width = window
+        image = np.zeros((len(self._reader.bands), height, width), self.info.dtype)
+        valid = np.zeros((height, width), bool)
+        for top in range(row // _SQUARE * _SQUARE, row + height, _SQUARE):
+            for left in range(col // _SQUARE * _SQUARE, col + width, _SQUARE):
+                first, begin = max(top, row), max(left, col)
+                end, stop = min(top + _SQUARE, row + height), min(left + _SQUARE, col + width)
+                here = np.s_[first - row : end - row, begin - col : stop - col]
+                with suppress(DataError):
+                    square = Window(first, begin, end - first, stop - begin)
+                    image[:, *here], valid[here] = self._reader.read(square, own)
+        return image, valid
 
 
 def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -134,7 +163,7 @@ def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.b
 
 
 def read_reflected(
-    reader: RasterReader, window: Window, own: Window | None = None
+    reader: "RasterReader | _Readable", window: Window, own: Window | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Reads a window that may reach past the raster below and on the right, where pixels are mirrored.
 

@@ -122,7 +122,7 @@ class SceneEvaluation(pl.LightningModule):
 
     def _rows(self, number: int) -> Iterator[tuple[Window, Tensor, NDArray[np.bool_]]]:
         scene = self._scenes[number]
-        return self._predictor.rows(scene, scene.parts, lambda _: None)
+        return self._predictor.rows(scene, scene.parts)
 
     def _labels(self, number: int, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
         """Read the labels (height, width) of a window; ignored where nothing was predicted or asked for."""
