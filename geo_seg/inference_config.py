@@ -51,8 +51,9 @@ class InferenceConfig:
             torchrun has started) or "ray" (workers on this machine, or on the cluster of RAY_ADDRESS).
         workers: of engine=ray; "auto" takes one for each GPU, or each core without one.
         accelerator: "auto", "cpu", "gpu" or "mps".
-        precision: what the model computes in: "fp32", "bf16" or "fp16"; "auto" measures on a few windows
-            which is fastest, of those that agree with fp32 about 99.9 % of the classes.
+        precision: what the model computes in: "fp32", "bf16" or "fp16"; "auto" is fp32 with
+            labels, and measures else on a few windows which is fastest, of those that agree with fp32 about
+            99.9 % of the classes.
         backend: what runs the models: "torch", or "openvino" (an extra, on a CPU), which is faster there.
         compile: makes the model faster with torch.compile first, which takes a minute or more.
         debug: shows the traceback of an error.

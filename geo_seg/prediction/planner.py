@@ -70,6 +70,8 @@ class Chooser:
         self._training = training
         self._say = say
         self._precision: str | None = None if config.precision == "auto" else config.precision
+        if self._precision is None and config.labels is not None:
+            self._precision = "fp32"  # scores are those of the run, see EvaluationConfig.precision
         self._measured: int | None = None
 
     @cached_property

@@ -212,3 +212,26 @@ def test_boundary_iou_of_a_split_is_taken_in_its_evaluation_windows(tmp_path: Pa
     both, truth_, guess = metric.compute().tolist()
     expected = [b / (t + g - b) for b, t, g in zip(both, truth_, guess, strict=True)]
     assert [row["boundary_iou"] for row in counted.scores["classes"]] == pytest.approx(expected)
+
+
+@pytest.mark.fault("scores", "scores, pictures and maps come from different windows, seams and precision")
+def test_maps_that_are_scored_are_made_in_the_precision_of_a_runs_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes(tmp_path, ("a",))
+    found = model(
+        "multiclass", vars(configured(tmp_path, "multiclass", SPLITS["scenes"])) | {"split": {}, "label": {}}
+    )
+    measured: list[str] = []
+    monkeypatch.setattr(
+        "geo_seg.prediction.planner.measure_precision", lambda *_: measured.append("x") or "bf16"
+    )
+    options = {"window": 256, "margin": 32, "precision": "auto"}
+    image = tmp_path / "images" / "a.tif"
+    predict(image, tmp_path / "plain", found, **options)
+    assert measured == ["x"]
+    predict(image, tmp_path / "scored", found, labels=str(tmp_path / "masks"), **options)
+    predict(image, tmp_path / "full", found, **{**options, "precision": "fp32"})
+    assert measured == ["x"]
+    name = "a_classes.tif"
+    np.testing.assert_array_equal(read(tmp_path / "scored" / name), read(tmp_path / "full" / name))
