@@ -62,7 +62,14 @@ NEEDED = {  # what a key that stands alone in a text is typed with
     "hydra.launcher.timeout_min": ["launcher=submitit_slurm"],
 }
 INVENTED = {"loss=squared"}  # a loss that the README shows how to write
-PACKAGES = {"submitit": "hydra_plugins.hydra_submitit_launcher", "ray": "ray", "openvino": "openvino"}
+PACKAGES = {  # of extras, by what stands in a line that needs them
+    "submitit": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "ray",
+    "openvino": "openvino",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+}
 
 
 class Typed(NamedTuple):
