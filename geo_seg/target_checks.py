@@ -104,6 +104,6 @@ def name_of(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) 
         ConfigError: there is no such name.
     """
     name = options.get("name")
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ConfigError(f"{section}.name={name}: there is no such {section}; {nearest(str(name), names)}")
-    return str(name)
+    return name
