@@ -196,10 +196,6 @@ class SceneDataModule(pl.LightningDataModule):
         """The grid of the validation scenes."""
         return self._grid("val")
 
-    def test_dataloader(self) -> WindowBatches:
-        """The grid of the test scenes."""
-        return self._grid("test")
-
     def places(self, split: str) -> list[Place]:
         """The evaluation windows of a split, scene by scene and row by row."""
         return grid_windows(self.scenes[split], self.evaluation_side)

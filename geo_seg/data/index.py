@@ -34,7 +34,8 @@ CELL = 64
 """Side in pixels of the cells in which classes are counted."""
 
 _STRIP = (256, 16384)  # rows and columns that are read at once: whole blocks and cells, and not too many
-_PART = 256  # side of what is given up where a strip can't be read
+SKIPPED = 256
+"""Side in pixels of what is given up where a strip or a window can't be read."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ class _Pass:
             if not self._lenient:
                 raise
         values = np.zeros(into.labels.shape, self._source.mask.info.dtype)
-        for part in _windows(window.height, window.width, _PART, _PART):
+        for part in _windows(window.height, window.width, SKIPPED, SKIPPED):
             inside = (
                 ...,
                 slice(part.row, part.row + part.height),

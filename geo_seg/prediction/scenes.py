@@ -66,15 +66,7 @@ class ScenePredictor:
         Raises:
             DataError: the image can't be read, and dataset.on_read_error is "raise".
         """
-        config = self._config
-        source = Source(
-            scene.image,
-            scene.bands,
-            config.nodata,
-            config.zero_is_nodata,
-            areas=tuple(areas),
-            skip_unreadable=config.on_read_error == "ignore",
-        )
+        source = self._source(scene, areas)
         chosen = self._chooser.choose(source)
         for part in parts_of(source, chosen):
             if not source.wants(part.area):
@@ -108,5 +100,16 @@ class ScenePredictor:
 
     def description(self, scene: Scene) -> dict[str, Any]:
         """Return how a scene is predicted: windows, seams, precision, and the device."""
-        source = Source(scene.image, scene.bands, self._config.nodata, self._config.zero_is_nodata)
-        return {**asdict(self._chooser.choose(source)), "device": self.device.type}
+        return {**asdict(self._chooser.choose(self._source(scene))), "device": self.device.type}
+
+    def _source(self, scene: Scene, areas: Sequence[Window] = ()) -> Source:
+        """Return what to read of a scene."""
+        config = self._config
+        return Source(
+            scene.image,
+            scene.bands,
+            config.nodata,
+            config.zero_is_nodata,
+            areas=tuple(areas),
+            skip_unreadable=config.on_read_error == "ignore",
+        )

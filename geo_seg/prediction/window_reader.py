@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from geo_seg.data.index import SKIPPED
 from geo_seg.errors import DataError
 from geo_seg.prediction.resample import Scale
 from geo_seg.raster import Band, RasterInfo, RasterReader
@@ -20,7 +21,6 @@ _T = TypeVar("_T")
 _Held = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # image, seen and valid of a window
 _LEAST_CACHE = 64 << 20  # bytes
 _ENOUGH_CACHE = 256 << 20  # bytes; tiles that neighbours in the next row share are decoded again beyond it
-_SQUARE = 256  # pixels of a side that are given up where a window can't be read
 AHEAD = 2
 """Batches that are read before they are asked for."""
 
@@ -141,10 +141,10 @@ class _Readable:
         row, col, height, width = window
         image = np.zeros((len(self._reader.bands), height, width), self.info.dtype)
         valid = np.zeros((height, width), bool)
-        for top in range(row // _SQUARE * _SQUARE, row + height, _SQUARE):
-            for left in range(col // _SQUARE * _SQUARE, col + width, _SQUARE):
+        for top in range(row // SKIPPED * SKIPPED, row + height, SKIPPED):
+            for left in range(col // SKIPPED * SKIPPED, col + width, SKIPPED):
                 first, begin = max(top, row), max(left, col)
-                end, stop = min(top + _SQUARE, row + height), min(left + _SQUARE, col + width)
+                end, stop = min(top + SKIPPED, row + height), min(left + SKIPPED, col + width)
                 here = np.s_[first - row : end - row, begin - col : stop - col]
                 with suppress(DataError):
                     square = Window(first, begin, end - first, stop - begin)
