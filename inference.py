@@ -3,11 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from geo_seg.answers import answer, answers
-from geo_seg.config import store_schemas
-from geo_seg.first_look import look_before_mapping
-from geo_seg.inference_checks import check_inference
-from geo_seg.lasting import lasting
+from geo_seg.cli import answer, answers
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.inference import check_inference
+from geo_seg.data.first_look import look_before_mapping
+from geo_seg.runtime.memory import lasting
 
 store_schemas()
 

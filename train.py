@@ -4,10 +4,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from geo_seg.answers import answer, answers
-from geo_seg.config import store_schemas
-from geo_seg.lasting import lasting
-from geo_seg.rerun import configuration
+from geo_seg.cli import answer, answers
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.run_config import configuration
+from geo_seg.runtime.memory import lasting
 
 store_schemas()
 
@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> float | None:
     """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
     with answers():
         config = configuration(cfg, HydraConfig.get().overrides.task)
-        from geo_seg.sweeps.inside import instead_of_training, taken_up
+        from geo_seg.sweeps.jobs import instead_of_training, taken_up
 
         if (other := instead_of_training(config)) is not None:
             return other()

@@ -20,7 +20,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from geo_seg.models import build_model, has_bfloat16
+from geo_seg.models.precision import has_bfloat16
+from geo_seg.models.smp import build_model
 
 MODELS = ("unet", "resnet18"), ("unet", "tu-tf_efficientnet_lite0"), ("segformer", "mit_b0")
 BANDS, CLASSES = 4, 6

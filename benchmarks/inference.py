@@ -94,8 +94,9 @@ def draw(path: Path, height: int, width: int) -> None:
 def checkpoint(kind: str) -> Any:
     """A model of the kind "free" or "unet", as if it came from a run folder."""
     import losses
-    from geo_seg.checkpoint import Checkpoint, Facts
-    from geo_seg.models import Normalize, build_model
+    from geo_seg.checkpoints.checkpoint import Checkpoint, Facts
+    from geo_seg.models.layers import Normalize
+    from geo_seg.models.smp import build_model
 
     options = {"name": "unet", "encoder": "resnet18", "weights": None}
     torch.manual_seed(0)
@@ -131,7 +132,7 @@ def outline(how: str, raster: str, options: dict[str, Any]) -> None:
     """Makes polygons once, in this process, and prints what it took as JSON."""
     import rasterio.features
 
-    from geo_seg.inference.polygons import Outlining, write_polygons
+    from geo_seg.vectorize.geopackage import Outlining, write_polygons
 
     Path("/proc/self/clear_refs").write_text("5")  # else the peak of whoever started this counts
     base = _highest()
@@ -172,8 +173,8 @@ def polygons(folder: Path, sizes: list[int]) -> None:
 
 def ours(found: Any, **options: Any) -> Mapping:
     """Ours."""
+    from geo_seg.config.inference import InferenceConfig
     from geo_seg.inference import run
-    from geo_seg.inference_config import InferenceConfig
     from geo_seg.prediction import ensemble
 
     ensemble.load = lambda _: found
@@ -351,13 +352,13 @@ def repeated(raster: Path, times: int) -> Path:
 
 def seams(model: str, raster: str) -> list[dict[str, Any]]:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
-    from geo_seg.checkpoint import load
+    from geo_seg.checkpoints.checkpoint import load
     from geo_seg.inference.inputs import fitting_bands
     from geo_seg.prediction.decode import Shown
     from geo_seg.prediction.ensemble import assemble
     from geo_seg.prediction.predictor import Predictor, Settings
     from geo_seg.prediction.window_reader import Source, read_reflected
-    from geo_seg.raster import RasterReader, inspect
+    from geo_seg.raster.reader import RasterReader, inspect
     from geo_seg.tiling import Grid, Seams, Window
 
     torch.set_num_threads(1)

@@ -22,11 +22,11 @@ import shapely
 from rasterio.transform import from_origin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from geo_seg.data.classes import class_table
-from geo_seg.data.labels import Labels
-from geo_seg.data.sources import Source
-from geo_seg.dataset_config import DatasetConfig, LabelConfig
-from geo_seg.raster import inspect
+from geo_seg.config.dataset import DatasetConfig, LabelConfig
+from geo_seg.data.class_table import class_table
+from geo_seg.data.labels.prepare import Labels
+from geo_seg.data.scenes.file_pairs import Source
+from geo_seg.raster.reader import inspect
 
 LEFT, TOP = 500_000, 5_000_000
 NAMES = ["field", "forest", "water"]

@@ -25,9 +25,9 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterioWindow
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.sampling import RandomWindows
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.data.windows.sampler import RandomWindows
 
 SIDE, BATCH, WINDOWS, ROUNDS = 256, 16, 192, 5
 TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256}

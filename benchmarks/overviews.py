@@ -21,11 +21,12 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from geo_seg import mosaic
-from geo_seg.mosaic import Layer, join
-from geo_seg.overviews import most_frequent
+from geo_seg.raster import cog as mosaic
+from geo_seg.raster.cog import Layer, join
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.overviews import most_frequent
+from geo_seg.raster.writer import PartWriter
 from geo_seg.tiling import Window
-from geo_seg.writing import Geometry, PartWriter
 
 NODATA = 255
 ROWS = 2048  # of a part

@@ -26,14 +26,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from geo_seg.allocation import keep_freed_memory
-from geo_seg.checks import check_training
-from geo_seg.config import TrainConfig, store_schemas
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.training import TrainConfig
+from geo_seg.config.training_checks import check_training
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.runtime.console import quiet
+from geo_seg.runtime.memory import keep_freed_memory
 from geo_seg.training import run as running
-from geo_seg.training.building import build_module
-from geo_seg.training.callbacks import MetricsTable
-from geo_seg.training.introduction import quiet
+from geo_seg.training.build import build_module
+from geo_seg.training.callbacks.csv_metrics import MetricsTable
 
 REPOSITORY = Path(__file__).parents[1]
 BARE_SCRIPT = """

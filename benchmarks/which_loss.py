@@ -29,11 +29,12 @@ from torch.nn.functional import max_pool2d
 
 import losses
 from benchmarks import which_loss_report
-from geo_seg.checkpoint import load
-from geo_seg.checks import check_training
-from geo_seg.config import TrainConfig, store_schemas
+from geo_seg.checkpoints.checkpoint import load
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.training import TrainConfig
+from geo_seg.config.training_checks import check_training
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.sampling import grid_windows
+from geo_seg.data.windows.sampler import grid_windows
 from geo_seg.training.run import run
 
 SETS = {

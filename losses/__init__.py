@@ -7,8 +7,10 @@ factory. `build("focal", Task("multiclass", 6), gamma=3)` gives a module `forwar
 from importlib import import_module
 from pkgutil import iter_modules
 
-from losses.frequency import class_weights
-from losses.registry import LossError, Task, available, build, modes, options, register
+from losses.class_weights import class_weights
+from losses.errors import LossError
+from losses.registry import available, build, modes, options, register
+from losses.task import Task
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -5,10 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels
-from losses.registry import LossError, Task, refuse_weights, register
-from losses.sums import divide, sum_by_label, wide
-from losses.windows import Windows, windowed_max
+from losses.errors import LossError
+from losses.kernels.batch import PixelLoss, Pixels
+from losses.kernels.reductions import divide, sum_by_label, wide
+from losses.kernels.window_max import Windows, windowed_max
+from losses.registry import register
+from losses.task import Task, refuse_weights
 
 
 class BoundaryLoss(PixelLoss):

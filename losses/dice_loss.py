@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses import regions
-from losses.pixels import PixelLoss, Pixels
-from losses.registry import Task, refuse_weights, register
-from losses.sums import divide
+from losses.kernels import soft_confusion as regions
+from losses.kernels.batch import PixelLoss, Pixels
+from losses.kernels.reductions import divide
+from losses.registry import register
+from losses.task import Task, refuse_weights
 from losses.tversky_loss import TverskyLoss
 
 

@@ -6,9 +6,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from losses.boundary_loss import BoundaryLoss
+from losses.errors import LossError
+from losses.kernels.batch import PixelLoss, Pixels
 from losses.lovasz_loss import LovaszSoftmax
-from losses.pixels import PixelLoss, Pixels
-from losses.registry import LossError, Task, refuse_weights, register
+from losses.registry import register
+from losses.task import Task, refuse_weights
 
 
 class DuoLoss(PixelLoss):

@@ -7,10 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.cross_entropy import weight_buffer
-from losses.pixels import PixelLoss, Pixels
-from losses.registry import LossError, Task, checked_weights, refuse_weights, register
-from losses.sums import wide
+from losses.class_weights import checked_weights
+from losses.cross_entropy_loss import weight_buffer
+from losses.errors import LossError
+from losses.kernels.batch import PixelLoss, Pixels
+from losses.kernels.reductions import wide
+from losses.registry import register
+from losses.task import Task, refuse_weights
 
 
 class SigmoidFocal(PixelLoss):

@@ -6,10 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.pixels import PixelLoss, Pixels
-from losses.ranking import order_bits
-from losses.registry import ClassWeightsError, LossError, Task, refuse_weights, register
-from losses.sums import divide, sum_by_label, wide
+from losses.errors import ClassWeightsError, LossError
+from losses.kernels.batch import PixelLoss, Pixels
+from losses.kernels.reductions import divide, sum_by_label, wide
+from losses.kernels.sort_keys import order_bits
+from losses.registry import register
+from losses.task import Task, refuse_weights
 from losses.tversky_loss import listed_classes
 
 _BINS = 1 << 20  # 2 bins + 1 is exact in float32

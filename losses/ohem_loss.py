@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from losses.cross_entropy import weight_buffer, weighted_mean
-from losses.pixels import PixelLoss, Pixels
-from losses.registry import LossError, Task, checked_weights, register
+from losses.class_weights import checked_weights
+from losses.cross_entropy_loss import weight_buffer, weighted_mean
+from losses.errors import LossError
+from losses.kernels.batch import PixelLoss, Pixels
+from losses.registry import register
+from losses.task import Task
 
 
 class OhemCrossEntropy2d(PixelLoss):

@@ -18,12 +18,12 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geo_seg.data.classes import class_table
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
+from geo_seg.data.class_table import class_table
 from geo_seg.data.index import index_scenes
-from geo_seg.data.reading import Pixels
-from geo_seg.data.scene import Scene
-from geo_seg.data.windows import WindowReader
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.data.scene_reader import Pixels
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.data.windows.loader import WindowReader
 from geo_seg.tiling import Window
 
 _CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end

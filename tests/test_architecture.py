@@ -1,6 +1,8 @@
-"""Imports point down: each floor knows only the floors below it."""
+"""Rooms and floors: a room imports from lower floors only, and no room is too large to look over."""
 
 import ast
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,141 +10,101 @@ from tests.conftest import REPOSITORY
 
 FLOORS = {
     "losses": 0,
-    "geo_seg.errors": 1,
-    "geo_seg.commands": 1,
-    "geo_seg.config": 1,
-    "geo_seg.signatures": 1,
-    "geo_seg.allocation": 1,
-    "geo_seg.answers": 1,
-    "geo_seg.checks": 1,
-    "geo_seg.checkpoint_checks": 1,
-    "geo_seg.split_checks": 1,
-    "geo_seg.checkpoint_files": 1,
-    "geo_seg.class_rows": 1,
-    "geo_seg.first_look": 2,
-    "geo_seg.dataset_checks": 1,
-    "geo_seg.idle_checks": 1,
-    "geo_seg.target_checks": 1,
-    "geo_seg.yaml_files": 1,
-    "geo_seg.dataset_config": 1,
-    "geo_seg.inference_config": 1,
-    "geo_seg.inference_checks": 1,
-    "geo_seg.keys": 1,
-    "geo_seg.lasting": 1,
-    "geo_seg.defaults": 1,
-    "geo_seg.rerun": 1,
-    "geo_seg.ranks": 1,
-    "geo_seg.sharing": 1,
-    "geo_seg.identity": 1,
-    "geo_seg.whole": 1,
-    "geo_seg.intervals": 1,
-    "geo_seg.ious": 1,
-    "geo_seg.lock": 1,
-    "geo_seg.orphans": 1,
-    "geo_seg.traces": 1,
+    "geo_seg.errors": 0,
     "geo_seg.tiling": 1,
-    "geo_seg.raster": 1,
-    "geo_seg.containers": 1,
-    "geo_seg.validity": 1,
-    "geo_seg.writing": 1,
-    "geo_seg.mosaic": 1,
-    "geo_seg.overviews": 1,
-    "geo_seg.areas": 1,
-    "geo_seg.bands": 1,
-    "geo_seg.legends": 1,
-    "geo_seg.terminal": 1,
-    "geo_seg.models": 2,
-    "geo_seg.metrics": 2,
-    "geo_seg.boundary": 2,
-    "geo_seg.calibration": 2,
-    "geo_seg.checkpoint": 2,
-    "geo_seg.report": 2,
-    "geo_seg.data": 2,
-    "geo_seg.doctor": 2,
-    "geo_seg.prediction": 3,
-    "geo_seg.training": 4,
-    "geo_seg.sweeps": 4,
-    "geo_seg.inference": 4,
+    "geo_seg.runtime": 1,
+    "geo_seg.config": 2,
+    "geo_seg.raster": 2,
+    "geo_seg.cli": 3,
+    "geo_seg.run_folder": 3,
+    "geo_seg.models": 3,
+    "geo_seg.metrics": 3,
+    "geo_seg.vectorize": 3,
+    "geo_seg.checkpoints": 4,
+    "geo_seg.data": 5,
+    "geo_seg.report": 6,
+    "geo_seg.prediction": 6,
+    "geo_seg.doctor": 7,
+    "geo_seg.training": 7,
+    "geo_seg.inference": 7,
+    "geo_seg.sweeps": 8,
+    "geo_seg.modes": 9,
 }
-FILES = sorted(
-    p
-    for folder in ("geo_seg", "losses")
-    for p in (REPOSITORY / folder).rglob("*.py")
-    if p.parts[-2:] != ("geo_seg", "__init__.py")
-)
-FOREIGN_TO_LOSSES = {"geo_seg", "hydra", "omegaconf", "pytorch_lightning", "rasterio", "numpy"}
-HEAVY = {"torch", "pytorch_lightning", "segmentation_models_pytorch", "losses"}
+"""Rooms from the ground up; the package itself (`geo_seg/__init__.py`) imports nothing of them."""
+
+FILES = sorted(p for folder in ("geo_seg", "losses") for p in (REPOSITORY / folder).rglob("*.py"))
+TORCH_FREE = ("config", "raster", "runtime", "cli", "run_folder", "errors", "tiling", "vectorize")
+HEAVY = {"torch", "pytorch_lightning", "segmentation_models_pytorch", "losses", "torchmetrics", "torchvision"}
+OF_LOSSES = {"torch", "segmentation_models_pytorch", "losses"}
 
 
-def module_of(path: object) -> str:
-    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")  # type: ignore[attr-defined]
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: object) -> set[str]:
-    tree = ast.parse(path.read_text())  # type: ignore[attr-defined]
-    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def floor(module: str) -> int | None:
+def room_of(module: str) -> str:
     parts = module.split(".")
-    return next((FLOORS[".".join(parts[:n])] for n in (2, 1) if ".".join(parts[:n]) in FLOORS), None)
+    return parts[0] if parts[0] == "losses" else ".".join(parts[:2])
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, `from a import b` as a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {room_of(name) for name in imports(path) if name.split(".")[0] in {"geo_seg", "losses"}}
+
+
+def test_every_module_is_in_a_room_and_every_room_is_there() -> None:
+    rooms = {room_of(module_of(path)) for path in FILES} - {"geo_seg"}
+    assert rooms == set(FLOORS) - ({"geo_seg.modes"} if "geo_seg.modes" not in rooms else set())
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_imports_point_down(path: object) -> None:
-    own = module_of(path)
-    level = floor(own)
-    assert level is not None, f"{own} has no floor"
-    for imported in imports(path):
-        below = floor(imported)
-        if below is not None and imported.split(".")[:2] != own.split(".")[:2]:
-            assert below <= level, f"{own} imports {imported} from above"
-            assert level < 3 or below < level, f"{own} and {imported} share a floor and must not meet"
+def test_a_room_imports_from_lower_floors_only(path: Path) -> None:
+    room = room_of(module_of(path))
+    for other in imported_rooms(path) - {room, "geo_seg.__version__", "geo_seg"}:
+        assert other in FLOORS, f"{room} imports {other}, which is no room"
+        assert FLOORS[other] < FLOORS[room], f"{room} imports {other}, which isn't on a lower floor"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if module_of(p).startswith("losses")], ids=module_of)
-def test_losses_know_only_torch_and_smp(path: object) -> None:
-    assert not {name.split(".")[0] for name in imports(path)} & FOREIGN_TO_LOSSES
+def test_losses_know_only_torch_and_smp(path: Path) -> None:
+    foreign = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - OF_LOSSES
+    assert not foreign
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "errors",
-            "config",
-            "dataset_config",
-            "inference_config",
-            "signatures",
-            "answers",
-            "keys",
-            "checks",
-            "checkpoint_checks",
-            "split_checks",
-        ),
-        *("inference_checks", "rerun", "ranks", "identity", "whole", "lock", "orphans", "traces"),
-        *(
-            "checkpoint_files",
-            "class_rows",
-            "first_look",
-            "dataset_checks",
-            "idle_checks",
-            "target_checks",
-            "yaml_files",
-        ),
-    ],
-)
-def test_what_answers_typos_never_imports_torch(name: str) -> None:
-    assert not {i.split(".")[0] for i in imports(REPOSITORY / "geo_seg" / f"{name}.py")} & HEAVY
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_rooms_that_answer_typos_never_import_torch(name: str) -> None:
+    room = REPOSITORY / "geo_seg" / name
+    for path in sorted(room.rglob("*.py")) if room.is_dir() else [room.with_suffix(".py")]:
+        assert not {i.split(".")[0] for i in imports(path)} & HEAVY, path
+
+
+def test_rooms_can_be_looked_over() -> None:
+    top = REPOSITORY / "geo_seg"
+    assert len([p for p in top.glob("*.py") if p.stem != "__init__"]) <= 7
+    assert len([p for p in top.iterdir() if (p / "__init__.py").exists()]) <= 14
+    sizes = {p.parent: sum(f.stem != "__init__" for f in p.parent.glob("*.py")) for p in FILES}
+    assert {folder: n for folder, n in sizes.items() if n > 15} == {}
+    assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300} == {}
 
 
 def test_no_file_is_a_drawer_for_everything() -> None:
     assert not {p.stem for p in FILES} & {"utils", "helpers", "common", "base", "misc"}
-    assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300} == {}
+
+
+def test_losses_shows_losses() -> None:
+    others = {"__init__", "registry", "task", "class_weights", "errors"}
+    assert {p.stem for p in (REPOSITORY / "losses").glob("*.py") if not p.stem.endswith("_loss")} == others
 
 
 @pytest.mark.parametrize("name", ["train.py", "inference.py"])
@@ -152,7 +114,8 @@ def test_entry_points_are_short(name: str) -> None:
 
 @pytest.mark.fault("resume", "durations were those of a clock that can go back")
 @pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_durations_are_taken_from_a_clock_that_cannot_go_back(path: object) -> None:
-    tree = ast.parse(path.read_text())  # type: ignore[attr-defined]
-    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+def test_durations_are_taken_from_a_clock_that_cannot_go_back(path: Path) -> None:
+    calls = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    }
     assert not calls & {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}

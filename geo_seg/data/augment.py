@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from geo_seg.config import AugmentConfig
+from geo_seg.config.augment import AugmentConfig
 from geo_seg.errors import ConfigError
 
 _SPAN = 3.0  # standard deviations on both sides of the mean that a gamma bends between

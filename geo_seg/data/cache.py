@@ -14,12 +14,12 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from geo_seg.containers import absolute, container
-from geo_seg.data.classes import ClassTable
-from geo_seg.data.folder import cache_folder, keep
-from geo_seg.data.scene import Scene
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.class_table import ClassTable
+from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import DataError
+from geo_seg.raster.paths import absolute, container
+from geo_seg.runtime.cache_dir import cache_folder, keep
 
 Stamp = list[list[Any]]
 _VERSION = 3  # of what an entry holds; one of another version is made anew

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
-from geo_seg.data.audit import describe_leaks, find_leaks
-from geo_seg.data.classes import class_table
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.band_statistics import BandMoments, normalization
+from geo_seg.data.class_table import class_table
 from geo_seg.data.demo import draw_demo
 from geo_seg.data.fingerprint import fingerprint
-from geo_seg.data.ground import of_splits
 from geo_seg.data.index import SceneIndex, index_scenes
-from geo_seg.data.samples import OWN, SampleBatches
-from geo_seg.data.sampling import Place, RandomWindows, grid_windows
-from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import NEEDED, SPLITS, cells_of, left_out, open_scenes, split
-from geo_seg.data.statistics import BandMoments, normalization
-from geo_seg.data.windows import WindowBatches, WindowReader
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.data.scenes.discovery import NEEDED, SPLITS, cells_of, left_out, open_scenes, split
+from geo_seg.data.scenes.leakage import describe_leaks, find_leaks
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.data.split_areas import of_splits
+from geo_seg.data.windows.custom_loader import OWN, SampleBatches
+from geo_seg.data.windows.loader import WindowBatches, WindowReader
+from geo_seg.data.windows.sampler import Place, RandomWindows, grid_windows
 from geo_seg.errors import DataError
 
 

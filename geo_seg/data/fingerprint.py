@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from geo_seg.data.classes import class_table
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.class_table import class_table
 from geo_seg.data.index import SceneIndex, index_scenes
-from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.data.scenes.scene import Scene
 
 
 def fingerprint(scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Sequence[SceneIndex]]) -> str:

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.cache import Stamp, stamp_of
-from geo_seg.data.folder import cache_folder, keep
-from geo_seg.data.manifest import is_remote
-from geo_seg.dataset_config import DatasetConfig
-from geo_seg.raster import RasterInfo, inspect
+from geo_seg.raster.paths import is_remote
+from geo_seg.raster.reader import RasterInfo, inspect
+from geo_seg.runtime.cache_dir import cache_folder, keep
 
 _VERSION = 2  # of what is kept; another one is read anew
 

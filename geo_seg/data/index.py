@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.band_statistics import BandCounter, BandMoments, Counts
 from geo_seg.data.cache import SceneCache, Stamp, files_of, stamp_of
-from geo_seg.data.classes import ClassTable, check_mask
-from geo_seg.data.reading import (
+from geo_seg.data.class_table import ClassTable, check_mask
+from geo_seg.data.scene_reader import (
     DecodedScene,
     Pixels,
     RasterScene,
@@ -23,12 +25,10 @@ from geo_seg.data.reading import (
     label_type,
     make_room,
 )
-from geo_seg.data.scene import Scene
-from geo_seg.data.statistics import BandCounter, BandMoments, Counts
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import DataError, GeoSegError, Wrong, stop
+from geo_seg.runtime.files import part_of
 from geo_seg.tiling import Window
-from geo_seg.whole import part_of
 
 CELL = 64
 """Side in pixels of the cells in which classes are counted."""

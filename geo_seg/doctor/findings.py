@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.data.audit import describe_leaks
-from geo_seg.data.few import few_labels
-from geo_seg.data.ground import of_splits
-from geo_seg.data.holes import describe_borders, describe_holes
+from geo_seg.data.few_labels import few_labels
 from geo_seg.data.index import CELL
-from geo_seg.data.scale_offset import describe_scales
-from geo_seg.doctor.examination import UNSPLIT, Examination
-from geo_seg.validity import STRAYS
-from losses.frequency import class_weights
+from geo_seg.data.scales import describe_scales
+from geo_seg.data.scenes.leakage import describe_leaks
+from geo_seg.data.split_areas import of_splits
+from geo_seg.data.undeclared_nodata import describe_borders, describe_holes
+from geo_seg.doctor.examine import UNSPLIT, Examination
+from geo_seg.raster.validity import STRAYS
+from losses.class_weights import class_weights
 
 _APART = 20.0  # times: brightness of scenes of one kind doesn't differ by that
 _FEW = 0.5  # share of the scenes

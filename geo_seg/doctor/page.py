@@ -8,12 +8,12 @@ from rasterio.crs import CRS
 from rich.console import Console
 from rich.table import Table
 
-from geo_seg.doctor.examination import Examination
-from geo_seg.doctor.sheet import Sample, pictures_of
-from geo_seg.report import markup
+from geo_seg.doctor.contact_sheet import Sample, pictures_of
+from geo_seg.doctor.examine import Examination
+from geo_seg.report import html_page as markup
 from geo_seg.report.pictures import encoded
-from geo_seg.whole import write_whole
-from losses.frequency import class_weights
+from geo_seg.runtime.files import write_whole
+from losses.class_weights import class_weights
 
 
 class Grid(NamedTuple):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from geo_seg.config import TrainConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.config.training import TrainConfig
+from geo_seg.doctor.contact_sheet import draw_samples, draw_sheet, judge_shift
+from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import judge, suggestions
 from geo_seg.doctor.page import show, write_page
-from geo_seg.doctor.sheet import draw_samples, draw_sheet, judge_shift
 
 PAGE, SHEET = "check.html", "contact_sheet.png"
 

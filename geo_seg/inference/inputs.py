@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geo_seg.bands import assign, match
-from geo_seg.checkpoint import Checkpoint
-from geo_seg.containers import container, rasters_at, title
-from geo_seg.data.folder import cache_folder
-from geo_seg.data.stack import check_types, look_at_image, open_image
+from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster import RasterInfo
+from geo_seg.raster.band_names import assign, match
+from geo_seg.raster.open_image import check_types, look_at_image, open_image
+from geo_seg.raster.paths import container, rasters_at, title
+from geo_seg.raster.reader import RasterInfo
+from geo_seg.runtime.cache_dir import cache_folder
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"

@@ -6,19 +6,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from geo_seg.commands import again
+from geo_seg.config.hydra_setup import again
+from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import DataError
-from geo_seg.inference.engines import Outcome, local, sharers, speaks, torchrun
+from geo_seg.inference.engines.local import Outcome, local, sharers, speaks
+from geo_seg.inference.engines.torchrun import torchrun
 from geo_seg.inference.inputs import find_rasters
-from geo_seg.inference.mapping import Mapper
-from geo_seg.inference.polygons import prove_geopackages
-from geo_seg.inference.scoring import Scoring
+from geo_seg.inference.mapper import Mapper
+from geo_seg.inference.reference_labels import Scoring
 from geo_seg.inference.summary import Mapped, Summary
-from geo_seg.inference_config import InferenceConfig
-from geo_seg.lock import maps_held
 from geo_seg.prediction.ensemble import gather
+from geo_seg.raster.writer import prepare_folder
 from geo_seg.report.tables import score_table
-from geo_seg.writing import prepare_folder
+from geo_seg.runtime.lock import maps_held
+from geo_seg.vectorize.geopackage import prove_geopackages
 
 
 def run(config: InferenceConfig) -> list[Mapped]:
@@ -102,7 +103,7 @@ def _outcomes(
     config: InferenceConfig, mapper: Mapper, rasters: Mapping[str, str], console: Console
 ) -> Iterator[Outcome]:
     if config.engine == "ray" and not config.dry_run:
-        from geo_seg.inference.cluster import on_ray  # an extra
+        from geo_seg.inference.engines.ray_engine import on_ray
 
         return on_ray(mapper, rasters, console, config)
     return (torchrun if config.engine == "torchrun" else local)(mapper, rasters, console)

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from geo_seg.checkpoint import Checkpoint
-from geo_seg.data.scale_offset import MENDING, ScaleOffset, listed_scale, scale_offset
+from geo_seg.checkpoints.checkpoint import Checkpoint
+from geo_seg.data.scales import MENDING, listed_scale
 from geo_seg.prediction.window_reader import Source
-from geo_seg.raster import RasterInfo, RasterReader
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.reader import RasterInfo, RasterReader
+from geo_seg.raster.scale_offset import ScaleOffset, scale_offset
 from geo_seg.tiling import Window
-from geo_seg.writing import Geometry
 
 _SIDE = 128  # pixels of a window
 _PLACES = 4  # windows along each axis at most

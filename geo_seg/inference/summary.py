@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from geo_seg.sharing import shortest, without_places
-from geo_seg.whole import write_whole
-from geo_seg.writing import unwritten
+from geo_seg.raster.writer import unwritten
+from geo_seg.runtime.files import write_whole
+from geo_seg.runtime.redaction import shortest, without_places
 
 FILE = "summary.json"
 """Where it goes, beside the maps."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geo_seg.checkpoint import Checkpoint, load
-from geo_seg.checkpoint_files import expand_checkpoints
+from geo_seg.checkpoints.checkpoint import Checkpoint, load
+from geo_seg.checkpoints.files import expand_checkpoints
+from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError, ConfigError
-from geo_seg.inference_config import InferenceConfig
 
 _SHARED = {  # facts that decide what is read and what is written
     "mode": "modes",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.models import has_bfloat16
+from geo_seg.models.precision import has_bfloat16
 from geo_seg.prediction.predictor import Predictor
 from geo_seg.prediction.window_reader import Source, read_reflected
-from geo_seg.raster import RasterReader
+from geo_seg.raster.reader import RasterReader
 from geo_seg.tiling import STRIDE, Window
 
 _AGREEMENT = 0.999  # of the classes, between a faster precision and float32

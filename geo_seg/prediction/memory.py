@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 from geo_seg.prediction.predictor import Predictor
 from geo_seg.prediction.row_buffer import CHUNK, band_height
 from geo_seg.prediction.window_reader import AHEAD, Source, cache_size
+from geo_seg.raster.writer import BLOCK
 from geo_seg.tiling import Grid
-from geo_seg.writing import BLOCK
 
 _PROBE = 128  # side of the window that shows what the operations of a model hold, in pixels
 # U-Net, U-Net++, DeepLabV3+ and SegFormer with windows of 768 to 1536 px take 1.1 to 1.7 times that: what

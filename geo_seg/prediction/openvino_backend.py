@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.models import AnySize
+from geo_seg.models.layers import AnySize
 
 _EXAMPLE = (1, 64, 64)  # batch, height and width that a network is traced with ...
 _PROOF = (2, 96, 160)  # ... and others, at which it must say the same

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError
-from geo_seg.inference_config import InferenceConfig
 from geo_seg.prediction.decode import Shown
 from geo_seg.prediction.measure import DEFAULT_MARGIN, Say, measure_margin, measure_precision
 from geo_seg.prediction.memory import bytes_per_pixel, free_memory, needed

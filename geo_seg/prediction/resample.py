@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from geo_seg.errors import DataError
-from geo_seg.raster import RasterInfo
+from geo_seg.raster.reader import RasterInfo
 from geo_seg.tiling import STRIDE, Axis, Grid, Seams, spread
 
 _UNITS = (STRIDE, 2 * STRIDE, 4 * STRIDE)

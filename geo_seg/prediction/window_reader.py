@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geo_seg.data.index import SKIPPED
 from geo_seg.errors import DataError
 from geo_seg.prediction.resample import Scale
-from geo_seg.raster import Band, RasterInfo, RasterReader
+from geo_seg.raster.reader import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
 
 _T = TypeVar("_T")

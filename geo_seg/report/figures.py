@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from geo_seg.metrics import Scores
+from geo_seg.metrics.scores import Scores
 from geo_seg.report.tables import number, percent
 
 _SPLITS = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b"}
@@ -134,7 +134,7 @@ def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str
     """Where the scenes of every split lie.
 
     Args:
-        outlines: see geo_seg.report.places; what comes later lies above.
+        outlines: see geo_seg.report.locations; what comes later lies above.
         axis: what x and y are called.
     """
     figure, axes = _figure(4.6)

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from geo_seg.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import Facts
 
 _VISIBLE = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
 _SIDE = 320  # pixels of a picture on the page at most: a screen shows no more beside three others

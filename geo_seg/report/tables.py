@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from geo_seg.checkpoint import Facts
-from geo_seg.metrics import Scores
-from geo_seg.report import markup
+from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.metrics.scores import Scores
+from geo_seg.report import html_page as markup
 
 _COLUMNS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.ious import mean_ious
-from geo_seg.sharing import without_places
+from geo_seg.metrics.scores import mean_ious
+from geo_seg.runtime.redaction import without_places
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
 _DRAWS = 4000

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geo_seg.errors import DataError
+from geo_seg.runtime.files import write_whole
 from geo_seg.sweeps.compare import Group, Run, groups_of, read_runs, swept
-from geo_seg.whole import write_whole
 
 _SHOWN = 20  # groups printed in the terminal
 
@@ -38,7 +38,7 @@ def write_leaderboard(sweep: Path) -> str:
     _write_csv(sweep, runs)
     lines = [*_table(groups, len(groups)), "", *_ended(runs)]
     write_whole(sweep / "leaderboard.md", "\n".join(lines) + "\n", shared=True)
-    from geo_seg.sweeps.page import write_page  # matplotlib is slow to import
+    from geo_seg.sweeps.leaderboard_page import write_page
 
     write_page(sweep / "leaderboard.html", sweep.name, runs, groups)
     shown = [*_table(groups, _SHOWN), "", *_ended(runs)]

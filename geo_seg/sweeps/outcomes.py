@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from geo_seg.identity import read_run_file
-from geo_seg.whole import write_whole
+from geo_seg.run_folder import read_run_file
+from geo_seg.runtime.files import write_whole
 
 _FILE = "outcome.json"
 _SCORES = "metrics.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from geo_seg.orphans import adopt
-from geo_seg.ranks import without_ranks
+from geo_seg.runtime.orphans import adopt
+from geo_seg.runtime.ranks import without_ranks
 
 _POLL = 0.2  # seconds between two looks at what runs
 _GRACE = 60.0  # seconds that a run has to write its checkpoint when it is told to stop

@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from geo_seg.sweeps.grid import folder_of, record
+from geo_seg.sweeps.grid_sweeper import folder_of, record
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, write_outcome
 
 _FOLDER = "folder"  # attribute of a trial that has ended: name of its run's folder

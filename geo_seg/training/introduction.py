@@ -1,7 +1,5 @@
 """What a run says before it trains, and what is not said."""
 
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,14 +7,14 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from geo_seg.config import TrainConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.few import few_labels
-from geo_seg.data.holes import describe_borders, describe_holes
-from geo_seg.data.scale_offset import describe_scales
-from geo_seg.data.scene import Scene
-from geo_seg.models import parameters
-from geo_seg.validity import STRAYS
+from geo_seg.data.few_labels import few_labels
+from geo_seg.data.scales import describe_scales
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.data.undeclared_nodata import describe_borders, describe_holes
+from geo_seg.models.smp import parameters
+from geo_seg.raster.validity import STRAYS
 
 
 def introduce(
@@ -121,24 +119,3 @@ def padding(scenes: Sequence[Scene], window: int) -> str:
         f"{len(small)} scenes are smaller than dataset.window={window} and are padded with ignored pixels, "
         f"{small[0].name} for one"
     )
-
-
-def quiet() -> None:
-    """Silences what says nothing to the user."""
-    # Lightning 2.6 uses a name that torch renamed; it warns at every fit
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # our windows are read by threads, not by workers of a DataLoader
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # our batches begin where the checkpoint stands; Lightning looks for another way of doing so
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    # scores come from one synchronised matrix and are the same on every rank already; a rank may have none
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    warnings.filterwarnings("ignore", message=".*``compute`` method of metric.*")
-    # which device, which rank, and an advert
-    for name in (
-        "pytorch_lightning",
-        "pytorch_lightning.utilities.rank_zero",
-        "lightning_fabric.utilities.distributed",
-        "matplotlib",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -15,9 +15,9 @@ from matplotlib.image import imread
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from geo_seg.config import TrainConfig
-from geo_seg.training.callbacks import write_rows
-from geo_seg.whole import write_whole
+from geo_seg.config.training import TrainConfig
+from geo_seg.runtime.files import write_whole
+from geo_seg.training.callbacks.csv_metrics import write_rows
 
 _IDS = (
     "loggers.json"  # by which names the run is known elsewhere, so that it goes on there when it is resumed

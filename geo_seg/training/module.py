@@ -15,16 +15,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import losses
-from geo_seg.checkpoint import KEY, Facts, entry
-from geo_seg.config import EncoderConfig, EvaluationConfig
+from geo_seg.checkpoints.checkpoint import KEY, Facts, entry
+from geo_seg.config.training import EncoderConfig, EvaluationConfig
 from geo_seg.data.augment import Augment
-from geo_seg.data.windows import Batch
+from geo_seg.data.windows.loader import Batch
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.metrics import Mean
-from geo_seg.models import Normalize
-from geo_seg.training.evaluating import Validation
-from geo_seg.training.means import Means
-from geo_seg.training.rates import rate_groups
+from geo_seg.metrics.confusion import Mean
+from geo_seg.metrics.epoch_means import Means
+from geo_seg.models.layers import Normalize
+from geo_seg.training.evaluation import Validation
+from geo_seg.training.optim import rate_groups
 from geo_seg.training.seeding import seed_step
 
 RAW_WEIGHTS = "raw_weights"

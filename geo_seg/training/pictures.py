@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import Facts
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.grids import ground_sides
-from geo_seg.data.sampling import RandomWindows
-from geo_seg.data.scene import Scene
-from geo_seg.ious import mean_ious
-from geo_seg.prediction.scenes import ScenePredictor
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.data.windows.sampler import RandomWindows
+from geo_seg.metrics.scores import mean_ious
+from geo_seg.prediction.scene_predictor import ScenePredictor
+from geo_seg.raster.georeference import ground_sides
+from geo_seg.report.locations import place_of
 from geo_seg.report.pictures import ScaleBar, Shown, draw_picture, encoded, panels, scale_bar
-from geo_seg.report.places import place_of
 from geo_seg.tiling import Window
-from geo_seg.training.scene_evaluation import Counted
+from geo_seg.training.evaluation import Counted
 
 _SIDE = 768  # pixels of a picture: a forward pass that any machine can hold
 _MOST = 6  # scenes in a report

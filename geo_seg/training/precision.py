@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.backends import mps
 
-from geo_seg.config import TrainConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.models import has_bfloat16
+from geo_seg.models.precision import has_bfloat16
 from geo_seg.training.module import SegmentationModule
 
 _WINDOWS = 2  # of a step that is measured; the ratio is that of larger batches

@@ -12,40 +12,40 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from geo_seg import checkpoint
-from geo_seg.allocation import keep_freed_memory
-from geo_seg.commands import command, command_elsewhere
-from geo_seg.config import TrainConfig
+from geo_seg.checkpoints import checkpoint
+from geo_seg.config.hydra_setup import command, command_elsewhere
+from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import CheckpointError, ConfigError, GeoSegError, first_line
-from geo_seg.identity import config_hash, write_run_file
-from geo_seg.lock import held
-from geo_seg.models import check_sides
-from geo_seg.orphans import adopt
-from geo_seg.ranks import is_one_of_many, rank
-from geo_seg.terminal import shows_bars
-from geo_seg.training.average import WeightAverage
-from geo_seg.training.building import build_module, build_predictor, trainer_options
-from geo_seg.training.callbacks import MetricsTable, callbacks_of, progress
-from geo_seg.training.concluding import conclude, evaluate, splits_of
-from geo_seg.training.find import find
-from geo_seg.training.folder import begun_as, check_data, score_of_finished, taken_up, write_beginning
-from geo_seg.training.guard import LossGuard
-from geo_seg.training.introduction import introduce, quiet
+from geo_seg.models.smp import check_sides
+from geo_seg.run_folder import config_hash, write_run_file
+from geo_seg.runtime.console import quiet, shows_bars
+from geo_seg.runtime.lock import held
+from geo_seg.runtime.memory import keep_freed_memory
+from geo_seg.runtime.orphans import adopt
+from geo_seg.runtime.ranks import is_one_of_many, rank
+from geo_seg.training.build import build_module, build_predictor, trainer_options
+from geo_seg.training.callbacks.checkpoint_io import WholeFile
+from geo_seg.training.callbacks.checkpointing import Checkpoints
+from geo_seg.training.callbacks.config_sync import SameConfig
+from geo_seg.training.callbacks.csv_metrics import MetricsTable, callbacks_of, progress
+from geo_seg.training.callbacks.nan_guard import LossGuard
+from geo_seg.training.callbacks.throughput import Speed, reading_advice
+from geo_seg.training.callbacks.training_state import ELSE
+from geo_seg.training.callbacks.weight_averaging import WeightAverage
+from geo_seg.training.evaluate_run import test
+from geo_seg.training.introduction import introduce
 from geo_seg.training.loggers import build_loggers, close_loggers, log_beginning, log_end
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.precision import settle_precision
-from geo_seg.training.reporting import Ended
-from geo_seg.training.saving import Checkpoints
-from geo_seg.training.speed import Speed, reading_advice
-from geo_seg.training.state import ELSE
-from geo_seg.training.testing import test
-from geo_seg.training.together import SameConfig
-from geo_seg.training.whole_file import WholeFile
+from geo_seg.training.report import Ended
+from geo_seg.training.results import conclude, evaluate, splits_of
+from geo_seg.training.resume import begun_as, check_data, score_of_finished, taken_up, write_beginning
+from geo_seg.training.tuner import find
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
-    """Trains, tests and reports; with config.mode "test" see geo_seg.training.testing.
+    """Trains, tests and reports; with config.mode "test" see geo_seg.training.evaluate_run.
 
     Args:
         config: what to do, checked.

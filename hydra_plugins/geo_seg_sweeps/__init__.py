@@ -2,7 +2,9 @@
 
 from hydra.core.config_store import ConfigStore
 
-from geo_seg.sweeps import grid, launcher, search
+from geo_seg.sweeps import grid_sweeper as grid
+from geo_seg.sweeps import optuna_sweeper as search
+from geo_seg.sweeps import process_launcher as launcher
 
 
 class ProcessLauncher(launcher.ProcessLauncher):

@@ -10,13 +10,14 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from experiment.short_cpu import CHANGES, SETS, SHORT
-from geo_seg import checks
-from geo_seg.answers import answer, explain
-from geo_seg.checks import check_training
-from geo_seg.config import MODELS, store_schemas
+from geo_seg.cli import answer, explain
+from geo_seg.config import training_checks as checks
+from geo_seg.config.components import MODELS
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.inference import check_inference
+from geo_seg.config.signatures import registered, signature
+from geo_seg.config.training_checks import check_training
 from geo_seg.errors import ConfigError, GeoSegError
-from geo_seg.inference_checks import check_inference
-from geo_seg.signatures import registered, signature
 from tests.conftest import REPOSITORY, Run
 
 CONFIG = REPOSITORY / "config"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from geo_seg.commands import command
+from geo_seg.config.hydra_setup import command
 from tests.conftest import REPOSITORY
 
 

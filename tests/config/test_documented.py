@@ -22,14 +22,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from geo_seg.answers import check_words, explain
-from geo_seg.config import AugmentConfig, TrainConfig, store_schemas
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.cli import check_words, explain
+from geo_seg.config.augment import AugmentConfig
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.inference import InferenceConfig, check_inference
+from geo_seg.config.run_config import configuration
+from geo_seg.config.signatures import signature
+from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError
-from geo_seg.inference_checks import check_inference
-from geo_seg.inference_config import InferenceConfig
-from geo_seg.rerun import configuration
-from geo_seg.signatures import signature
 from tests.conftest import REPOSITORY, Run
 
 FAULT = pytest.mark.fault(

@@ -13,12 +13,13 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from geo_seg import checks, yaml_files
-from geo_seg.answers import _of_hydra, explain
-from geo_seg.checks import check_training
-from geo_seg.config import store_schemas
-from geo_seg.data.folder import cache_folder
+from geo_seg.cli import _of_hydra, explain
+from geo_seg.config import training_checks as checks
+from geo_seg.config import yaml_files
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.training_checks import check_training
 from geo_seg.errors import ConfigError, GeoSegError
+from geo_seg.runtime.cache_dir import cache_folder
 from tests.conftest import REPOSITORY, Run, small_overrides
 
 CONFIG = REPOSITORY / "config"

@@ -70,9 +70,9 @@ def sweeps() -> Iterator[Sweeps]:
 
 def _train(job: Any, config: Any, log: Path) -> None:
     """Leaves what a run leaves, with scores that follow from its choices."""
-    from geo_seg.identity import identity, write_run_file
-    from geo_seg.lock import held
-    from geo_seg.whole import write_whole
+    from geo_seg.run_folder import identity, write_run_file
+    from geo_seg.runtime.files import write_whole
+    from geo_seg.runtime.lock import held
 
     place = job.place
     place.mkdir(parents=True, exist_ok=True)
@@ -96,10 +96,12 @@ def _train(job: Any, config: Any, log: Path) -> None:
 def _draw_runs() -> None:
     """Puts _train in the place of the processes of a sweep, and nothing else."""
     import geo_seg.data.fingerprint
-    from geo_seg.checks import check_training
-    from geo_seg.sweeps import earlier, launcher, page
+    from geo_seg.config.training_checks import check_training
+    from geo_seg.runtime.files import write_whole
+    from geo_seg.sweeps import jobs as earlier
+    from geo_seg.sweeps import leaderboard_page as page
+    from geo_seg.sweeps import process_launcher as launcher
     from geo_seg.sweeps.processes import Ended
-    from geo_seg.whole import write_whole
 
     jobs: dict[int, Any] = {}
 
@@ -187,7 +189,7 @@ def main() -> None:
 
     Plugins.instance()  # before anything of ours: it imports Hydra's own sweeper a second time
     # what a sweep imports on its way; the rest is imported in every fork anew
-    for name in ("geo_seg.answers", "geo_seg.sweeps.search", "matplotlib.figure", "optuna.samplers"):
+    for name in ("geo_seg.cli", "geo_seg.sweeps.optuna_sweeper", "matplotlib.figure", "optuna.samplers"):
         if find_spec(name.partition(".")[0]):
             importlib.import_module(name)
     _draw_runs()

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from geo_seg.errors import ConfigError
-from geo_seg.models import AnySize, build_model, has_bfloat16
+from geo_seg.models.layers import AnySize
+from geo_seg.models.precision import has_bfloat16
+from geo_seg.models.smp import build_model
 from geo_seg.prediction.openvino_backend import Translated
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import Threshold, draw, predict, read, write_checkpoint
@@ -41,7 +43,7 @@ def test_a_translated_network_says_the_same_at_any_size_and_batch(name: str) -> 
 @pytest.mark.slow
 @needs_openvino
 def test_a_map_of_openvino_is_that_of_torch(tmp_path: Path) -> None:
-    from geo_seg.checkpoint import load
+    from geo_seg.checkpoints.checkpoint import load
 
     (tmp_path / "run").mkdir()
     found = load(write_checkpoint(tmp_path / "run"))

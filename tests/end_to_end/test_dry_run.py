@@ -74,7 +74,7 @@ def test_precisions_are_compared_where_that_is_a_small_part_of_the_work(
 ) -> None:
     monkeypatch.setattr(planner, "measure_precision", lambda *_: "bf16")
     for side, precision in ((500, "fp32"), (1500, "bf16")):
-        monkeypatch.setattr("geo_seg.inference.estimate._TO_COMPARE", 3 * 64**2)
+        monkeypatch.setattr("geo_seg.inference.dry_run._TO_COMPARE", 3 * 64**2)
         predict(rasters(tmp_path / str(side), side), tmp_path / "maps", dry_run=True, precision="auto")
         assert f" s in {precision}, if all windows hold data" in capsys.readouterr().out
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geo_seg import writing
 from geo_seg.errors import DataError
 from geo_seg.prediction import planner
+from geo_seg.raster import writer as writing
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, windowing
 from tests.end_to_end.test_unfinished_maps import StopError, names, stop_after

@@ -18,13 +18,14 @@ from torch import nn
 
 import geo_seg
 import losses
-from geo_seg import checkpoint
-from geo_seg.checkpoint import Checkpoint, Facts
+from geo_seg.checkpoints import checkpoint
+from geo_seg.checkpoints.checkpoint import Checkpoint, Facts
+from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.inference import mapping
+from geo_seg.inference import mapper as mapping
 from geo_seg.inference import run as inference
-from geo_seg.inference_config import InferenceConfig
-from geo_seg.models import Normalize, build_model
+from geo_seg.models.layers import Normalize
+from geo_seg.models.smp import build_model
 from geo_seg.prediction import ensemble, planner
 from tests.conftest import Run, write_raster
 

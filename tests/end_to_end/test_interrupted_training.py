@@ -15,10 +15,10 @@ import pytest
 import torch
 import yaml
 
-from geo_seg.config import TrainConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.identity import read_run_file, write_run_file
-from geo_seg.training import saving
+from geo_seg.run_folder import read_run_file, write_run_file
+from geo_seg.training.callbacks import checkpointing as saving
 from geo_seg.training.run import run as train
 from tests.conftest import Run, draw_scene, small_overrides, write_raster
 from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from geo_seg.prediction import planner
-from geo_seg.writing import PartWriter
+from geo_seg.raster.writer import PartWriter
 from tests.conftest import write_raster
 from tests.end_to_end.test_faults import same
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from geo_seg.lock import held
+from geo_seg.runtime.lock import held
 from tests.conftest import REPOSITORY
 from tests.end_to_end.killing import Sweeps, sweeps
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from geo_seg.dataset_config import DatasetConfig
-from geo_seg.training import speed
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.training.callbacks import throughput as speed
 from geo_seg.training.loggers import StepTable
 from geo_seg.training.run import run as train
 from tests.end_to_end.test_interrupted_training import COURSE, again, interrupt

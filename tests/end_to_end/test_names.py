@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geo_seg.errors import DataError
-from geo_seg.inference import engines
+from geo_seg.inference.engines import local as engines
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read
 

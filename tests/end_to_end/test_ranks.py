@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from geo_seg import checkpoint
+from geo_seg.checkpoints import checkpoint
+from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.sampling import RandomWindows
-from geo_seg.data.windows import WindowBatches
-from geo_seg.dataset_config import DatasetConfig
-from geo_seg.lock import is_free
-from geo_seg.metrics import scores
-from geo_seg.prediction.scenes import ScenePredictor
-from geo_seg.ranks import without_ranks
+from geo_seg.data.windows.loader import WindowBatches
+from geo_seg.data.windows.sampler import RandomWindows
+from geo_seg.metrics.scores import scores
+from geo_seg.prediction.scene_predictor import ScenePredictor
+from geo_seg.runtime.lock import is_free
+from geo_seg.runtime.ranks import without_ranks
 from geo_seg.tiling import Window
 from tests.conftest import REPOSITORY, Run, small_overrides
 

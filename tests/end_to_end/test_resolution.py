@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import losses
-from geo_seg.checkpoint import Checkpoint
+from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import DataError
-from geo_seg.models import Normalize
+from geo_seg.models.layers import Normalize
 from geo_seg.prediction.resample import Scale, scale_to
-from geo_seg.raster import inspect
+from geo_seg.raster.reader import inspect
 from geo_seg.tiling import Seams
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, facts, predict, read, threshold

@@ -16,13 +16,15 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from geo_seg.checkpoint import KEY
-from geo_seg.config import TrainConfig, run_folder, store_schemas
+from geo_seg.checkpoints.checkpoint import KEY
+from geo_seg.config.hydra_setup import run_folder, store_schemas
+from geo_seg.config.run_config import configuration
+from geo_seg.config.training import TrainConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError
-from geo_seg.rerun import configuration
-from geo_seg.training import concluding, testing
+from geo_seg.training import evaluate_run as testing
+from geo_seg.training import results as concluding
+from geo_seg.training.callbacks.checkpointing import set_loops
 from geo_seg.training.run import run
-from geo_seg.training.saving import set_loops
 from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_training import (
     assert_shareable,
@@ -333,7 +335,7 @@ def test_what_a_run_folder_has_called_is_shown_before_it_is(
         ("torch.hub.load", True),
         ("torch.utils.collect_env.subprocess.Popen", True),
         ("torchvision.transforms.v2.GaussianBlur", True),
-        ("geo_seg.whole.os.system", True),
+        ("geo_seg.runtime.files.os.system", True),
         ("torch_stranger.SGD", True),
         ("\x1b[2Jos.system", True),
     ],

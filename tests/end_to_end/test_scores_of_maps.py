@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 import losses
-from geo_seg.boundary import BoundaryIoU
-from geo_seg.checkpoint import Checkpoint
+from geo_seg.checkpoints.checkpoint import Checkpoint
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.models import Normalize
-from geo_seg.prediction.scenes import ScenePredictor
+from geo_seg.metrics.boundary_iou import BoundaryIoU
+from geo_seg.models.layers import Normalize
+from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.tiling import Window
+from geo_seg.training.evaluation import Counted, SceneEvaluation
 from geo_seg.training.pictures import picture_windows
-from geo_seg.training.scene_evaluation import Counted, SceneEvaluation
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import facts, predict, read
 

@@ -14,13 +14,13 @@ import rasterio
 import shapely
 from rasterio.transform import from_origin
 
-from geo_seg.config import TrainConfig
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import CheckpointError, DataError
-from geo_seg.inference.scoring import Scoring
-from geo_seg.raster import inspect
-from geo_seg.training.building import _facts as facts_of
+from geo_seg.inference.reference_labels import Scoring
+from geo_seg.raster.reader import inspect
+from geo_seg.training.build import _facts as facts_of
 from tests.conftest import draw_scene, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold
 from tests.end_to_end.test_unfinished_maps import StopError, stop_after

@@ -15,9 +15,9 @@ import pytest
 
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import summary
-from geo_seg.lock import maps_held
 from geo_seg.prediction import planner
 from geo_seg.prediction.predictor import Predictor
+from geo_seg.runtime.lock import maps_held
 from tests.conftest import REPOSITORY, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold, write_checkpoint
 from tests.end_to_end.test_unfinished_maps import StopError, names, stop_after
@@ -239,7 +239,7 @@ def test_a_clock_that_is_set_back_makes_no_map_faster(folder: Path, monkeypatch:
 def holder(folder: Path, *held: str) -> Iterator["subprocess.Popen[str]"]:
     """Another process that makes maps there."""
     code = (
-        "import pathlib, sys, time; from geo_seg.lock import maps_held\n"
+        "import pathlib, sys, time; from geo_seg.runtime.lock import maps_held\n"
         "with maps_held(pathlib.Path(sys.argv[1]), sys.argv[2:]): print(flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(folder), *held]
@@ -297,7 +297,7 @@ def test_a_lock_file_that_is_removed_in_between_is_no_lock(
     monkeypatch.setattr(fcntl, "lockf", removing)
     with maps_held(tmp_path, ["a"]):
         code = (
-            "import pathlib, sys; from geo_seg.lock import maps_held\n"
+            "import pathlib, sys; from geo_seg.runtime.lock import maps_held\n"
             "with maps_held(pathlib.Path(sys.argv[1]), ['a']): pass"
         )
         command = [sys.executable, "-c", code, str(tmp_path)]

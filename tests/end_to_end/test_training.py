@@ -14,9 +14,10 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from geo_seg import checkpoint
-from geo_seg.checks import check_training
-from geo_seg.config import TrainConfig, store_schemas
+from geo_seg.checkpoints import checkpoint
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.training import TrainConfig
+from geo_seg.config.training_checks import check_training
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY, Run, small_overrides

@@ -21,17 +21,20 @@ import torch
 import yaml
 from torch import nn
 
-from geo_seg import checkpoint
-from geo_seg.checkpoint import Facts
+from geo_seg.checkpoints import checkpoint
+from geo_seg.checkpoints.checkpoint import Facts
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
-from geo_seg.training import building, callbacks, concluding, run
-from geo_seg.training.evaluating import Validation
-from geo_seg.training.find import find_batch_size, suggested_rate
-from geo_seg.training.guard import LossGuard
+from geo_seg.training import build as building
+from geo_seg.training import results as concluding
+from geo_seg.training import run
+from geo_seg.training.callbacks import csv_metrics as callbacks
+from geo_seg.training.callbacks.nan_guard import LossGuard
+from geo_seg.training.evaluation import Validation
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
+from geo_seg.training.tuner import find_batch_size, suggested_rate
 from tests.conftest import REPOSITORY, Run, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_interrupted_training import SMALL, weights
 from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture

@@ -20,11 +20,12 @@ import rasterio.shutil
 from rio_cogeo.cogeo import cog_validate
 from torch import nn
 
-from geo_seg import mosaic, writing
 from geo_seg.data.cache import files_of
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.prediction import measure, planner
 from geo_seg.prediction.predictor import Predictor
+from geo_seg.raster import cog as mosaic
+from geo_seg.raster import writer as writing
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, Threshold, draw, facts, predict, read, threshold
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import losses
-from geo_seg.checkpoint import Checkpoint
-from geo_seg.models import Normalize
+from geo_seg.checkpoints.checkpoint import Checkpoint
+from geo_seg.models.layers import Normalize
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, facts, predict, read, threshold
 from tests.masked_rasters import CASES, draw_valid, write_masked

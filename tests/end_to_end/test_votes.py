@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import losses
-from geo_seg.checkpoint import Checkpoint
-from geo_seg.checkpoint_files import find_checkpoint
+from geo_seg.checkpoints.checkpoint import Checkpoint
+from geo_seg.checkpoints.files import find_checkpoint
 from geo_seg.errors import CheckpointError, ConfigError
-from geo_seg.models import Normalize
+from geo_seg.models.layers import Normalize
 from geo_seg.prediction import ensemble
 from geo_seg.prediction.tta import VIEWS
 from tests.conftest import write_raster

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import losses
-from geo_seg.config import MODELS
+from geo_seg.config.components import MODELS
 from tests.conftest import Run, small_overrides
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 USE_MEMORY = """
 import resource, sys
 import numpy as np
-from geo_seg.allocation import keep_freed_memory
+from geo_seg.runtime.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(3):

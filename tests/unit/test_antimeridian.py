@@ -11,9 +11,9 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
-from geo_seg.data.antimeridian import turn_of
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.raster.antimeridian import turn_of
 from geo_seg.tiling import Window
 from tests.conftest import read_window, write_raster
 from tests.unit.test_polygon_labels import write_polygons

@@ -9,12 +9,12 @@ import shapely
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from geo_seg.areas import pixel_areas, pixel_sides, transformed
-from geo_seg.data.blocks import pixels_of
-from geo_seg.data.grids import same_grid
-from geo_seg.raster import inspect
+from geo_seg.data.scenes.spatial_blocks import pixels_of
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.georeference import same_grid
+from geo_seg.raster.pixel_areas import pixel_areas, pixel_sides, transformed
+from geo_seg.raster.reader import inspect
 from geo_seg.tiling import Window
-from geo_seg.writing import Geometry
 from tests.conftest import write_raster
 
 ROTATED = (

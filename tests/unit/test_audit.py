@@ -9,11 +9,11 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
-from geo_seg.data.audit import find_leaks
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.index import SceneIndex
-from geo_seg.data.scene import Scene
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.data.scenes.leakage import find_leaks
+from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, write_raster

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from geo_seg.config import AugmentConfig
+from geo_seg.config.augment import AugmentConfig
 from geo_seg.data.augment import Augment
 from geo_seg.errors import ConfigError
 

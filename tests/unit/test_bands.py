@@ -8,13 +8,13 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from geo_seg.bands import assign, match
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import judge
 from geo_seg.errors import DataError
+from geo_seg.raster.band_names import assign, match
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from geo_seg.checks import check_training
-from geo_seg.config import store_schemas
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.training_checks import check_training
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.dataset_config import DatasetConfig
 from tests.conftest import REPOSITORY, write_raster
 
 SIDE = 40

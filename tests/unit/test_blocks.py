@@ -13,22 +13,22 @@ import yaml
 from matplotlib.colors import to_rgb
 from rasterio.transform import from_origin
 
-from geo_seg.data.blocks import pixels_of
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
+from geo_seg.config.run_config import read_configuration
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.few import few_labels
-from geo_seg.data.offsets import Offsets
-from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.data.few_labels import few_labels
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.data.scenes.spatial_blocks import pixels_of
+from geo_seg.data.windows.allowed_offsets import Offsets
+from geo_seg.doctor.contact_sheet import draw_samples
+from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import judge
 from geo_seg.doctor.page import tables
-from geo_seg.doctor.sheet import draw_samples
 from geo_seg.errors import DataError
-from geo_seg.raster import inspect
+from geo_seg.raster.reader import inspect
 from geo_seg.report.figures import split_map
-from geo_seg.report.places import outlines
-from geo_seg.rerun import read_configuration
+from geo_seg.report.locations import outlines
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_seg.boundary import BoundaryIoU, band_width, boundary_scores
+from geo_seg.metrics.boundary_iou import BoundaryIoU, band_width, boundary_scores
 
 
 def band(ids: np.ndarray, valid: np.ndarray, of: int, distance: int) -> np.ndarray:

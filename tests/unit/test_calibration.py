@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from geo_seg.calibration import Calibration, Reliability, TemperatureSearch, ThresholdSearch
+from geo_seg.metrics.calibration import Calibration, Reliability, TemperatureSearch, ThresholdSearch
 from losses import Task
 
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from geo_seg import checkpoint
-from geo_seg.checkpoint import KEY, Facts
-from geo_seg.checkpoint_checks import RULES, check_facts
+from geo_seg.checkpoints import checkpoint
+from geo_seg.checkpoints.checkpoint import KEY, Facts
+from geo_seg.checkpoints.metadata_checks import RULES, check_facts
+from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError
-from geo_seg.inference_config import InferenceConfig
-from geo_seg.models import build_model
+from geo_seg.models.smp import build_model
 from geo_seg.prediction.ensemble import gather
-from geo_seg.training.whole_file import WholeFile
+from geo_seg.training.callbacks.checkpoint_io import WholeFile
 
 FUZZED = pytest.mark.fault("checkpoint", "a fact is dropped, doubled, or of another type, length or range")
 WEIGHTS = pytest.mark.fault("checkpoint", "weights that are NaN or infinite, or no tensors")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from geo_seg.inference.engines import sharers
-from geo_seg.inference_config import InferenceConfig
+from geo_seg.config.inference import InferenceConfig
+from geo_seg.inference.engines.local import sharers
 from geo_seg.prediction import planner
 from geo_seg.prediction.memory import Held, bytes_per_pixel
 from geo_seg.prediction.resample import Scale
 from geo_seg.prediction.window_reader import Source
-from geo_seg.raster import inspect
+from geo_seg.raster.reader import inspect
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import draw
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from geo_seg.data.classes import check_mask, class_table
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.class_table import check_mask, class_table
 from geo_seg.errors import ConfigError, DataError
 
 

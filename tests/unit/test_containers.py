@@ -10,11 +10,11 @@ import pytest
 import rasterio
 import rasterio.shutil
 
-from geo_seg.containers import container, moved, subdataset, title
-from geo_seg.data.scenes import find_scenes, open_scenes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
+from geo_seg.data.scenes.discovery import find_scenes, open_scenes
 from geo_seg.errors import DataError
 from geo_seg.inference.inputs import find_rasters
+from geo_seg.raster.paths import container, moved, subdataset, title
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold

@@ -13,19 +13,20 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from rasterio.transform import from_origin
 
-from geo_seg.checks import check_training
-from geo_seg.config import TrainConfig, store_schemas
-from geo_seg.data.audit import Leak
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.doctor import examination
-from geo_seg.doctor.examination import Examination, examine
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.training import TrainConfig
+from geo_seg.config.training_checks import check_training
+from geo_seg.data.scenes.leakage import Leak
+from geo_seg.doctor import examine as examination
+from geo_seg.doctor.contact_sheet import draw_samples, judge_shift
+from geo_seg.doctor.examine import Examination, examine
 from geo_seg.doctor.findings import good_window, judge, suggestions
+from geo_seg.doctor.misregistration import edge_correlation, shift_of
 from geo_seg.doctor.page import tables, write_page
 from geo_seg.doctor.run import check
-from geo_seg.doctor.sheet import draw_samples, judge_shift
-from geo_seg.doctor.shift import edge_correlation, shift_of
 from geo_seg.errors import DataError
-from geo_seg.report.markup import WIDE
+from geo_seg.report.html_page import WIDE
 from tests.conftest import REPOSITORY, Run, draw_scene, small_overrides, write_raster
 
 

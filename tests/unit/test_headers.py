@@ -9,12 +9,12 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
+from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data import headers
 from geo_seg.data.cache import stamp_of
 from geo_seg.data.headers import Headers
-from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import DataError
-from geo_seg.raster import RasterInfo, inspect
+from geo_seg.raster.reader import RasterInfo, inspect
 from tests.conftest import write_raster
 
 

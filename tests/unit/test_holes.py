@@ -10,11 +10,11 @@ from rasterio.transform import from_origin
 from rich.console import Console
 from torch import nn
 
-from geo_seg.config import TrainConfig
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.holes import describe_borders, describe_holes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.data.undeclared_nodata import describe_borders, describe_holes
+from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import judge
 from geo_seg.training.introduction import introduce
 from tests.conftest import draw_scene, write_raster

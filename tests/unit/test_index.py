@@ -11,11 +11,11 @@ import torch
 from rasterio.shutil import copy as copy_raster
 from rasterio.transform import from_origin
 
+from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.data import index as indexing
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.index import CELL
-from geo_seg.data.sampling import RandomWindows
-from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.data.windows.sampler import RandomWindows
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, write_raster
@@ -377,7 +377,7 @@ def test_a_disk_without_room_is_said_before_anything_is_read(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("geo_seg.data.reading.os.posix_fallocate", full)
+    monkeypatch.setattr("geo_seg.data.scene_reader.os.posix_fallocate", full)
     with pytest.raises(DataError, match=r"no room for a decoded copy .*No space left.*dataset\.cache"):
         SceneDataModule(own(tmp_path, cache="memmap"), 0)
     assert not list((tmp_path / "cache").glob("*.part"))

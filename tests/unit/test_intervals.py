@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geo_seg.intervals import Places, intervals, places_of
+from geo_seg.metrics.bootstrap import Places, intervals, places_of
 
 
 def drawn(count: int, seed: int, share: float = 0.8) -> np.ndarray:

@@ -10,9 +10,9 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
-from geo_seg.data.stack import open_image
 from geo_seg.errors import DataError
-from geo_seg.raster import Band, RasterInfo, RasterReader
+from geo_seg.raster.open_image import open_image
+from geo_seg.raster.reader import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 

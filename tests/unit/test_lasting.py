@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from geo_seg.lasting import lasting
+from geo_seg.runtime.memory import lasting
 
 
 class Ring:

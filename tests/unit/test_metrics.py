@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_seg.metrics import ConfusionMatrix, WindowCounts, scores
+from geo_seg.metrics.confusion import ConfusionMatrix, WindowCounts
+from geo_seg.metrics.scores import scores
 
 
 @settings(max_examples=25, deadline=None)

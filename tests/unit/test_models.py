@@ -9,9 +9,11 @@ import torch
 import yaml
 from torch import nn
 
-from geo_seg.config import MODELS
+from geo_seg.config.components import MODELS
 from geo_seg.errors import ConfigError
-from geo_seg.models import Normalize, build_model, check_sides, spare_depthwise
+from geo_seg.models.layers import Normalize
+from geo_seg.models.precision import spare_depthwise
+from geo_seg.models.smp import build_model, check_sides
 from tests.conftest import REPOSITORY
 
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from geo_seg import orphans
-from geo_seg.orphans import PARENT, end_with_parent
+from geo_seg.runtime import orphans
+from geo_seg.runtime.orphans import PARENT, end_with_parent
 
 CHILD = (
     "import signal, sys, time\n"
@@ -21,7 +21,7 @@ DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 POLITE = "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit(0)))"
 STARTS = {
     "a run of a sweep": "from geo_seg.sweeps.processes import environment as of; env = of(0, 1, None, None)",
-    "a rank of a run": "env = dict(os.environ); from geo_seg.orphans import adopt; adopt(env)",
+    "a rank of a run": "env = dict(os.environ); from geo_seg.runtime.orphans import adopt; adopt(env)",
     "a rank of torchrun": "env = {**os.environ, 'TORCHELASTIC_RUN_ID': 'x'}",
 }
 

@@ -12,12 +12,13 @@ from hypothesis.extra.numpy import arrays
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 
-from geo_seg import overviews
-from geo_seg.inference.maps import SOFTWARE
-from geo_seg.mosaic import Layer, join
-from geo_seg.overviews import most_frequent, write_overviews
+from geo_seg.inference.assemble import SOFTWARE
+from geo_seg.raster import overviews
+from geo_seg.raster.cog import Layer, join
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.overviews import most_frequent, write_overviews
+from geo_seg.raster.writer import PartWriter
 from geo_seg.tiling import Window
-from geo_seg.writing import Geometry, PartWriter
 from tests.conftest import write_raster
 
 FAULT = pytest.mark.fault(

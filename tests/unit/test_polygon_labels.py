@@ -14,13 +14,13 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-import geo_seg.data.labels
-from geo_seg.data.grids import affine
-from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import find_scenes
-from geo_seg.data.vectors import Polygons
-from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
+import geo_seg.data.labels.prepare
+from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.data.labels.polygons import Polygons
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import ConfigError, DataError
+from geo_seg.raster.georeference import affine
 from geo_seg.tiling import Window
 from tests.conftest import read_window, write_raster
 
@@ -165,7 +165,7 @@ def test_a_label_is_burnt_strip_by_strip(config: DatasetConfig, monkeypatch: pyt
         return within(self, top, bottom)
 
     monkeypatch.setattr(Polygons, "within", watched)
-    monkeypatch.setattr(geo_seg.data.labels, "_PIXELS", 90 * 300)
+    monkeypatch.setattr(geo_seg.data.labels.prepare, "_PIXELS", 90 * 300)
     config.cache_dir = str(root / "other")
     np.testing.assert_array_equal(labels(config), whole)
     assert len(np.unique(whole)) == 5

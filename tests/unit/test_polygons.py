@@ -16,10 +16,10 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from geo_seg.errors import DataError
-from geo_seg.inference import survey
-from geo_seg.inference.polygons import Outlining, write_polygons
-from geo_seg.inference.regions import components
-from geo_seg.inference.survey import Certainty
+from geo_seg.vectorize import region_table as survey
+from geo_seg.vectorize.geopackage import Outlining, write_polygons
+from geo_seg.vectorize.region_table import Certainty
+from geo_seg.vectorize.regions import components
 from tests.conftest import write_raster
 
 NODATA = 255

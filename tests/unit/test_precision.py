@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import losses
-from geo_seg.config import TrainConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.training import precision
-from geo_seg.training.folder import _with_findings
 from geo_seg.training.precision import measure_steps, settle_precision
+from geo_seg.training.resume import _with_findings
 from tests.config.test_answers import answer_to, clean_hydra  # noqa: F401 - a fixture
 
 EXAMPLE = "precision=auto takes bf16-mixed on CPUs where it is slower; *-true ends in a traceback"

@@ -10,8 +10,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster

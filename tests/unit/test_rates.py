@@ -4,9 +4,9 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from geo_seg.config import EncoderConfig
+from geo_seg.config.training import EncoderConfig
 from geo_seg.errors import ConfigError
-from geo_seg.training.rates import layers_of, rate_groups
+from geo_seg.training.optim import layers_of, rate_groups
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,19 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
-from geo_seg.config import store_schemas
-from geo_seg.data.scene import Scene
-from geo_seg.defaults import default_configuration, differences
-from geo_seg.ious import mean_ious
-from geo_seg.raster import RasterInfo
-from geo_seg.report import figures, markup
+from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.run_config import default_configuration, differences
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.metrics.scores import mean_ious
+from geo_seg.raster.reader import RasterInfo
+from geo_seg.report import figures
+from geo_seg.report import html_page as markup
+from geo_seg.report.locations import outlines, place_of
 from geo_seg.report.pictures import encoded, panels
-from geo_seg.report.places import outlines, place_of
 from geo_seg.tiling import Window
 from geo_seg.training.introduction import padding
 from geo_seg.training.pictures import ranked
-from geo_seg.training.reporting import read_speed
+from geo_seg.training.report import read_speed
 from tests.conftest import REPOSITORY
 
 UTM = "EPSG:32633"

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rasterio.crs import CRS
 
+from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.dataset_config import DatasetConfig
 from geo_seg.report import figures
-from geo_seg.report.page import _configuration, _drawn, _shown
+from geo_seg.report.locations import unit_of
 from geo_seg.report.pictures import ScaleBar, encoded, scale_bar, true_color
-from geo_seg.report.places import unit_of
+from geo_seg.report.run_page import _configuration, _drawn, _shown
 from geo_seg.report.tables import class_table, counted
 
 

@@ -9,9 +9,9 @@ import rasterio
 from rasterio._env import get_gdal_config
 from torch.utils.data import Dataset
 
+from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.samples import SampleBatches
-from geo_seg.dataset_config import DatasetConfig
+from geo_seg.data.windows.custom_loader import SampleBatches
 from geo_seg.errors import ConfigError, DataError
 
 TARGET = f"{__name__}.Drawn"

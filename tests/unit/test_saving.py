@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from geo_seg.errors import TrainingError
-from geo_seg.training.whole_file import WholeFile
-from geo_seg.whole import part_of
+from geo_seg.runtime.files import part_of
+from geo_seg.training.callbacks.checkpoint_io import WholeFile
 
 
 def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path: Path) -> None:

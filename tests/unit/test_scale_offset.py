@@ -9,11 +9,11 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.scale_offset import common_scale, describe_scales
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.data.scales import common_scale, describe_scales
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import judge
 from tests.conftest import draw_scene, write_raster
 

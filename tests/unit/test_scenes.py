@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.scenes import find_scenes
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.doctor.examine import examine
 from geo_seg.errors import DataError
 from tests.conftest import draw_scene, write_raster
 

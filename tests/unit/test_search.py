@@ -10,11 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from geo_seg.config import store_schemas
+from geo_seg.config.hydra_setup import store_schemas
 from geo_seg.errors import ConfigError, SweepError
-from geo_seg.sweeps.grid import refuse_all_wrong
+from geo_seg.sweeps.grid_sweeper import refuse_all_wrong
+from geo_seg.sweeps.optuna_sweeper import OptunaSweeper, OptunaSweeperConf, words_of
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
-from geo_seg.sweeps.search import OptunaSweeper, OptunaSweeperConf, words_of
 from tests.conftest import REPOSITORY
 
 pytest.importorskip("optuna")

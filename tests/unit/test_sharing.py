@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from geo_seg.sharing import shareable, shortest, shown, without_places
+from geo_seg.runtime.redaction import shareable, shortest, shown, without_places
 
 PLACES = pytest.mark.fault("privacy", "checkpoints, report.html and summary.txt hold absolute paths")
 NAMED = pytest.mark.fault("privacy", "summary.json and names of scenes hold absolute paths and signed URLs")

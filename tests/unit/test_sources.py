@@ -15,13 +15,13 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.manifest import gdal_path
-from geo_seg.data.scene import Scene
-from geo_seg.data.scenes import find_scenes, open_scenes
-from geo_seg.dataset_config import DatasetConfig, LabelConfig, SplitConfig
+from geo_seg.data.scenes.discovery import find_scenes, open_scenes
+from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster import RasterReader
+from geo_seg.raster.paths import gdal_path
+from geo_seg.raster.reader import RasterReader
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster
 from tests.unit.test_polygon_labels import box, write_polygons

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geo_seg.data.statistics import BandCounter, BandMoments, normalization
+from geo_seg.data.band_statistics import BandCounter, BandMoments, normalization
 from geo_seg.errors import ConfigError, DataError
 
 TYPES = ["uint8", "uint16", "int16", "int32", "float32", "float64"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from geo_seg.errors import DataError
-from geo_seg.report.markup import WIDE
+from geo_seg.report.html_page import WIDE
 from geo_seg.sweeps.compare import compare, groups_of, mean_iou, read_runs, swept
 from geo_seg.sweeps.leaderboard import write_leaderboard
 from geo_seg.sweeps.outcomes import Outcome, write_outcome

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 import rasterio
 
-from geo_seg.config import TrainConfig
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.training import TrainConfig
 from geo_seg.data.fingerprint import data_fingerprint
-from geo_seg.dataset_config import DatasetConfig
 from geo_seg.errors import ConfigError
-from geo_seg.identity import config_hash, identity, write_run_file
-from geo_seg.lock import held
-from geo_seg.ranks import rank, without_ranks
-from geo_seg.sweeps.earlier import broken_run, finished_run
-from geo_seg.sweeps.inside import device_count
+from geo_seg.run_folder import config_hash, identity, write_run_file
+from geo_seg.runtime.lock import held
+from geo_seg.runtime.ranks import rank, without_ranks
+from geo_seg.sweeps.jobs import broken_run, device_count, finished_run
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
 from geo_seg.sweeps.processes import Command, Ended, environment, run_all
 from tests.conftest import draw_scene
@@ -124,7 +123,7 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
 def test_a_broken_run_is_found_if_it_can_go_on_and_nobody_is_at_it(
     small: DatasetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geo_seg.sweeps.earlier.GRACE", 0.1)  # nobody waits for the one that holds a run
+    monkeypatch.setattr("geo_seg.sweeps.jobs.GRACE", 0.1)  # nobody waits for the one that holds a run
     config = a_config(small)
     old, own = tmp_path / "sweeps" / "a" / "0", tmp_path / "sweeps" / "b" / "0"
     for run in (old, own):

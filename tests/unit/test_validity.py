@@ -8,16 +8,16 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from geo_seg.data.classes import class_table
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.class_table import class_table
 from geo_seg.data.index import index_scenes
-from geo_seg.data.scenes import open_scenes
-from geo_seg.data.windows import WindowReader
-from geo_seg.dataset_config import DatasetConfig
-from geo_seg.doctor.examination import examine
+from geo_seg.data.scenes.discovery import open_scenes
+from geo_seg.data.windows.loader import WindowReader
+from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import judge
-from geo_seg.raster import RasterReader
+from geo_seg.raster.reader import RasterReader
+from geo_seg.raster.validity import STRAYS
 from geo_seg.tiling import Window
-from geo_seg.validity import STRAYS
 from tests.conftest import write_raster
 from tests.masked_rasters import CASES, LOWEST, draw_valid, write_masked
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from geo_seg.whole import part_of, write_whole
+from geo_seg.runtime.files import part_of, write_whole
 
 
 def test_a_reader_finds_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.sampling import grid_windows
-from geo_seg.data.scenes import find_scenes
-from geo_seg.data.windows import WindowBatches
-from geo_seg.dataset_config import DatasetConfig, SplitConfig
+from geo_seg.data.scenes.discovery import find_scenes
+from geo_seg.data.windows.loader import WindowBatches
+from geo_seg.data.windows.sampler import grid_windows
 from geo_seg.errors import ConfigError, DataError
 from tests.conftest import draw_scene, write_raster
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from geo_seg import writing
 from geo_seg.errors import DataError
-from geo_seg.writing import Geometry, PartWriter, is_whole, prepare_folder
+from geo_seg.raster import writer as writing
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.writer import PartWriter, is_whole, prepare_folder
 from tests.conftest import write_raster
 
 NOISE = np.random.default_rng(0).integers(0, 255, (2, 530, 270), np.uint8)

@@ -14,10 +14,11 @@ from geo_seg.data.demo.canvas import Mask
 from geo_seg.data.demo.landscape import draw_landscape
 from geo_seg.data.demo.sensor import BANDS, cloud_shadow, draw_cloud, photograph
 from geo_seg.errors import DataError
-from geo_seg.raster import RasterReader
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.reader import RasterReader
+from geo_seg.raster.writer import BLOCK, FAILURES, settle, unwritten
+from geo_seg.runtime.files import part_of
 from geo_seg.tiling import Window
-from geo_seg.whole import part_of
-from geo_seg.writing import BLOCK, FAILURES, Geometry, settle, unwritten
 
 _NODATA, _UNLABELLED = 0, 255
 _SEED = 2

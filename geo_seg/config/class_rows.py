@@ -1,0 +1,135 @@
+"""The rows of the class table as a configuration gives them, checked. No torch in here."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.errors import ConfigError, nearest
+
+COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+"""Of a class, and of what a coloured mask holds."""
+
+_PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#eeca3b", "#72b7b2", "#9d755d", "#bab0ac")
+_KEYS = ("name", "color", "values", "weight")
+_LARGEST = 1 << 31  # labels are kept as int32 at most
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """What a configuration says of its classes.
+
+    Attributes:
+        names: per class.
+        colors: per class, "#rrggbb".
+        values: per class, mask values: numbers, texts or colours.
+        weights: per class, or None when no class has one.
+        ignored: mask values that become ignore_index.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[str, ...]
+    values: tuple[tuple[int | str, ...], ...]
+    weights: tuple[float, ...] | None
+    ignored: tuple[int | str, ...]
+
+
+def class_rows(config: DatasetConfig) -> ClassRows:
+    """Reads and checks the classes of a data set's configuration.
+
+    Raises:
+        ConfigError: a key, name, colour, value or weight in it doesn't fit.
+    """
+    rows = [_row(index, row) for index, row in enumerate(config.classes)]
+    if len(rows) < 2 or (config.mode == "binary" and len(rows) != 2):
+        expected = "2 (background first)" if config.mode == "binary" else "2 or more"
+        raise ConfigError(f"dataset.classes: {len(rows)} classes, expected {expected}")
+    names = [row["name"] for row in rows]
+    same = next((name for name in names if names.count(name) > 1), None)
+    if same is not None:
+        raise ConfigError(f"dataset.classes: two are called {same!r}; one class may have several values")
+    flat = [value for row in rows for value in row["values"]]
+    keys = [mask_key(value) for value in flat]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ConfigError(f"dataset.classes: mask value {twice[0]} stands for two classes")
+    return ClassRows(
+        names=tuple(names),
+        colors=tuple(row["color"] for row in rows),
+        values=tuple(tuple(row["values"]) for row in rows),
+        weights=_weights([row.get("weight") for row in rows]),
+        ignored=_ignored(config, names, flat),
+    )
+
+
+def mask_key(value: int | str) -> str:
+    """A mask value as text; colours in one way of writing them."""
+    text = str(value)
+    return text.lower() if COLOR.fullmatch(text) else text
+
+
+def _ignored(config: DatasetConfig, names: list[str], flat: list[int | str]) -> tuple[int | str, ...]:
+    index, ignored = config.ignore_index, config.ignore_values
+    if 0 <= index < len(names):
+        raise ConfigError(
+            f"dataset.ignore_index={index} is the label of class {names[index]!r}; take 255, or leave the "
+            "class out of the table"
+        )
+    if not -32768 <= index <= 32767:
+        raise ConfigError(f"dataset.ignore_index={index}: expected -32768 to 32767")
+    if ignored is None:
+        ignored = [index] if index not in flat else []
+    if not all(map(_is_value, ignored)):
+        raise ConfigError(f"dataset.ignore_values={ignored}: expected integers, texts or colours")
+    both = sorted(set(map(mask_key, ignored)) & set(map(mask_key, flat)))
+    if both:
+        raise ConfigError(f"dataset.ignore_values: {both[0]} stands for a class, too")
+    return tuple(ignored)
+
+
+def _weights(weights: list[Any]) -> tuple[float, ...] | None:
+    if all(weight is None for weight in weights):
+        return None
+    for number, weight in enumerate(weights):
+        if weight is None:
+            raise ConfigError("dataset.classes: give every class a weight, or none")
+        if type(weight) not in {int, float} or not 0 <= weight < math.inf:
+            raise ConfigError(f"dataset.classes[{number}].weight={weight!r}: expected a number, 0 or more")
+    if not any(weights):
+        raise ConfigError("dataset.classes: all weights are 0; expected one above 0")
+    return tuple(map(float, weights))
+
+
+def _row(index: int, row: Any) -> dict[str, Any]:
+    at = f"dataset.classes[{index}]"
+    if isinstance(row, str):
+        row = {"name": row}
+    if not isinstance(row, Mapping) or "name" not in row:
+        raise ConfigError(f"{at}: expected a name or a mapping with a name, got {row!r}")
+    for key in row:
+        if key not in _KEYS:
+            raise ConfigError(f"{at}.{key}: nothing reads {key!r} of {row['name']!r}; {nearest(key, _KEYS)}")
+    default = {"color": _PALETTE[index % len(_PALETTE)], "values": [index]}
+    full = {**default, **row, "name": _name(at, row["name"])}
+    if not isinstance(full["values"], list) or not all(map(_is_value, full["values"])):
+        raise ConfigError(
+            f"{at}.values={full['values']!r} of {full['name']!r}: expected a list of integers, texts or "
+            "colours"
+        )
+    color = full["color"]
+    if not isinstance(color, str) or not COLOR.fullmatch(color):
+        raise ConfigError(f'{at}.color={color!r} of {full["name"]!r}: expected "#rrggbb", in quotes')
+    return full
+
+
+def _name(at: str, name: Any) -> str:
+    if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
+        written = "; YAML takes yes, no, on and off for true and false: put the name into quotes"
+        raise ConfigError(f"{at}.name={name!r}: expected a text{written if isinstance(name, bool) else ''}")
+    return str(name)
+
+
+def _is_value(value: Any) -> bool:
+    return type(value) is str or (type(value) is int and -_LARGEST <= value < _LARGEST)

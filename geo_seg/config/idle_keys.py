@@ -1,0 +1,87 @@
+"""Keys that nothing reads in the setting that they are given in. No torch in here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.training import TrainConfig
+from geo_seg.errors import ConfigError
+
+_TRAINER = "pytorch_lightning.Trainer"
+_MOMENTA = ("momentum", "betas")
+"""Of optimizers; a scheduler with cycle_momentum writes over them."""
+
+
+def _takes_manifest(config: DatasetConfig) -> bool:
+    globs = config.images if isinstance(config.images, list) else [config.images]
+    return config.manifest is not None or any(str(glob).endswith(".json") for glob in globs)
+
+
+# key, whether something reads it, and what does
+_READERS: tuple[tuple[str, Callable[[TrainConfig], bool], str], ...] = (
+    ("average.decay", lambda c: c.average.name == "ema", "average=ema"),
+    ("average.start", lambda c: c.average.name == "swa", "average=swa"),
+    ("dataset.allow_outside", lambda c: _takes_manifest(c.dataset), "dataset.manifest and STAC items"),
+    ("dataset.unlabelled", lambda c: c.dataset.manifest is None, "globs: a manifest names every label"),
+    ("dataset.sampler", lambda c: c.dataset.samples is None, "windows of scenes, not for dataset.samples"),
+    (
+        "dataset.split.unit",
+        lambda c: c.dataset.split.by == "blocks" or c.dataset.split.buffer > 0,
+        "dataset.split.block and dataset.split.buffer, and neither is given",
+    ),
+)
+
+
+def check_idle(config: TrainConfig) -> None:
+    """Raises for a key that differs from its default where nothing reads it.
+
+    Raises:
+        ConfigError: names the key and what would read it.
+    """
+    for key, is_read, reader in _READERS:
+        value, default = _value(config, key)
+        if value != default and not is_read(config):
+            raise ConfigError(f"{key}={value}: does nothing here; it is for {reader}")
+    _check_rates(config.optimizer, config.scheduler)
+    if (target := config.trainer.get("_target_")) != _TRAINER:
+        raise ConfigError(
+            f"trainer._target_={target}: {_TRAINER} trains, whatever this says; leave it as it is"
+        )
+    clips = config.trainer.get("gradient_clip_val")
+    if config.trainer.get("gradient_clip_algorithm") is not None and not clips:
+        raise ConfigError(
+            "trainer.gradient_clip_algorithm: does nothing without trainer.gradient_clip_val; give both"
+        )
+
+
+def _check_rates(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> None:
+    """Raises where a scheduler writes over what the optimizer is given, or the other way round."""
+    if scheduler.get("max_lr") is not None:
+        raise ConfigError(
+            f"scheduler.max_lr={scheduler['max_lr']}: would write over optimizer.lr and the rates of the "
+            "encoder; give optimizer.lr, which is the highest"
+        )
+    given = next((key for key in _MOMENTA if optimizer.get(key) is not None), None)
+    cycles = scheduler.get("cycle_momentum")
+    if cycles and given:
+        raise ConfigError(
+            f"scheduler.cycle_momentum=true: would write over optimizer.{given}={optimizer[given]}; leave "
+            f"one out (~optimizer.{given})"
+        )
+    ends = next((key for key in ("base_momentum", "max_momentum") if key in scheduler), None)
+    if ends and (cycles is False or (cycles is None and given)):
+        raise ConfigError(
+            f"scheduler.{ends}={scheduler[ends]}: does nothing without scheduler.cycle_momentum=true"
+            + (f" and ~optimizer.{given}" if given else "")
+        )
+
+
+def _value(config: Any, key: str) -> tuple[Any, Any]:
+    """A value, and its default."""
+    section, _, rest = key.partition(".")
+    if rest:
+        return _value(getattr(config, section), rest)
+    field = next(field for field in fields(config) if field.name == section)
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    return getattr(config, section), default

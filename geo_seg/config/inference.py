@@ -1,0 +1,204 @@
+"""The schema of `python inference.py`, and its checks. No torch in here."""
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from omegaconf import MISSING, DictConfig
+
+from geo_seg.config.fields import one_of, plain
+from geo_seg.errors import ConfigError, extra
+from geo_seg.runtime.files import at_home
+from geo_seg.runtime.ranks import is_one_of_many
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+"""What a model may compute in where it predicts."""
+
+
+@dataclass
+class InferenceConfig:
+    """What `python inference.py` takes.
+
+    Attributes:
+        checkpoint: a run folder (its best checkpoint) or a checkpoint file; a list or a glob of these is an
+            ensemble, whose probabilities are averaged.
+        weights: per checkpoint of an ensemble, above 0; null weighs all alike.
+        input: a raster, a folder, a glob, a STAC item, or a list of these.
+        output: the folder that the maps go to; it is made when it isn't there.
+        window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1536
+            that the memory holds. Windows are made smaller where as many cover the raster.
+        margin: pixels along the edges of a window that don't count, because the model sees too little of
+            what lies around them; null takes what lets neighbours share 15 % of a window (80 pixels at 1536),
+            at least 32; "auto" measures on the raster how many the model needs.
+        overlap: pixels between the margins of neighbouring windows, over which they are blended.
+        blend: "hann" (a raised cosine), "linear", or "crop" (each window up to the middle of the overlap).
+        batch_size: windows that the model sees at once; "auto" takes 1 on a CPU and up to 8 on a GPU.
+        max_memory: gigabytes (1e9 bytes) that a map may take beyond the model; wide rasters are made in
+            panels of columns for it. null doesn't limit it: it follows the width times the window.
+        tta: test-time augmentation, the mean over views of each window: "none", "flips" (4 views) or "d4"
+            (8, with quarter turns); predicting takes as many times as long.
+        resolution: side of the pixels that the model sees, in map units; windows are resampled to it, and
+            logits back onto the raster's grid. null sees the raster's own pixels.
+        temperature: what logits are divided by; null takes the checkpoint's.
+        threshold: probability above which a pixel of a binary map is foreground; null takes the checkpoint's.
+        probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
+        uncertainty: also writes how much more probable the class is than the second one (margin), and the
+            entropy of the probabilities as a share of the largest possible.
+        probability_type: of these rasters: "uint8" (times 254), "float16" or "float32".
+        polygons: also writes the map as polygons, into a GeoPackage.
+        min_area: of polygons, in square metres (in pixels where the raster has no CRS): smaller ones become
+            a part of the neighbour with which they share the longest border.
+        simplify: of polygons: tolerance in pixels; 1 takes the stairs away that pixels make, 0 nothing.
+        labels: what the maps are compared with: rasters or polygons as in training, as a file, a folder, a
+            glob or a list of these; those of several rasters are told by their names. null for none.
+        exists: what happens to a map that is there already: "overwrite", "skip" or "error".
+        dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
+        engine: who makes the parts of the maps: "local" (this process), "torchrun" (the processes that
+            torchrun has started) or "ray" (workers on this machine, or on the cluster of RAY_ADDRESS).
+        workers: of engine=ray; "auto" takes one for each GPU, or each core without one.
+        accelerator: "auto", "cpu", "gpu" or "mps".
+        precision: what the model computes in: "fp32", "bf16" or "fp16"; "auto" is fp32 with
+            labels, and measures else on a few windows which is fastest, of those that agree with fp32 about
+            99.9 % of the classes.
+        backend: what runs the models: "torch", or "openvino" (an extra, on a CPU), which is faster there.
+        compile: makes the model faster with torch.compile first, which takes a minute or more.
+        debug: shows the traceback of an error.
+    """
+
+    checkpoint: Any = MISSING
+    weights: list[float] | None = None
+    input: Any = MISSING
+    output: str = MISSING
+    window: int | str = "auto"
+    margin: int | str | None = None
+    overlap: int = 64
+    blend: str = "hann"
+    batch_size: int | str = "auto"
+    max_memory: float | None = None
+    tta: str = "none"
+    resolution: float | None = None
+    temperature: float | None = None
+    threshold: float | None = None
+    probabilities: str = "none"
+    uncertainty: bool = False
+    probability_type: str = "uint8"
+    polygons: bool = False
+    min_area: float = 0.0
+    simplify: float = 0.0
+    labels: Any = None
+    exists: str = "overwrite"
+    dry_run: bool = False
+    engine: str = "local"
+    workers: int | str = "auto"
+    accelerator: str = "auto"
+    precision: str = "auto"
+    backend: str = "torch"
+    compile: bool = False
+    debug: bool = False
+
+
+_OF_INFERENCE = {
+    "probabilities": ("none", "top", "all"),
+    "probability_type": ("uint8", "float16", "float32"),
+    "exists": ("overwrite", "skip", "error"),
+    "accelerator": ("auto", "cpu", "gpu", "mps"),
+    "precision": PRECISIONS,
+    "blend": ("hann", "linear", "crop"),
+    "backend": ("torch", "openvino"),
+    "engine": ("local", "torchrun", "ray"),
+    "tta": ("none", "flips", "d4"),
+}
+
+
+def check_inference(cfg: DictConfig) -> InferenceConfig:
+    """Turns the composed configuration of inference into its dataclass.
+
+    Raises:
+        ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
+    """
+    config: InferenceConfig = plain(cfg, InferenceConfig)
+    for key in ("checkpoint", "input", "output", "labels"):
+        setattr(config, key, at_home(getattr(config, key)))
+    for key, choices in _OF_INFERENCE.items():
+        one_of(key, getattr(config, key), choices)
+    _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")
+    if isinstance(config.window, int) and config.window % 32:
+        raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
+    if config.margin is not None:
+        _auto_or("margin", config.margin, 0, "null, or 0 or more pixels")
+    _auto_or("batch_size", config.batch_size, 1, "1 or more")
+    if config.overlap < 0:
+        raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
+    if config.max_memory is not None and not config.max_memory > 0:
+        raise ConfigError(
+            f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
+        )
+    _check_models(config)
+    _check_outputs(config)
+    _check_engine(config)
+    _check_backend(config)
+    return config
+
+
+def _check_outputs(config: InferenceConfig) -> None:
+    if config.probability_type != "uint8" and config.probabilities == "none" and not config.uncertainty:
+        raise ConfigError(
+            f"probability_type={config.probability_type}: no probabilities are written; add "
+            "probabilities=top, probabilities=all or uncertainty=true, or leave it out"
+        )
+    for key, value in (("min_area", config.min_area), ("simplify", config.simplify)):
+        if not value >= 0:
+            raise ConfigError(f"{key}={value:g}: expected 0 or more")
+        if value and not config.polygons:
+            raise ConfigError(f"{key}={value:g}: only polygons have it; add polygons=true, or leave it out")
+
+
+def _check_models(config: InferenceConfig) -> None:
+    given = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    if not given or not all(isinstance(path, str) and path for path in given):
+        raise ConfigError(
+            f"checkpoint={config.checkpoint!r}: expected a run folder, a file, a glob or a list of these"
+        )
+    if config.weights is not None and not all(0 < weight < float("inf") for weight in config.weights):
+        raise ConfigError(f"weights={config.weights}: expected numbers above 0, one for each checkpoint")
+    if config.resolution is not None and not 0 < config.resolution < float("inf"):
+        raise ConfigError(f"resolution={config.resolution:g}: expected map units above 0, or null")
+    if config.temperature is not None and not 0 < config.temperature < float("inf"):
+        raise ConfigError(f"temperature={config.temperature:g}: expected a number above 0, or null")
+    if config.threshold is not None and not 0 < config.threshold < 1:
+        raise ConfigError(f"threshold={config.threshold:g}: expected a probability between 0 and 1, or null")
+
+
+def _check_engine(config: InferenceConfig) -> None:
+    _auto_or("workers", config.workers, 1, "1 or more")
+    if config.workers != "auto" and config.engine != "ray":
+        raise ConfigError(f"workers={config.workers}: is for engine=ray, not for engine={config.engine}")
+    if config.engine == "torchrun" and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            "engine=torchrun: this process is none of torchrun's; start it with "
+            "torchrun --nproc-per-node=2 inference.py ..."
+        )
+    if config.engine != "torchrun" and is_one_of_many():
+        raise ConfigError(
+            f"engine={config.engine}: several processes were started together, and each would make all maps; "
+            "engine=torchrun shares them"
+        )
+    if config.engine == "ray" and find_spec("ray") is None:
+        raise ConfigError(f"engine=ray: {extra('ray')}, or take another engine")
+
+
+def _check_backend(config: InferenceConfig) -> None:
+    if config.backend == "torch":
+        return
+    if config.compile:
+        raise ConfigError("backend=openvino compile=true: torch compiles nothing there; leave one out")
+    if config.precision == "fp16":
+        raise ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
+    if find_spec("openvino") is None:
+        raise ConfigError(f"backend=openvino: {extra('openvino')}, or take another backend")
+
+
+def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:
+    if value != "auto" and (isinstance(value, str) or value < least):
+        raise ConfigError(f"{key}={value}: expected auto, or {expected}")

@@ -1,0 +1,88 @@
+"""What dataset.split may say, found before torch is imported."""
+
+import re
+from typing import Any
+
+from geo_seg.config.dataset import SplitConfig
+from geo_seg.config.fields import one_of
+from geo_seg.errors import ConfigError
+
+_KINDS = ("fraction", "pattern", "list", "manifest", "blocks")
+_ONLY_OF = {  # keys that only some kinds of split read
+    "train": ("pattern", "list"),
+    "group": ("fraction",),
+    "table": ("fraction",),
+    "column": ("fraction",),
+    "block": ("blocks",),
+}
+
+
+def check_split(split: SplitConfig) -> None:
+    """Check that all keys of a split go with its kind.
+
+    Raises:
+        ConfigError: one doesn't.
+    """
+    one_of("dataset.split.by", split.by, _KINDS)
+    one_of("dataset.split.unit", split.unit, ("pixels", "metres"))
+    if not 0 <= split.buffer < float("inf"):
+        raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
+    for said in of_other_kinds(split).values():
+        raise ConfigError(said)
+    if not split.balance and split.by != "blocks":
+        raise ConfigError(f"dataset.split.balance=false: is for dataset.split.by=blocks, not {split.by}")
+    if split.by == "blocks" and (split.block is None or not 0 < split.block < float("inf")):
+        raise ConfigError(
+            f"dataset.split.block={split.block}: expected the side of a block in {split.unit}, some windows"
+        )
+    if (split.table is None) != (split.column is None):
+        raise ConfigError(
+            f"dataset.split.table={split.table} column={split.column}: expected a CSV and one of its "
+            "columns, or neither"
+        )
+    if split.group is not None:
+        _check_group(split)
+
+
+def of_other_kinds(split: SplitConfig) -> dict[str, str]:
+    """Return what is said for another kind of split than `by`: key, and the answer to it."""
+    found = {}
+    for key, kinds in _ONLY_OF.items():
+        if getattr(split, key) is not None and split.by not in kinds:
+            found[key] = (
+                f"dataset.split.{key}={getattr(split, key)}: is for dataset.split.by={' or '.join(kinds)}, "
+                f"not {split.by}"
+            )
+    for key in ("train", "val", "test"):
+        expected = _expected(split.by, getattr(split, key))
+        if expected and key not in found:
+            found[key] = (
+                f"dataset.split.{key}={getattr(split, key)!r}: expected {expected}, "
+                f"because of dataset.split.by={split.by}"
+            )
+    return found
+
+
+def _check_group(split: SplitConfig) -> None:
+    if split.table is not None:
+        raise ConfigError(f"dataset.split.group={split.group}: {split.table} says that, too; leave one out")
+    try:
+        re.compile(str(split.group))
+    except re.error as error:
+        raise ConfigError(f"dataset.split.group={split.group}: no regular expression ({error})") from error
+
+
+def _expected(by: str, value: Any) -> str | None:
+    """What a kind of split takes for train, val or test; None if the value is that."""
+    if value is None or by == "manifest":
+        return None
+    if by == "pattern":
+        globs = value if isinstance(value, list) else [value]
+        fits, expected = bool(globs), "a glob or a list of globs"
+        fits = fits and all(isinstance(glob, str) for glob in globs)
+    elif by == "list":
+        fits, expected = isinstance(value, str), "a text file with an image per line"
+    else:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits, expected = number and 0 <= value < 1, "a share of the scenes, 0 to below 1"
+    return None if fits else expected

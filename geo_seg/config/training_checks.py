@@ -1,0 +1,148 @@
+"""Every wrong key, name or value of the configuration, found before torch is imported."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+import geo_seg
+from geo_seg.config.augment import check_augment
+from geo_seg.config.class_rows import class_rows
+from geo_seg.config.components import FROM_PYTHON, MODELS, check_options, check_target, name_of
+from geo_seg.config.dataset_checks import check_dataset
+from geo_seg.config.fields import one_of as _one_of
+from geo_seg.config.fields import plain as _plain
+from geo_seg.config.idle_keys import check_idle
+from geo_seg.config.inference import PRECISIONS
+from geo_seg.config.signatures import Signature, registered, signature
+from geo_seg.config.training import TrainConfig
+from geo_seg.errors import ConfigError, UnfitChoiceError, extra, nearest
+from geo_seg.runtime.files import at_home
+
+_LOSSES = Path(geo_seg.__file__).parents[1] / "losses"
+_OF_TRAINING = {
+    "on_nan": ("stop", "skip", "rollback"),
+    "find": ("none", "lr", "batch_size", "both"),
+}
+# weights are kept in float32: in half of it steps are lost, in twice as much nothing is gained
+_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", 32)
+_SCORES = ("miou", "loss", "accuracy", "boundary_iou")  # of validation
+_LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+
+
+def check_training(cfg: DictConfig) -> TrainConfig:
+    """Turns the composed configuration into dataclasses and plain containers.
+
+    Raises:
+        ConfigError: a key that nothing reads, a value of the wrong type, or a name that there isn't.
+    """
+    config: TrainConfig = _plain(cfg, TrainConfig)
+    _check_mode(config)
+    _check_course(config)
+    data = config.dataset
+    data.root = at_home(data.root)
+    check_dataset(data)
+    _check_loss(config.loss, data.mode if config.mode == "train" else None)  # else nothing is learnt
+    check_model(config.model)
+    for section in ("optimizer", "scheduler", "trainer"):
+        check_target(section, section, getattr(config, section))
+    _one_of("trainer.precision", config.trainer.get("precision", "32-true"), _PRECISIONS)
+    epochs = config.trainer.get("max_epochs")
+    if isinstance(epochs, int) and epochs < 1:
+        raise ConfigError(f"trainer.max_epochs={epochs}: expected 1 or more")
+    _one_of("scheduler.interval", config.scheduler.get("interval", "epoch"), ("step", "epoch"))
+    check_augment(config.augment)
+    _check_lists(config)
+    check_idle(config)
+    return config
+
+
+def _check_lists(config: TrainConfig) -> None:
+    for name, callback in config.callbacks.items():
+        check_target("callbacks", f"callbacks.{name}", callback)
+        _check_monitor(f"callbacks.{name}.monitor", callback.get("monitor"), config)
+    for name, logger in config.logger.items():
+        check_target("logger", f"logger.{name}", logger)
+        package = _LOGGERS.get(logger["_target_"].rpartition(".")[2], "")
+        if package and find_spec(package) is None:
+            raise ConfigError(f"logger={name}: {extra(package)}")
+
+
+def _check_monitor(key: str, monitor: Any, config: TrainConfig) -> None:
+    names = class_rows(config.dataset).names
+    known = [*(f"val/{score}" for score in _SCORES), *(f"val/iou_{name}" for name in names)]
+    if monitor is not None and str(monitor).startswith("val/") and monitor not in known:
+        raise ConfigError(f"{key}={monitor}: there is no such score; {nearest(monitor, known)}")
+
+
+def _check_mode(config: TrainConfig) -> None:
+    _one_of("mode", config.mode, ("train", "check", "test", "leaderboard"))
+    if (config.mode == "leaderboard") != (config.sweep is not None):
+        raise ConfigError(
+            f"mode={config.mode} sweep={config.sweep}: expected mode=leaderboard with the folder of a sweep"
+        )
+    if (config.mode == "test") != (config.checkpoint is not None):
+        raise ConfigError(
+            f"mode={config.mode} checkpoint={config.checkpoint}: expected mode=test with a run folder or a "
+            "checkpoint file"
+        )
+    if config.split is not None:
+        if config.mode != "test":
+            raise ConfigError(f"split={config.split}: is for mode=test; scenes are split by dataset.split")
+        _one_of("split", config.split, ("val", "test"))
+    for key, value in (("boundary", config.evaluation.boundary), ("draws", config.evaluation.draws)):
+        if value < 0:
+            raise ConfigError(f"evaluation.{key}={value}: expected 0 or more")
+    _one_of("evaluation.precision", config.evaluation.precision, PRECISIONS)
+
+
+def _check_course(config: TrainConfig) -> None:
+    for key, choices in _OF_TRAINING.items():
+        _one_of(key, getattr(config, key), choices)
+    _one_of("average.name", config.average.name, ("none", "ema", "swa"))
+    for key, value in (("average.decay", config.average.decay), ("average.start", config.average.start)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{key}={value}: expected 0 or more and less than 1")
+    if not 0 <= config.seed < 1 << 32:
+        raise ConfigError(f"seed={config.seed}: expected 0 to {(1 << 32) - 1}")
+    if not 0 < config.encoder.layer_decay <= 1:
+        raise ConfigError(
+            f"encoder.layer_decay={config.encoder.layer_decay}: expected more than 0 and up to 1"
+        )
+    for key, value in (
+        ("save_minutes", config.save_minutes),
+        ("encoder.freeze_epochs", config.encoder.freeze_epochs),
+        ("encoder.lr_factor", config.encoder.lr_factor),
+    ):
+        if value < 0:
+            raise ConfigError(f"{key}={value}: expected 0 or more")
+
+
+def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
+    losses = registered(_LOSSES)
+    name = name_of("loss", loss, losses)
+    check_options("loss", loss, losses[name][0], set(), {"name"})
+    modes = losses[name][1]
+    if mode is not None and mode not in modes:
+        fitting = ", ".join(sorted(other for other in losses if mode in losses[other][1]))
+        raise UnfitChoiceError(
+            f"loss={name} is for {modes[0]} data, the data set is {mode}; there is: {fitting}"
+        )
+    for term, weight in (loss.get("terms") or {}).items():
+        if term not in losses:
+            raise ConfigError(f"loss.terms: there is no loss {term!r}; {nearest(term, losses)}")
+        if isinstance(weight, str):
+            raise ConfigError(
+                f"loss.terms.{term}={weight!r}: expected a number, or a mapping of from, to, over"
+            )
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """Raise ConfigError where there is no such architecture, or for an option that it doesn't take."""
+    name = name_of("model", model, MODELS)
+    found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
+    if found is not None:
+        closed = Signature(found.parameters, open=False)  # smp accepts and drops whatever it doesn't know
+        check_options("model", model, closed, FROM_PYTHON["model"], {"name", "encoder", "weights"})

@@ -1,0 +1,1 @@
+"""Labels on the grid of their image, from masks and polygons."""

@@ -1,0 +1,211 @@
+"""The label of a scene as a raster on the image's grid: the mask itself, or one made once and kept."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.cache import files_of, stamp_of
+from geo_seg.data.class_table import ClassTable
+from geo_seg.data.labels.polygons import Polygons
+from geo_seg.data.labels.strips import PolygonStrips, RasterStrips, Strips, polygon_notes
+from geo_seg.data.scenes.file_pairs import Source, is_vector
+from geo_seg.errors import ConfigError, DataError, nearest
+from geo_seg.raster.georeference import affine, describe_grid, same_grid
+from geo_seg.raster.paths import absolute, title
+from geo_seg.raster.reader import RasterInfo, RasterReader, inspect
+from geo_seg.raster.writer import is_whole, unwritten
+from geo_seg.runtime.cache_dir import cache_folder, keep
+
+_VERSION = 3  # of what a kept label holds; one of another version is made anew
+_PIXELS = 1 << 23  # of a strip
+_BLOCK = 256  # side of the tiles of a kept label
+_NOTES = "GEO_SEG_NOTES"
+_INTEGERS = ("int", "uint")
+
+
+class Labels:
+    """Gives every scene its label.
+
+    Args:
+        config: the data set.
+        table: its classes.
+        look: reads the header of a raster.
+
+    Raises:
+        ConfigError: dataset.label.uncovered is no class.
+    """
+
+    def __init__(
+        self, config: DatasetConfig, table: ClassTable, look: Callable[[str], RasterInfo] = inspect
+    ) -> None:
+        self._config = config
+        self._table = table
+        self._look = look
+        self._folder = cache_folder(config.cache_dir) / "labels"
+        self._uncovered = _uncovered(config.label.uncovered, table)
+
+    def open(self, source: Source, image: RasterInfo) -> tuple[RasterInfo, list[str]]:
+        """The header of a raster of mask values on the image's grid, and what the user should know.
+
+        Raises:
+            DataError: a file can't be read, doesn't fit the image, or holds what no class stands for.
+        """
+        if is_vector(source.mask):
+            return self._kept(source, image, None)
+        mask = self._look(source.mask)
+        # the values of a palette are class values, unless the class table speaks of colours
+        colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (
+            mask.palette and mask.dtype == "uint8" and self._lists_colors()
+        )
+        self._check(mask, image, colored)
+        said = [] if colored else self._nodata_of_classes(mask)
+        plain = not colored and not mask.masked and mask.dtype.startswith(_INTEGERS)
+        if plain and same_grid(image, mask) and source.aoi is None:
+            return mask, said
+        files = [str(file) for file in files_of(source.mask)]
+        header, notes = self._kept(source, image, (mask, files, colored))
+        return header, [*said, *notes]
+
+    def _nodata_of_classes(self, mask: RasterInfo) -> list[str]:
+        """A note where a mask declares a class value as nodata: the class table is what counts."""
+        classes = zip(self._table.names, self._table.values, strict=True)
+        return [
+            f"the mask declares {mask.nodata[0]:g} as nodata, which class {name!r} has; such pixels "
+            "are of that class, as dataset.classes says"
+            for name, values in classes
+            if mask.nodata[0] in values
+        ]
+
+    def _check(self, mask: RasterInfo, image: RasterInfo, colored: bool) -> None:
+        if len(mask.bands) != 1 and not (colored and self._has_colors()):
+            raise DataError(
+                f"{mask.path}: the mask has {len(mask.bands)} bands, expected one band of class values, or "
+                "three of uint8 and a color for every class in dataset.classes"
+            )
+        if not mask.dtype.startswith((*_INTEGERS, "float")):
+            raise DataError(
+                f"{mask.path}: the mask holds {mask.dtype}, expected whole numbers (class values); convert it"
+            )
+        if not colored and self._table.texts:
+            raise DataError(
+                f"{mask.path}: the mask holds numbers, the class table has the value {self._table.texts[0]!r}"
+            )
+        if same_grid(image, mask):
+            return
+        if mask.transform is None or image.transform is None:
+            raise DataError(
+                f"{mask.path}: the mask has {mask.height} rows x {mask.width} columns, its image "
+                f"{image.path} has {image.height} x {image.width}; they must lie on the same grid"
+            )
+        if self._config.label.align != "reproject":
+            raise DataError(
+                f"{mask.path}: the mask has {describe_grid(mask)}; its image {image.path} has "
+                f"{describe_grid(image)}; mend the one that is wrong, or set dataset.label.align=reproject"
+            )
+        for info in (mask, image):
+            if info.crs is None:
+                raise DataError(
+                    f"{info.path}: has no CRS, so that the mask cannot be reprojected; write it into it"
+                )
+
+    def _has_colors(self) -> bool:
+        rows = self._config.classes
+        chosen = all(not isinstance(row, str) and "color" in row for row in rows)
+        return chosen or self._lists_colors()
+
+    def _lists_colors(self) -> bool:
+        return any(key.startswith("#") for key in self._table.codes)
+
+    def _kept(
+        self, source: Source, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
+    ) -> tuple[RasterInfo, list[str]]:
+        files = [source.mask, *(raster[1] if raster else ()), *([source.aoi] if source.aoi else ())]
+        stamp = stamp_of([absolute(file) for file in files])
+        path = self._folder / f"{title(source.mask)}_{self._hash(files, stamp, image)}.tif"
+        if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
+            keep(path, lambda part: self._write(part, source, image, raster))
+        with RasterReader(path) as reader:
+            info, notes = reader.info, reader.tags.get(_NOTES, "[]")
+        return info, json.loads(notes)
+
+    def _hash(self, files: Sequence[str], stamp: Any, image: RasterInfo) -> str:
+        table = self._table
+        grid = (image.height, image.width, image.crs, image.transform)
+        classes = (table.values, table.codes, table.colors, table.ignore_unlisted, self._uncovered)
+        made = (_VERSION, list(files), stamp, grid, classes, asdict(self._config.label))
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:24]
+
+    def _write(
+        self,
+        path: Path,
+        source: Source,
+        image: RasterInfo,
+        raster: tuple[RasterInfo, list[str], bool] | None,
+    ) -> None:
+        label = self._config.label
+        area = Polygons(source.aoi, image, None, None) if source.aoi else None
+        strips: Strips
+        if raster is not None:
+            strips = RasterStrips(raster[0], image, self._table, raster[2])
+        else:
+            polygons = Polygons(source.mask, image, label.layer, label.attribute)
+            strips = PolygonStrips(polygons, image, self._table, label, self._uncovered)
+        profile = {
+            "driver": "GTiff",
+            "width": image.width,
+            "height": image.height,
+            "count": 1,
+            "dtype": strips.dtype.name,
+            "nodata": strips.nodata,
+            "crs": image.crs,
+            "transform": affine(image) if image.transform else None,
+            "tiled": True,
+            "blockxsize": _BLOCK,
+            "blockysize": _BLOCK,
+            "compress": "deflate",
+            "bigtiff": "if_safer",
+        }
+        rows = max(_PIXELS // image.width // _BLOCK, 1) * _BLOCK
+        try:
+            with rasterio.open(path, "w", **profile) as target:
+                for top in range(0, image.height, rows):
+                    bottom = min(top + rows, image.height)
+                    values = strips.read(top, bottom)
+                    if area is not None:
+                        values[~area.covered(top, bottom)] = strips.nodata
+                    target.write(values, 1, window=Window(0, top, image.width, bottom - top))
+                notes = strips.finish() + (polygon_notes(area) if area else [])
+                target.update_tags(**{_NOTES: json.dumps(notes)})
+            if not is_whole(path):  # GDAL doesn't report what it couldn't write while closing
+                raise unwritten(path, None)
+        except (RasterioError, CPLE_BaseError) as error:
+            raise DataError(f"{path}: the label of {source.name} cannot be written ({error})") from error
+
+
+def _uncovered(name: str, table: ClassTable) -> int | None:
+    if name == "ignore":
+        return None
+    if name not in table.names:
+        raise ConfigError(
+            f"dataset.label.uncovered={name}: there is no such class; "
+            f"{nearest(name, [*table.names, 'ignore'])}"
+        )
+    return table.values[table.names.index(name)][0]
+
+
+def unused(config: DatasetConfig) -> str | None:
+    """The first option for vector labels that is set, for data sets that have none."""
+    chosen = asdict(config.label)
+    for key in ("layer", "attribute", "uncovered", "order", "all_touched"):
+        if chosen[key] != type(config.label).__dataclass_fields__[key].default:
+            return key
+    return None

@@ -1,0 +1,1 @@
+"""Scenes: their files, splits and labels."""

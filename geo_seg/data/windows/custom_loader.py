@@ -1,0 +1,169 @@
+"""Training samples from a data set of the user's own, through torch's DataLoader and its worker processes."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geo_seg.data.class_table import ClassTable
+from geo_seg.data.scene_reader import label_type
+from geo_seg.data.windows.loader import Batch
+from geo_seg.errors import ConfigError, DataError, first_line
+
+OWN = -1
+"""Stands in the place of a batch for the number of a scene: the sample is the user's own."""
+
+
+class SampleBatches:
+    """An iterable of batches like WindowBatches, of samples that somebody else reads.
+
+    A sample is a mapping of image (bands, S, S) in the raw values of the scenes, labels (S, S) integers from
+    0 to classes - 1 or ignore_index, and optionally valid (S, S) bool. In a batch's place a sample has OWN,
+    its number and 0.
+
+    Args:
+        options: `_target_` of a torch Dataset with a length, and its options.
+        table: the classes.
+        bands: how many the model sees.
+        size: samples in an epoch, over all ranks; None takes each once.
+        batch_size: samples of a batch.
+        num_workers: processes that read; 0 reads in this one.
+        seed: with the epoch it decides the order.
+        epoch: tells the number of the epoch that begins.
+        start: tells how many of its batches a resumed run has done before.
+        rank: of this process.
+        world_size: number of processes; each reads its own share of an epoch.
+
+    Attributes:
+        waited: seconds in which whoever takes batches has waited for them.
+
+    Raises:
+        ConfigError: the data set can't be made, or holds nothing.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        table: ClassTable,
+        bands: int,
+        *,
+        size: int | None,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        epoch: Callable[[], int],
+        start: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        try:
+            dataset = instantiate(options)
+            self._length = len(dataset)
+        except (InstantiationException, TypeError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise ConfigError(f"dataset.samples: {first_line(cause)}") from error
+        if not self._length:
+            raise ConfigError(f"dataset.samples: {options['_target_']} holds no sample; see its options")
+        self.waited = 0.0
+        self._table = table
+        self._bands = bands
+        self._size = max(size or self._length, batch_size * world_size)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = epoch
+        self._start = start
+        self._rank = rank
+        self._world_size = world_size
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=_Order(self),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # seeds the workers
+        )
+
+    def __len__(self) -> int:
+        return self._size // self._world_size // self._batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._loader.generator.manual_seed(hash((self._seed, self._epoch(), self._rank)) % 2**63)
+        loaded = iter(self._loader)
+        for numbers in self.numbers():
+            begun = time.perf_counter()
+            batch = self._batch(next(loaded), numbers)
+            self.waited += time.perf_counter() - begun
+            yield batch
+
+    def from_beginning(self) -> Iterator[Batch]:
+        """The epoch as a whole, for something beside training."""
+        (start, waited), self._start = (self._start, self.waited), lambda: 0
+        try:
+            yield from self
+        finally:
+            self._start, self.waited = start, waited
+
+    def numbers(self) -> list[list[int]]:
+        """The numbers of the samples of each batch that is left in the epoch."""
+        draw = np.random.default_rng([self._seed, self._epoch()])
+        rounds = -(-self._size // self._length)
+        order = np.concatenate([draw.permutation(self._length) for _ in range(rounds)])[: self._size]
+        mine = order[self._rank :: self._world_size][: len(self) * self._batch_size]
+        batches: list[list[int]] = mine.reshape(-1, self._batch_size).tolist()
+        return batches[self._start() :]
+
+    def _batch(self, samples: Any, numbers: list[int]) -> Batch:
+        image, labels = (_tensor(samples, key) for key in ("image", "labels"))
+        if (
+            image.ndim != 4
+            or image.shape[1] != self._bands
+            or labels.shape != (*image.shape[:1], *image.shape[2:])
+        ):
+            raise DataError(
+                f"dataset.samples: a batch of images {tuple(image.shape)} and labels {tuple(labels.shape)}; "
+                f"expected (N, {self._bands}, S, S) and (N, S, S)"
+            )
+        if labels.is_floating_point():
+            raise DataError(f"dataset.samples: labels of {labels.dtype}, expected integers")
+        ignored = labels == self._table.ignore_index
+        wrong = ~ignored & ((labels < 0) | (labels >= len(self._table.names)))
+        if wrong.any():
+            number = numbers[int(wrong.nonzero()[0, 0])]
+            raise DataError(
+                f"dataset.samples: label {int(labels[wrong][0])} in sample {number}; "
+                f"expected 0 to {len(self._table.names) - 1}, or ignore_index={self._table.ignore_index}"
+            )
+        valid = samples["valid"].bool() if "valid" in samples else torch.ones(labels.shape, dtype=torch.bool)
+        kind = torch.from_numpy(np.empty(0, label_type(self._table))).dtype
+        return {
+            "image": image,
+            "labels": labels.to(kind).masked_fill(~valid, self._table.ignore_index),
+            "valid": valid,
+            "place": torch.tensor([(OWN, number, 0) for number in numbers]),
+        }
+
+
+class _Order:
+    """A batch sampler that asks for the batches of the epoch that begins."""
+
+    def __init__(self, batches: SampleBatches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches.numbers())
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+def _tensor(samples: Any, key: str) -> Tensor:
+    if not isinstance(samples, Mapping) or not isinstance(samples.get(key), Tensor):
+        raise DataError(f"dataset.samples: expected samples that are mappings with an array under {key!r}")
+    found: Tensor = samples[key]
+    return found

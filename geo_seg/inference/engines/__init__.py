@@ -1,0 +1,1 @@
+"""Engines: who predicts the parts of maps."""

@@ -1,0 +1,1 @@
+"""Scores: confusion matrices, boundary IoU, calibration and intervals."""

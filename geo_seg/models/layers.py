@@ -1,0 +1,70 @@
+"""Layers around a network: normalisation of the input, padding to a multiple of the stride."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geo_seg.tiling import STRIDE
+
+
+class Normalize(nn.Module):
+    """Turns raw band values into the numbers that a model sees, on the device and in batch.
+
+    Args:
+        mean: per band, in the raster's units.
+        std: per band, above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Standardises and fills.
+
+        Args:
+            image: (N, bands, H, W) of any real dtype.
+            valid: (N, H, W) bool.
+
+        Returns:
+            (N, bands, H, W) float32: (image - mean) / std, and 0 at pixels that are not valid.
+        """
+        scaled = image.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)  # fresh memory costs more
+        return scaled.masked_fill_(~valid.unsqueeze(1), 0.0)
+
+
+class AnySize(nn.Module):
+    """A network that takes any height and width: pads to a multiple of STRIDE, and crops its answer.
+
+    Args:
+        net: (N, bands, H, W) to (N, channels, H, W) for sides that are multiples of STRIDE.
+        least: smallest side that it takes.
+        origin: what the user should know of where its weights come from; "" for nothing.
+    """
+
+    def __init__(self, net: nn.Module, least: int = STRIDE, origin: str = "") -> None:
+        super().__init__()
+        self.net = net
+        self.least = least
+        self.origin = origin
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Predicts logits.
+
+        Args:
+            image: (N, bands, H, W) float.
+
+        Returns:
+            (N, channels, H, W) logits.
+        """
+        height, width = image.shape[-2:]
+        below = max(-height % STRIDE, self.least - height)
+        right = max(-width % STRIDE, self.least - width)
+        if below or right:
+            image = F.pad(image, (0, right, 0, below), mode="replicate")
+        logits: Tensor = self.net(image)
+        return logits[..., :height, :width]

@@ -1,0 +1,1 @@
+"""Rasters: reading, writing, grids, bands, validity and sidecar files. No torch in here."""

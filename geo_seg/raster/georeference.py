@@ -1,0 +1,68 @@
+"""Grids of rasters: CRS, affine transform and shape, and whether two grids are the same."""
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.pixel_areas import pixel_sides, transformed
+from geo_seg.raster.reader import RasterInfo
+
+_CLOSE = 0.1  # pixels: no nearest neighbour changes by that, while rounded coordinates do differ
+
+
+def same_grid(image: RasterInfo, other: RasterInfo) -> bool:
+    """Whether the pixels of two rasters lie at the same places.
+
+    Where one of them has no georeference, its size decides. CRSs are compared by what they do: the same
+    one may be written in many ways.
+    """
+    if (image.height, image.width) != (other.height, other.width):
+        return False
+    if image.transform is None or other.transform is None:
+        return True
+    if (image.crs, image.transform) == (other.crs, other.transform):
+        return True
+    xs, ys = corners(other, 0, other.height)
+    if image.crs and other.crs and image.crs != other.crs:
+        xs, ys = transformed(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs, ys)
+    # differences of map coordinates to differences of columns and rows
+    shift = np.linalg.solve(_matrix(image)[:2, :2], np.stack([xs, ys]) - corners(image, 0, image.height))
+    return bool(np.all(np.abs(shift) < _CLOSE))
+
+
+def corners(info: RasterInfo, top: int, bottom: int) -> NDArray[np.float64]:
+    """The (2, 4) map coordinates of the corners of a raster's rows from top to below bottom."""
+    cols, rows = np.array([0, info.width, 0, info.width]), np.array([top, top, bottom, bottom])
+    places: NDArray[np.float64] = _matrix(info) @ np.stack([cols, rows, np.ones(4)])
+    return places[:2]
+
+
+def affine(info: RasterInfo) -> Affine:
+    """The transform from (column, row) to map coordinates."""
+    return Affine(*info.transform) if info.transform else Affine.identity()
+
+
+def ground_sides(info: RasterInfo) -> tuple[float, float] | None:
+    """Metres on the ground along a row and along a column of the pixel in the middle; see pixel_sides."""
+    crs = CRS.from_wkt(info.crs) if info.crs and info.transform else None
+    return pixel_sides(Geometry(info.width, info.height, crs, affine(info), ""))
+
+
+def _matrix(info: RasterInfo) -> NDArray[np.float64]:
+    return np.array([*(info.transform or (1, 0, 0, 0, 1, 0)), 0, 0, 1], float).reshape(3, 3)
+
+
+def describe_grid(info: RasterInfo) -> str:
+    """A raster's grid in a few words."""
+    size = f"{info.height} rows x {info.width} columns"
+    if info.transform is None:
+        return f"{size} without georeference"
+    a, b, c, d, e, f = info.transform
+    crs = CRS.from_wkt(info.crs) if info.crs else None
+    name = crs.to_string() if crs else "no CRS"
+    turned = f", rotated ({b:g}, {d:g})" if b or d else ""
+    # names of CRSs that no register has are long WKT
+    short = name if len(name) < 40 else f"{name[:36]}..."
+    return f"{size} from ({c:.10g}, {f:.10g}) in steps of ({a:g}, {e:g}){turned}, {short}"

@@ -1,0 +1,225 @@
+"""How much ground the pixels of a raster cover."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform
+
+from geo_seg.raster.geobox import Geometry
+from geo_seg.tiling import Window
+
+_REACH = 500.0  # metres to each side, over which a pixel's sides are measured
+_SPACING = 20_000.0  # metres between places at which areas are measured; linear between them ...
+_MOST = 128  # ... at most so many steps along a side
+_ALIKE = 2e-4  # relative difference of areas in a row that makes no further panel
+_MOST_PANELS = 1024
+_TRUE = 0.005  # relative difference of lengths in a plane that isn't worth odd numbers
+
+
+@dataclass(frozen=True)
+class PixelAreas:
+    """Square metres of the pixels of a raster; in a panel of columns, those of a row are alike.
+
+    Attributes:
+        areas: (height, panels) of each pixel.
+        panel: (width,) number of the panel of each column.
+    """
+
+    areas: NDArray[np.float64]
+    panel: NDArray[np.intp]
+
+    def within(self, window: Window) -> Self:
+        """Those of a part of the raster."""
+        row, col, height, width = window
+        return type(self)(self.areas[row : row + height], self.panel[col : col + width])
+
+    def of_rows(self, top: int, end: int) -> NDArray[np.float64]:
+        """(rows, width) of the rows from top to below end."""
+        return self.areas[top:end][:, self.panel]
+
+
+def pixel_areas(geometry: Geometry) -> PixelAreas | None:
+    """Square metres of the pixels of a raster: on the ellipsoid of its CRS, whatever that is.
+
+    Planes stretch areas: web Mercator by 4 at 60 degrees, UTM by up to 0.2 %. Only where a CRS has no place
+    on the earth (a local grid), areas are those in its plane. Pixels outside the projection have none.
+
+    Args:
+        geometry: grid of the raster.
+
+    Returns:
+        None without a CRS, or without a unit or any pixel on the ellipsoid.
+    """
+    if not geometry.crs:
+        return None
+    surface = _Surface.of(geometry.crs)
+    if surface is None:
+        return None
+    height, width = geometry.height, geometry.width
+    across, down = surface.middle(geometry)
+    rows, cols = (_nodes(length, side) for length, side in ((height, down), (width, across)))
+    col, row = (found.ravel() for found in np.meshgrid(cols, rows))
+    right, below = surface.sides(geometry.transform, col, row)
+    areas = np.linalg.norm(np.cross(right, below), axis=-1).reshape(len(rows), len(cols))
+    if not np.isfinite(areas).any():
+        return None
+    areas = np.nan_to_num(areas, nan=0.0)
+    least = np.where(areas > 0, areas, np.inf).min(axis=1)
+    spread = float((areas.max(axis=1) / least).max()) - 1
+    panels = min(max(math.ceil(spread / _ALIKE), 1), width, _MOST_PANELS)
+    edges = np.linspace(0, width, panels + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    by_panel = np.stack([np.interp(centres, cols, found) for found in areas])  # (nodes of rows, panels)
+    whole = np.stack([np.interp(np.arange(height) + 0.5, rows, found) for found in by_panel.T], axis=1)
+    return PixelAreas(whole, np.searchsorted(edges, np.arange(width) + 0.5) - 1)
+
+
+def pixel_sides(geometry: Geometry) -> tuple[float, float] | None:
+    """Metres on the ground along a row and along a column of the pixel in the middle of a raster.
+
+    Where a plane shows them as they are but for half a percent, as UTM does, they are those in the plane:
+    round numbers stay round.
+
+    Args:
+        geometry: grid of the raster.
+
+    Returns:
+        None without a CRS, or where it has no unit or the middle lies outside its projection.
+    """
+    surface = _Surface.of(geometry.crs) if geometry.crs else None
+    if surface is None:
+        return None
+    place = geometry.transform
+    across, down = surface.middle(geometry)
+    planar = math.hypot(place.a, place.d) * surface.unit, math.hypot(place.b, place.e) * surface.unit
+    if np.allclose((across, down), planar, rtol=_TRUE, atol=0):
+        return planar
+    return (across, down) if math.isfinite(across + down) else None
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What map coordinates lie on: an ellipsoid, or a plane.
+
+    Attributes:
+        crs: horizontal part of a CRS.
+        base: its geographic CRS, or None in a plane.
+        radius: equatorial, in metres.
+        squared: eccentricity of the ellipsoid.
+        unit: metres of a map unit, about.
+    """
+
+    crs: CRS
+    base: CRS | None
+    radius: float
+    squared: float
+    unit: float
+
+    @classmethod
+    def of(cls, crs: CRS) -> Self | None:
+        """The surface of a CRS; None where it has no unit."""
+        content: Mapping[str, Any] = crs.to_dict(projjson=True) or {}
+        while inner := content.get("source_crs") or next(iter(content.get("components", ())), None):
+            content = inner  # bound to another datum, or compound with heights
+        base = content
+        while "base_crs" in base:
+            base = base["base_crs"]
+        try:
+            horizontal = CRS.from_dict(content) if content else crs
+            factor = horizontal.units_factor[1]
+            datum = base.get("datum") or base.get("datum_ensemble") or {}
+            if base.get("type") != "GeographicCRS" or "ellipsoid" not in datum:
+                return cls(horizontal, None, 0.0, 0.0, factor)
+            radius, squared = _ellipsoid(datum["ellipsoid"])
+            unit = factor * radius if horizontal.is_geographic else factor
+            return cls(horizontal, CRS.from_dict(base), radius, squared, unit)
+        except CRSError:
+            return None
+
+    def middle(self, geometry: Geometry) -> tuple[float, float]:
+        """Metres along a row and along a column in the middle of a raster; NaN outside the projection."""
+        col, row = np.array([geometry.width / 2]), np.array([geometry.height / 2])
+        across, down = np.linalg.norm(self.sides(geometry.transform, col, row)[:, 0], axis=-1).tolist()
+        return across, down
+
+    def sides(self, place: Any, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Vectors from a place to that of one column and one row more.
+
+        Args:
+            place: transform from column and row to map coordinates.
+            cols: (n,) of the places.
+            rows: (n,) of the places.
+
+        Returns:
+            (2, n, 3) metres; NaN outside the projection.
+        """
+        reach = _REACH / (math.sqrt(abs(place.determinant)) * self.unit)
+        around = [(reach, 0.0), (-reach, 0.0), (0.0, reach), (0.0, -reach)]
+        col = np.concatenate([cols + shift for shift, _ in around])
+        row = np.concatenate([rows + shift for _, shift in around])
+        x, y = place.a * col + place.b * row + place.c, place.d * col + place.e * row + place.f
+        points = self._placed(x, y).reshape(4, len(cols), 3)
+        found: NDArray[np.float64] = (points[::2] - points[1::2]) / (2 * reach)
+        return found
+
+    def _placed(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) metres from the middle of the ellipsoid, or in the plane."""
+        if self.base is None:
+            return np.stack([x, y, np.zeros_like(x)], axis=1) * self.unit
+        if self.crs != self.base:
+            x, y = transformed(self.crs, self.base, x, y)
+        east, north = x * self.base.units_factor[1], y * self.base.units_factor[1]
+        normal = self.radius / np.sqrt(1 - self.squared * np.sin(north) ** 2)
+        flat = normal * np.cos(north)
+        up = normal * (1 - self.squared) * np.sin(north)
+        return np.stack([flat * np.cos(east), flat * np.sin(east), up], axis=1)
+
+
+def _ellipsoid(content: Mapping[str, Any]) -> tuple[float, float]:
+    """Equatorial radius in metres and squared eccentricity, from PROJJSON."""
+
+    def metres(value: Any) -> float:
+        if isinstance(value, Mapping):
+            unit = value.get("unit", "metre")
+            return float(value["value"]) * (unit["conversion_factor"] if isinstance(unit, Mapping) else 1)
+        return float(value)
+
+    if "radius" in content:
+        return metres(content["radius"]), 0.0
+    radius = metres(content["semi_major_axis"])
+    if "semi_minor_axis" in content:
+        return radius, 1 - (metres(content["semi_minor_axis"]) / radius) ** 2
+    flattening = 1 / float(content["inverse_flattening"])
+    return radius, flattening * (2 - flattening)
+
+
+def transformed(
+    source: CRS, target: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points (n,) in another CRS; NaN where they have no place in it.
+
+    For a single such point GDAL may refuse all of them, see findings/transform_raises_for_all_points.sh.
+    """
+    try:
+        found = np.array(transform(source, target, x, y)[:2])
+        found[~np.isfinite(found)] = np.nan
+        return found[0], found[1]
+    except (RasterioError, CPLE_BaseError):
+        if len(x) == 1:
+            return np.array([np.nan]), np.array([np.nan])
+    half = len(x) // 2
+    parts = [transformed(source, target, x[part], y[part]) for part in (slice(half), slice(half, None))]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _nodes(length: int, side: float) -> NDArray[np.float64]:
+    """Places along a side of a raster at which areas are measured."""
+    steps = length * side / _SPACING if math.isfinite(side) else _MOST
+    return np.linspace(0, length, min(max(math.ceil(steps), 1), _MOST) + 1)

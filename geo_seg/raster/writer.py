@@ -1,0 +1,213 @@
+"""Writing parts of maps: rasters written from the top down, that get their name only when complete."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+
+from geo_seg.errors import DataError
+
+BLOCK = 256
+"""Rows of a block of a raster."""
+
+UNFINISHED = ".new"
+"""End of the name of a file that is being written."""
+
+FAILURES = (RasterioError, CPLE_BaseError, OSError)
+"""What goes wrong in writing."""
+
+_RESTS = ("-journal", "-wal", "-shm", ".ovr.tmp", ".msk.ovr.tmp")  # of SQLite, and of GDAL's COG driver
+_PROBE = 1 << 20  # bytes that have to fit into the output folder before any work
+
+
+class PartWriter:
+    """A compressed raster of a part of a map, written in rows from the top down.
+
+    It is written under another name, and gets its own only when all of it is on the disk.
+
+    Args:
+        path: the file.
+        shape: bands, rows and columns.
+        dtype: NumPy name of the type of its pixels.
+
+    Raises:
+        DataError: the file can't be created.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str) -> None:
+        count, height, width = shape
+        self.path = path
+        self._hidden = path.with_name(f"{path.name}{UNFINISHED}")
+        self._rows = np.empty((count, min(BLOCK, height), width), dtype)  # rows that don't fill a block yet
+        self._filled = 0
+        self._written = 0
+        try:
+            vacate(self._hidden)
+            self._target = rasterio.open(
+                self._hidden,
+                "w",
+                driver="GTiff",
+                width=width,
+                height=height,
+                count=count,
+                dtype=dtype,
+                blockysize=len(self._rows[0]),
+                interleave="band",
+                compress="deflate",
+                zlevel=1,
+                BIGTIFF="IF_SAFER",
+            )
+        except FAILURES as error:
+            raise unwritten(path, error) from error
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Writes the next rows; whole blocks go to the file, the rest waits.
+
+        Args:
+            rows: (bands, any number of rows, width).
+
+        Raises:
+            DataError: the disk is full, or doesn't take them otherwise.
+        """
+        begin = 0
+        while begin < rows.shape[1]:
+            take = min(len(self._rows[0]) - self._filled, rows.shape[1] - begin)
+            self._rows[:, self._filled : self._filled + take] = rows[:, begin : begin + take]
+            self._filled += take
+            begin += take
+            if self._filled == len(self._rows[0]):
+                self._flush()
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Adds metadata of the file."""
+        self._target.update_tags(**tags)
+
+    def close(self) -> None:
+        """Writes what waits, closes the file, proves that all of it is on the disk, and gives it its name.
+
+        Raises:
+            DataError: it is not complete, most often because the disk is full.
+        """
+        if self._filled:
+            self._flush()
+        try:
+            self._target.close()
+            settle(self._hidden, self.path)
+        except FAILURES as error:
+            raise unwritten(self.path, error) from error
+
+    def _flush(self) -> None:
+        part = rasterio.windows.Window(0, self._written, self._target.width, self._filled)
+        try:
+            self._target.write(self._rows[:, : self._filled], window=part)
+        except FAILURES as error:
+            raise unwritten(self.path, error) from error
+        self._written += self._filled
+        self._filled = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            # the first error is the one to report; the rest of it is removed before the next run
+            with suppress(*FAILURES):
+                self._target.close()
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes a folder for maps, and proves that files can be written there.
+
+    Raises:
+        DataError: it can't be made, nothing can be written into it, or its disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE))
+    except OSError as error:
+        raise DataError(
+            f"output={folder}: nothing can be written there ({error.strerror}); choose another folder"
+        ) from error
+
+
+def vacate(path: Path) -> None:
+    """Remove what an earlier run left under a name, and beside it.
+
+    GDAL opens a file before it writes over it, and refuses one whose directory is broken; SQLite would take
+    the journal of an earlier file for that of the new one.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    for name in (path.name, *(f"{path.name}{end}" for end in _RESTS)):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def settle(hidden: Path, final: Path) -> None:
+    """Proves that all of a raster is on the disk, and gives it its final name.
+
+    Args:
+        hidden: a closed GeoTIFF.
+        final: its name from now on, in the same folder.
+
+    Raises:
+        DataError: not all of it is there.
+        OSError: the disk refuses.
+    """
+    with hidden.open("rb+") as file:
+        os.fsync(file.fileno())
+    if not is_whole(hidden):  # GDAL doesn't report what it couldn't write while closing
+        raise unwritten(final, None)
+    hidden.replace(final)
+
+
+def is_whole(path: Path, tag: str = "") -> bool:
+    """Whether a file is a GeoTIFF that has a tag, and every block lies inside the file."""
+    try:
+        size = path.stat().st_size
+        with rasterio.open(path) as source:
+            if tag and tag not in source.tags():
+                return False
+            height, width = source.block_shapes[0]
+            rows, cols = -(-source.height // height), -(-source.width // width)
+            for band, row, col in np.ndindex(source.count, rows, cols):
+                begin, length = (
+                    source.get_tag_item(f"BLOCK_{key}_{col}_{row}", "TIFF", bidx=band + 1)
+                    for key in ("OFFSET", "SIZE")
+                )
+                if begin is None or length is None or int(begin) + int(length) > size:
+                    return False
+    except FAILURES:
+        return False
+    return True
+
+
+def unwritten(path: Path, error: Exception | None) -> DataError:
+    """The error of a file that can't be written, with the reason.
+
+    Args:
+        path: its final name.
+        error: what the system or GDAL said; None where they said nothing.
+    """
+    if path.parent.exists() and shutil.disk_usage(path.parent).free < _PROBE:
+        reason = "the disk is full"
+    elif error is None:
+        reason = "not all of it reached the disk; is it full, or over a quota?"
+    else:
+        reason = str(error.__cause__ or error).splitlines()[0]
+    return DataError(f"{path}: cannot be written ({reason})")

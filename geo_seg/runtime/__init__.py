@@ -1,0 +1,1 @@
+"""The process and its files: atomic writes, locks, ranks, memory, console."""

@@ -1,0 +1,223 @@
+"""Hydra's sweeper for a guided search with Optuna: trials are asked for, run by the launcher, and told."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from geo_seg.errors import ConfigError, extra
+from geo_seg.run_folder import code_version
+from geo_seg.runtime.files import write_whole
+from geo_seg.sweeps.grid_sweeper import begun, conclude, refuse, refuse_all_wrong
+from geo_seg.sweeps.process_launcher import ProcessLauncher
+
+if TYPE_CHECKING:
+    import optuna
+
+    from geo_seg.sweeps.trials import Space
+
+_JOURNAL = "study.journal"
+_IDENTITY = "study.json"
+
+
+@dataclass
+class OptunaSweeperConf:
+    """Options of the sweeper.
+
+    Attributes:
+        _target_: the sweeper.
+        trials: runs in all, those of an interrupted search with the same space, data and code included.
+        batch: trials that are asked for and handed to the launcher at once; null takes the slots of
+            launcher=process, else 1.
+        sampler: "tpe" or "random".
+        pruner: "median" stops a run whose validation mean IoU is below the median of the others at the same
+            epoch (launcher=process only); "none" lets all runs finish.
+        startup: runs before the sampler and the pruner begin to judge.
+        warmup: epochs before a run may be stopped.
+        seed: of the sampler.
+        params: choices beside those of the command line, as text: {optimizer.lr: "interval(1e-4, 1e-2)"}.
+    """
+
+    _target_: str = "hydra_plugins.geo_seg_sweeps.OptunaSweeper"
+    trials: int = 20
+    batch: int | None = None
+    sampler: str = "tpe"
+    pruner: str = "median"
+    startup: int = 5
+    warmup: int = 3
+    seed: int = 0
+    params: dict[str, str] | None = None
+
+
+class OptunaSweeper(Sweeper):
+    """Searches for the highest mean IoU on the validation scenes; see OptunaSweeperConf."""
+
+    def __init__(
+        self,
+        trials: int,
+        batch: int | None,
+        sampler: str,
+        pruner: str,
+        startup: int,
+        warmup: int,
+        seed: int,
+        params: dict[str, str] | None,
+    ) -> None:
+        _one_of("sampler", sampler, ("tpe", "random"))
+        _one_of("pruner", pruner, ("median", "none"))
+        if trials < 1 or (batch is not None and batch < 1):
+            raise ConfigError(f"hydra.sweeper: trials={trials}, batch={batch}: expected 1 or more")
+        if seed < 0:
+            raise ConfigError(f"hydra.sweeper.seed={seed}: expected 0 or more")
+        self._trials = trials
+        self._batch = batch
+        self._sampler = sampler
+        self._pruner = pruner
+        self._startup = startup
+        self._warmup = warmup
+        self._seed = seed
+        self._params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Takes what Hydra hands over."""
+        self._config = config
+        self._loader = hydra_context.config_loader
+        self._launcher: Any = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        if self._pruner != "none" and not isinstance(self._launcher, ProcessLauncher):
+            raise ConfigError(
+                "hydra.sweeper.pruner=median stops runs of launcher=process only; with another launcher "
+                "add hydra.sweeper.pruner=none"
+            )
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Runs the search.
+
+        Args:
+            arguments: the command line.
+
+        Raises:
+            ConfigError: a choice that can't be searched, or a start by torchrun or srun.
+            SweepError: runs failed.
+        """
+        refuse(self._config)
+        if find_spec("optuna") is None:
+            raise ConfigError(f"sweeper=optuna: {extra('optuna')}")
+        said = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
+        overrides = OverridesParser.create(self._loader).parse_overrides(said)
+        space = {o.key_or_group: o for o in overrides if o.is_sweep_override()}
+        if not space:
+            raise ConfigError(
+                "nothing to search for: add choices such as loss=dice,focal or optimizer.lr=interval(...)"
+            )
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        self._check_choices(space, fixed)
+        from geo_seg.sweeps.trials import count_ended
+
+        results: list[JobReturn] = []
+        with begun(self._config) as folder:
+            study = self._study(folder, [*said, *(str(words_of(choice)) for choice in space.values())])
+            while (left := self._trials - count_ended(study)) > 0:
+                results += self._run(study, space, fixed, left)
+            conclude(folder, results)
+        return results
+
+    def _check_choices(self, space: "Space", fixed: list[str]) -> None:
+        """Looks at the file of every choice, and for a run that can be, before anything is written."""
+        groups = [word for word in fixed if self._loader.get_group_options(word.lstrip("+").split("=")[0])]
+        for key, override in space.items():
+            if override.is_discrete_sweep() and self._loader.get_group_options(key):
+                for value in override.sweep_string_iterator():
+                    self._loader.load_sweep_config(self._config, [*groups, f"{key}={value}"])
+        runs = ([*fixed, *words] for words in product(*map(words_of, space.values())))
+        refuse_all_wrong(self._loader, self._config, runs)
+
+    def _run(self, study: "optuna.Study", space: "Space", fixed: list[str], left: int) -> Sequence[JobReturn]:
+        """Asks for trials, runs them, and tells how they ended."""
+        from geo_seg.sweeps.trials import is_hopeless, next_trials, proposed, tell
+
+        size: int = getattr(self._launcher, "slots", 1) if self._batch is None else self._batch
+        trials = next_trials(study, size, left)
+        jobs = [[*fixed, *proposed(trial, space, self._make_sampler)] for trial in trials]
+        first = trials[0].number
+        if self._pruner != "none":
+            self._launcher.stop = lambda folder, number: is_hopeless(trials[number - first], folder)
+        results: Sequence[JobReturn] = self._launcher.launch(jobs, initial_job_idx=first)
+        for trial, job in zip(trials, results, strict=True):
+            tell(study, trial, job)
+        return results
+
+    def _study(self, folder: Path, said: list[str]) -> "optuna.Study":
+        """Goes on with the newest search of the same kind in this folder or beside it, or begins one."""
+        from geo_seg.sweeps.trials import open_study, take_over
+
+        identity = self._identity(said)
+        earlier = next(
+            (
+                file.parent
+                for file in sorted(folder.parent.glob(f"*/{_IDENTITY}"), key=os.path.getmtime, reverse=True)
+                if file.read_text(encoding="utf-8") == identity
+            ),
+            None,
+        )
+        journal = folder / _JOURNAL
+        elsewhere = earlier is not None and earlier.resolve() != folder.resolve()
+        if earlier is None or elsewhere:  # what lies here is of another search
+            (folder / _IDENTITY).unlink(missing_ok=True)
+            journal.unlink(missing_ok=True)
+        if earlier is not None and elsewhere and (earlier / _JOURNAL).exists():
+            shutil.copyfile(earlier / _JOURNAL, journal)
+        study = open_study(journal, self._make_pruner())
+        if earlier is not None and elsewhere:
+            take_over(study, earlier, folder)
+        write_whole(folder / _IDENTITY, identity)
+        return study
+
+    def _identity(self, said: list[str]) -> str:
+        """What two searches share that may go on with each other: the choices and the code."""
+        words = [*sorted(said), self._sampler, str(self._seed), code_version()]
+        return json.dumps({"search": hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]})
+
+    def _make_sampler(self, draw: int) -> Any:
+        """The sampler of a single draw: what is proposed follows from its number and the trials so far."""
+        import numpy as np
+        import optuna
+
+        seed = int(np.random.SeedSequence((self._seed, draw)).generate_state(1)[0])
+        if self._sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._startup, constant_liar=True)
+
+    def _make_pruner(self) -> Any:
+        import optuna
+
+        if self._pruner == "none":
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.MedianPruner(n_startup_trials=self._startup, n_warmup_steps=self._warmup)
+
+
+def words_of(override: Override) -> list[str]:
+    """The overrides that a choice allows; of an interval its ends."""
+    choice = override.value()
+    ends = [choice.start, choice.end] if isinstance(choice, IntervalSweep) else None
+    return [f"{override.get_key_element()}={value}" for value in ends or override.sweep_string_iterator()]
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"hydra.sweeper.{key}={value}: expected one of {', '.join(choices)}")

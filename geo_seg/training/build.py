@@ -1,0 +1,141 @@
+"""What a run is built of: the module out of configuration and data, and the options of its Trainer."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch import nn
+
+import losses
+from geo_seg.checkpoints.checkpoint import Checkpoint, Facts, versions
+from geo_seg.config.training import TrainConfig
+from geo_seg.data.augment import Augment
+from geo_seg.data.band_statistics import spread
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.data.scales import common_scale
+from geo_seg.data.scenes.scene import mark_of
+from geo_seg.errors import ConfigError
+from geo_seg.models.precision import has_bfloat16, spare_depthwise
+from geo_seg.models.smp import build_model
+from geo_seg.prediction.scene_predictor import ScenePredictor
+from geo_seg.runtime.redaction import shareable
+from geo_seg.training.module import SegmentationModule
+
+
+def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
+    """Build model, loss and all that goes with them.
+
+    Args:
+        config: of the run.
+        data: whose classes and bands it is for.
+
+    Raises:
+        ConfigError: the configuration doesn't fit the data.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    task = losses.Task(
+        mode=config.dataset.mode,
+        num_classes=len(data.table.names),
+        ignore_index=data.table.ignore_index,
+        class_weights=data.table.weights,
+        class_counts=data.class_counts,
+        image_pixels=data.image_pixels,
+    )
+    model = build_model(config.model, len(data.bands.mean), task.channels)
+    if config.compile:
+        model.compile()
+    else:
+        spare_depthwise(model)
+    return SegmentationModule(
+        model,
+        _loss(config, task),
+        task,
+        _facts(config, data),
+        Augment(config.augment, data.table.ignore_index, data.margin),
+        config.optimizer,
+        config.scheduler,
+        config.encoder,
+        config.evaluation,
+        config.seed,
+        len(data.scenes["val"]),
+    )
+
+
+def build_predictor(
+    config: TrainConfig, trainer: pl.Trainer, trained: Checkpoint, console: Console
+) -> ScenePredictor:
+    """Build what predicts whole scenes with a trained model, where the Trainer runs.
+
+    Args:
+        config: of the run; says in which precision, and what is nodata.
+        trainer: has the device, and the number of processes.
+        trained: the model.
+        console: where it is printed what was measured.
+    """
+    return ScenePredictor(
+        trained,
+        config.dataset,
+        trainer.strategy.root_device,
+        config.evaluation.precision,
+        lambda line: console.print(line, markup=False, soft_wrap=True),
+        trainer.world_size,
+    )
+
+
+def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
+    options = {key: value for key, value in config.loss.items() if key != "name"}
+    try:
+        return losses.build(config.loss["name"], task, **options)
+    except ValueError as error:
+        raise ConfigError(f"loss={config.loss['name']}: {error}") from error
+
+
+def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
+    shared = shareable(asdict(config))
+    return Facts(
+        mode=config.dataset.mode,
+        class_names=list(data.table.names),
+        class_colors=[list(color) for color in data.table.colors],
+        ignore_index=data.table.ignore_index,
+        bands=config.dataset.bands,
+        band_names=data.band_names,
+        nodata=config.dataset.nodata,
+        zero_is_nodata=config.dataset.zero_is_nodata,
+        dtype=data.dtype,
+        mean=list(data.bands.mean),
+        std=list(data.bands.std),
+        window=config.dataset.window,
+        model=shared["model"],
+        config=shared,
+        versions=versions(),
+        scale_offset=common_scale(data.scenes["train"]),
+        seen=spread([found.bands for found in data.index["train"]]),
+        trained_on=sorted({mark_of(scene.image, scene.name) for scene in data.scenes["train"]}),
+    )
+
+
+def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
+    """Options of the Trainer that suit this machine."""
+    options = {key: value for key, value in config.trainer.items() if key != "_target_"}
+    accelerator = str(options.get("accelerator"))
+    if options.get("precision") == "auto":
+        options["precision"] = _precision(accelerator)
+    if options.get("sync_batchnorm") and (accelerator == "cpu" or not torch.cuda.is_available()):
+        console.print("note: trainer.sync_batchnorm needs GPUs; each process normalises its own batches")
+        options["sync_batchnorm"] = False
+    shared = any(word in str(options.get("strategy")) for word in ("fsdp", "deepspeed"))
+    if shared and (config.average.name != "none" or config.on_nan == "rollback"):
+        raise ConfigError(
+            "trainer.strategy: average and on_nan=rollback need whole weights; take trainer=ddp"
+        )
+    return options
+
+
+def _precision(accelerator: str) -> str:
+    """The precision of a machine where nothing was measured; see settle_precision."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if has_bfloat16("cuda") else "16-mixed"
+    # with AVX-512 alone bfloat16 is slower than float32
+    return "bf16-mixed" if has_bfloat16("cpu") and torch.cpu._is_amx_tile_supported() else "32-true"

@@ -1,0 +1,1 @@
+"""Callbacks of the Trainer: checkpoints, weight averaging, loss guard, tables."""

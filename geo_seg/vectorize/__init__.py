@@ -1,0 +1,1 @@
+"""Class rasters as polygons in a GeoPackage."""

@@ -1,0 +1,228 @@
+"""A class raster as polygons in a GeoPackage, made strip by strip of rows."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio.raw
+import shapely
+from numpy.typing import NDArray
+from pyogrio.util import vsi_path
+
+from geo_seg.errors import DataError
+from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.pixel_areas import pixel_areas
+from geo_seg.raster.sidecars import STYLES, Color, polygon_styles
+from geo_seg.raster.writer import unwritten, vacate
+from geo_seg.vectorize.polygonize import outline
+from geo_seg.vectorize.region_table import Certainty, Strips, Survey, regions_by_strip, survey
+from geo_seg.vectorize.regions import Ids, label
+
+logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every batch
+
+LAYER = "classes"
+"""Name of the layer of polygons."""
+
+_CLASS = "class"
+_BATCH = 20_000  # polygons that are written at once
+_FAILURES = (
+    OSError,
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+    pyogrio.errors.GeometryError,
+)
+
+
+@dataclass(frozen=True)
+class Outlining:
+    """How to make polygons.
+
+    Attributes:
+        min_area: square metres (pixels without a CRS) below which a polygon becomes a part of a neighbour.
+        simplify: tolerance in pixels; 0 keeps every corner.
+    """
+
+    min_area: float
+    simplify: float
+
+
+def write_polygons(
+    file: Path,
+    raster: Path,
+    nodata: float,
+    names: tuple[str, ...],
+    colors: tuple[Color, ...],
+    certainty: Certainty | None,
+    how: Outlining,
+) -> int:
+    """Makes polygons of a class raster; memory follows its width and their number, not its height.
+
+    Polygons are connected pixels of a class; pixels that touch at a corner only are not connected.
+    Neighbours have all vertices of a common border in common, simplified or not.
+
+    Args:
+        file: GeoPackage to be written, over what is there.
+        raster: class ids.
+        nodata: id that stands for none.
+        names: of the classes.
+        colors: of the classes, in which QGIS shows them.
+        certainty: of the classes, if known.
+        how: options.
+
+    Returns:
+        The number of polygons.
+
+    Raises:
+        DataError: it can't be written, or the rasters can't be read.
+    """
+    geometry = Geometry.of(raster)
+    ground = pixel_areas(geometry)
+    written = 0
+    with Strips(raster, certainty) as strips:
+        found, drawn = survey(strips, ground, nodata, how.min_area)
+        table = _Table(file, geometry, found, names, ground is not None, certainty is not None)
+        try:
+            vacate(file)
+            for regions, polygons in _batches(_outlines(strips, found, drawn, how)):
+                written += table.append(regions, polygons)
+            if not written:
+                table.append(np.empty(0, np.int64), np.empty(0, object))
+            _write_style(file, names, colors)
+            if pyogrio.read_info(file, layer=LAYER, force_feature_count=True)["features"] != written:
+                raise unwritten(file, None)
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        except _FAILURES as error:
+            raise unwritten(file, error) from error
+    return written
+
+
+def prove_geopackages(folder: Path) -> None:
+    """Prove that the writer of GeoPackages takes a folder for what it is, and not for an archive or address.
+
+    Raises:
+        DataError: it would write elsewhere.
+    """
+    file = str(folder / "polygons.gpkg")
+    if vsi_path(file) != file:
+        raise DataError(
+            f"polygons=true output={str(folder)!r}: no GeoPackage can be written there; choose a folder "
+            "without ! and control characters in its path"
+        )
+
+
+class _Table:
+    """A layer of polygons with attributes.
+
+    Args:
+        file: GeoPackage.
+        geometry: grid of the raster.
+        found: its regions.
+        names: of the classes.
+        measured: whether areas are in square metres.
+        sure: whether confidences are known.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        geometry: Geometry,
+        found: Survey,
+        names: tuple[str, ...],
+        measured: bool,
+        sure: bool,
+    ) -> None:
+        self._file = file
+        self._geometry = geometry
+        self._names = np.array(names, object)
+        self._classes = found.classes.astype(np.int32)
+        self._numbers: dict[str, NDArray[Any]] = {"pixels": found.pixels}
+        if measured:
+            self._numbers["area_m2"] = found.areas
+        if sure:
+            self._numbers["confidence"] = found.confidence
+        self._begun = False
+
+    def append(self, regions: Ids, polygons: NDArray[Any]) -> int:
+        """Writes some polygons, given in pixels, and returns their number."""
+        place = self._geometry.transform
+        linear, shift = np.array([[place.a, place.d], [place.b, place.e]]), np.array([place.c, place.f])
+        placed = shapely.transform(polygons, lambda points: points @ linear + shift)
+        classes = self._classes[regions]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")  # the raster has none either
+            pyogrio.raw.write(
+                self._file,
+                geometry=shapely.to_wkb(placed),
+                field_data=[classes, self._names[classes], *(v[regions] for v in self._numbers.values())],
+                fields=[_CLASS, "name", *self._numbers],
+                layer=LAYER,
+                driver="GPKG",
+                geometry_type="Polygon",
+                crs=self._geometry.crs.to_wkt() if self._geometry.crs else None,
+                append=self._begun,
+            )
+        self._begun = True
+        return len(polygons)
+
+
+def _write_style(file: Path, names: tuple[str, ...], colors: tuple[Color, ...]) -> None:
+    style = polygon_styles(LAYER, _CLASS, names, colors)
+    columns = [np.array([value], bool if isinstance(value, bool) else object) for value in style.values()]
+    pyogrio.raw.write(
+        file,
+        geometry=None,
+        field_data=[*columns, np.array([np.datetime64("now", "ms")])],
+        fields=[*style, "update_time"],
+        layer=STYLES,
+        driver="GPKG",
+    )
+
+
+def _outlines(
+    strips: Strips, found: Survey, drawn: NDArray[np.bool_], how: Outlining
+) -> Iterator[tuple[Ids, NDArray[Any]]]:
+    """Regions with their polygons in pixels, as soon as they are complete."""
+    waiting: dict[int, list[Any]] = {}  # pieces of regions that reach over more than one strip
+    within = found.first == found.last
+    for strip, (regions, above, below) in enumerate(_with_edges(regions_by_strip(strips, found))):
+        labels, count = label(regions)
+        owner = np.empty(count, np.int64)
+        owner[labels.ravel()] = regions.ravel()
+        pieces = outline(labels, above, below, strips.spans[strip][0])
+        if how.simplify:
+            # lines between strips stay as they are: what lies on the other side has the same vertices
+            pieces = shapely.coverage_simplify(pieces, how.simplify, simplify_boundary=False)
+        yield owner[own := (within & drawn)[owner]], pieces[own]
+        for piece in np.flatnonzero((~within & drawn)[owner]).tolist():
+            waiting.setdefault(int(owner[piece]), []).append(pieces[piece])
+        complete = [region for region in waiting if found.last[region] == strip]
+        joined = [shapely.coverage_union_all(waiting.pop(region)) for region in complete]
+        yield np.array(complete, np.int64), np.array(joined, object)
+
+
+def _with_edges(strips: Iterator[Ids]) -> Iterator[tuple[Ids, Ids | None, Ids | None]]:
+    """Each strip with the row above and the row below it."""
+    above, strip = None, next(strips)
+    for following in strips:
+        yield strip, above, following[0]
+        above, strip = strip[-1], following
+    yield strip, above, None
+
+
+def _batches(items: Iterator[tuple[Ids, NDArray[Any]]]) -> Iterator[tuple[Ids, NDArray[Any]]]:
+    """Puts regions and polygons together to as many as are written at once."""
+    kept: list[tuple[Ids, NDArray[Any]]] = []
+    for item in items:
+        kept.append(item)
+        if sum(len(regions) for regions, _ in kept) >= _BATCH:
+            yield np.concatenate([r for r, _ in kept]), np.concatenate([p for _, p in kept])
+            kept = []
+    if any(len(regions) for regions, _ in kept):
+        yield np.concatenate([r for r, _ in kept]), np.concatenate([p for _, p in kept])

@@ -1,0 +1,1 @@
+"""What losses share: batches, validation, fused gradients and reductions."""
