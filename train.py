@@ -4,27 +4,27 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from geo_seg.cli import answer, answers
-from geo_seg.config.hydra_setup import store_schemas
-from geo_seg.config.run_config import configuration
-from geo_seg.runtime.memory import lasting
+from geo_seg.cli import report_errors, run_main
+from geo_seg.config.hydra_setup import register_schemas
+from geo_seg.config.run_config import resolve_config
+from geo_seg.runtime.memory import gc_frozen
 
-store_schemas()
+register_schemas()
 
 
 @hydra.main(version_base="1.3", config_path="config", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
-    with answers():
-        config = configuration(cfg, HydraConfig.get().overrides.task)
-        from geo_seg.sweeps.jobs import instead_of_training, taken_up
+    with report_errors():
+        config = resolve_config(cfg, HydraConfig.get().overrides.task)
+        from geo_seg.sweeps.jobs import instead_of_training, resume_interrupted
 
         if (other := instead_of_training(config)) is not None:
             return other()
-        with lasting():
+        with gc_frozen():
             from geo_seg.training.run import run
-        return run(taken_up(config), HydraConfig.get().runtime.output_dir)
+        return run(resume_interrupted(config), HydraConfig.get().runtime.output_dir)
 
 
 if __name__ == "__main__":
-    answer(main)
+    run_main(main)

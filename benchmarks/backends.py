@@ -20,7 +20,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from geo_seg.models.precision import has_bfloat16
+from geo_seg.models.precision import supports_bf16
 from geo_seg.models.smp import build_model
 
 MODELS = ("unet", "resnet18"), ("unet", "tu-tf_efficientnet_lite0"), ("segformer", "mit_b0")
@@ -44,7 +44,7 @@ def onnx(model: nn.Module, image: torch.Tensor) -> Callable[[], object]:
 
 def calls(model: nn.Module, image: torch.Tensor) -> dict[str, Callable[[], object]]:
     """One call of the model by each that is there."""
-    from geo_seg.prediction.openvino_backend import Translated
+    from geo_seg.prediction.openvino_backend import OpenVINOModel
 
     last = image.to(memory_format=torch.channels_last)
 
@@ -57,12 +57,12 @@ def calls(model: nn.Module, image: torch.Tensor) -> dict[str, Callable[[], objec
 
     net = model.to(memory_format=torch.channels_last)
     found: dict[str, Callable[[], object]] = {"torch fp32": lambda: net(last)}
-    if has_bfloat16("cpu"):
+    if supports_bf16("cpu"):
         found["torch bf16"] = in_bfloat16(net, last)
     try:
-        translated = Translated(model, BANDS)
+        translated = OpenVINOModel(model, BANDS)
         found["openvino fp32"] = lambda: translated(image)
-        if has_bfloat16("cpu"):
+        if supports_bf16("cpu"):
             found["openvino bf16"] = in_bfloat16(translated, image)
     except ModuleNotFoundError as error:
         print(f"openvino is left out: {error}", file=sys.stderr)

@@ -94,7 +94,7 @@ def draw(path: Path, height: int, width: int) -> None:
 def checkpoint(kind: str) -> Any:
     """A model of the kind "free" or "unet", as if it came from a run folder."""
     import losses
-    from geo_seg.checkpoints.checkpoint import Checkpoint, Facts
+    from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata
     from geo_seg.models.layers import Normalize
     from geo_seg.models.smp import build_model
 
@@ -102,7 +102,7 @@ def checkpoint(kind: str) -> Any:
     torch.manual_seed(0)
     model = Free() if kind == "free" else build_model(options, BANDS, CLASSES)
     names = [f"c{i}" for i in range(CLASSES)]
-    facts = Facts(
+    facts = CheckpointMetadata(
         mode="multiclass", class_names=names, class_colors=[[i * 40, 0, 0] for i in range(CLASSES)],
         ignore_index=255, bands=None, band_names=["1", "2", "3", "4"], nodata=None, dtype="uint16",
         mean=[1500.0] * BANDS, std=[800.0] * BANDS, window=256, model=options, config={}, versions={},
@@ -132,7 +132,7 @@ def outline(how: str, raster: str, options: dict[str, Any]) -> None:
     """Makes polygons once, in this process, and prints what it took as JSON."""
     import rasterio.features
 
-    from geo_seg.vectorize.geopackage import Outlining, write_polygons
+    from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
 
     Path("/proc/self/clear_refs").write_text("5")  # else the peak of whoever started this counts
     base = _highest()
@@ -142,7 +142,7 @@ def outline(how: str, raster: str, options: dict[str, Any]) -> None:
             names = tuple(f"c{i}" for i in range(CLASSES))
             file = Path(folder, "map.gpkg")
             colors = tuple((i * 40, 0, 0) for i in range(CLASSES))
-            count = write_polygons(file, Path(raster), 255, names, colors, None, Outlining(**options))
+            count = write_polygons(file, Path(raster), 255, names, colors, None, PolygonOptions(**options))
     else:
         with rasterio.open(raster) as source:
             count = len(list(rasterio.features.shapes(source.read(1), transform=source.transform)))
@@ -352,18 +352,18 @@ def repeated(raster: Path, times: int) -> Path:
 
 def seams(model: str, raster: str) -> list[dict[str, Any]]:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
-    from geo_seg.checkpoints.checkpoint import load
-    from geo_seg.inference.inputs import fitting_bands
-    from geo_seg.prediction.decode import Shown
-    from geo_seg.prediction.ensemble import assemble
-    from geo_seg.prediction.predictor import Predictor, Settings
-    from geo_seg.prediction.window_reader import Source, read_reflected
-    from geo_seg.raster.reader import RasterReader, inspect
-    from geo_seg.tiling import Grid, Seams, Window
+    from geo_seg.checkpoints.checkpoint import load_checkpoint
+    from geo_seg.inference.inputs import bands_for
+    from geo_seg.prediction.decode import OutputOptions
+    from geo_seg.prediction.ensemble import make_ensemble
+    from geo_seg.prediction.predictor import PredictOptions, Predictor
+    from geo_seg.prediction.window_reader import RasterInput, read_reflected
+    from geo_seg.raster.reader import RasterReader, read_info
+    from geo_seg.tiling import BlendSpec, Grid, Window
 
     torch.set_num_threads(1)
-    found, info, side = load(model), inspect(raster), 2816  # whole windows of 512, 1024, 1536
-    source = Source(info, fitting_bands(info, found)[0], found.nodata, found.zero_is_nodata)
+    found, info, side = load_checkpoint(model), read_info(raster), 2816  # whole windows of 512, 1024, 1536
+    source = RasterInput(info, bands_for(info, found)[0], found.nodata, found.zero_is_nodata)
     top, left = ((length - side) // 64 * 32 for length in (info.height, info.width))
     with tempfile.TemporaryDirectory() as folder:
         crop = f"{folder}/crop.tif"
@@ -373,22 +373,24 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
             crop, "w", driver="GTiff", height=side, width=side, count=len(pixels), dtype=pixels.dtype
         ) as target:
             target.write(pixels)
-        source = Source(inspect(crop), tuple(range(1, len(pixels) + 1)), None, False)
-        predictor = Predictor(assemble([found]), torch.device("cpu"))
+        source = RasterInput(read_info(crop), tuple(range(1, len(pixels) + 1)), None, False)
+        predictor = Predictor(make_ensemble([found]), torch.device("cpu"))
 
         def classes(grid: Grid) -> np.ndarray:
-            parts = grid.cut(3, len(grid.cols))
+            parts = grid.split(3, len(grid.cols))
             strips = (
                 s
                 for p in parts
-                for s in predictor.strips(source, p, Settings("fp32", 1, Shown()), lambda _: None)
+                for s in predictor.predict_rows(
+                    source, p, PredictOptions("fp32", 1, OutputOptions()), lambda _: None
+                )
             )
             return np.concatenate([strip.classes for strip in strips])
 
         rows = []
-        whole = classes(Grid.over(side, side, side, Seams(0, 0)))
+        whole = classes(Grid.over(side, side, side, BlendSpec(0, 0)))
         for window, margin, overlap, blend in HOWS:
-            how = Seams(margin, overlap, blend)
+            how = BlendSpec(margin, overlap, blend)
             grid = Grid.over(side, side, window, how)
             wrong = classes(grid) != whole
             near = np.zeros(wrong.shape, bool)

@@ -23,10 +23,10 @@ from rasterio.transform import from_origin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from geo_seg.config.dataset import DatasetConfig, LabelConfig
-from geo_seg.data.class_table import class_table
-from geo_seg.data.labels.prepare import Labels
-from geo_seg.data.scenes.file_pairs import Source
-from geo_seg.raster.reader import inspect
+from geo_seg.data.class_table import build_class_table
+from geo_seg.data.labels.prepare import LabelPreparer
+from geo_seg.data.scenes.file_pairs import SceneFiles
+from geo_seg.raster.reader import read_info
 
 LEFT, TOP = 500_000, 5_000_000
 NAMES = ["field", "forest", "water"]
@@ -70,7 +70,9 @@ def streamed(folder: Path) -> None:
         cache_dir=str(folder / "cache"),
     )
     image, mask = str(folder / "image.tif"), str(folder / "labels.gpkg")
-    Labels(config, class_table(config)).open(Source("image.tif", (image,), mask), inspect(image))
+    LabelPreparer(config, build_class_table(config)).prepare(
+        SceneFiles("image.tif", (image,), mask), read_info(image)
+    )
 
 
 def at_once(folder: Path) -> None:

@@ -27,7 +27,7 @@ from rasterio.windows import Window as RasterioWindow
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.windows.sampler import RandomWindows
+from geo_seg.data.windows.sampler import RandomWindowSampler
 
 SIDE, BATCH, WINDOWS, ROUNDS = 256, 16, 192, 5
 TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256}
@@ -250,7 +250,7 @@ def balanced(root: Path) -> str:
     data = module(root, "memmap")
     costs = {}
     for kind in ("uniform", "balanced"):
-        windows = RandomWindows(data.scenes["train"], data.index["train"], kind, SIDE, WINDOWS, 0)
+        windows = RandomWindowSampler(data.scenes["train"], data.index["train"], kind, SIDE, WINDOWS, 0)
         begin = time.process_time()
         for number in range(100):
             windows.epoch(number)

@@ -22,10 +22,10 @@ from rasterio.transform import from_origin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from geo_seg.raster import cog as mosaic
-from geo_seg.raster.cog import Layer, join
-from geo_seg.raster.geobox import Geometry
-from geo_seg.raster.overviews import most_frequent
-from geo_seg.raster.writer import PartWriter
+from geo_seg.raster.cog import RasterSpec, write_cog
+from geo_seg.raster.geobox import GeoBox
+from geo_seg.raster.overviews import downsample_mode
+from geo_seg.raster.writer import RowWriter
 from geo_seg.tiling import Window
 
 NODATA = 255
@@ -44,7 +44,7 @@ def draw(folder: Path, width: int, height: int, classes: int) -> None:
             found[score > best] = value
             best = np.maximum(best, score)
         found[patches(random, rows, width, 16) > 0.95] = NODATA
-        with PartWriter(folder / f"{number}.tif", (1, rows, width), "uint8") as part:
+        with RowWriter(folder / f"{number}.tif", (1, rows, width), "uint8") as part:
             part.append(found[None])
 
 
@@ -58,8 +58,8 @@ def make(folder: Path, way: str, width: int, height: int, classes: int) -> None:
     """Joins the parts."""
     colors = tuple((value, value, value) for value in range(classes))
     names = tuple(str(value) for value in range(classes))
-    layer = Layer("_classes.tif", "uint8", NODATA, ("class",), names, colors, 1, {})
-    place = Geometry(width, height, rasterio.CRS.from_epsg(32633), from_origin(500_000, 5e6, 1, 1), "")
+    layer = RasterSpec("_classes.tif", "uint8", NODATA, ("class",), names, colors, 1, {})
+    place = GeoBox(width, height, rasterio.CRS.from_epsg(32633), from_origin(500_000, 5e6, 1, 1), "")
     parts = [
         (Window(top, 0, min(ROWS, height - top), width), folder / f"{number}.tif")
         for number, top in enumerate(range(0, height, ROWS))
@@ -71,13 +71,13 @@ def make(folder: Path, way: str, width: int, height: int, classes: int) -> None:
         mosaic.rasterio.shutil.copy = lambda *given, **known: copy(
             *given, **{**known, "overview_resampling": "mode", **options}
         )
-    join(folder / f"{way}.tif", layer, place, parts)
+    write_cog(folder / f"{way}.tif", layer, place, parts)
 
 
 def differing(folder: Path, other: str) -> list[tuple[int, float]]:
     """Per level of a map's overviews the share of pixels that the full map doesn't confirm."""
     with rasterio.open(folder / "none.tif") as source:
-        expected = most_frequent(source.read(1), NODATA, len(levels(folder, other)))
+        expected = downsample_mode(source.read(1), NODATA, len(levels(folder, other)))
     shares = []
     for level, truth in enumerate(expected):
         with rasterio.open(folder / f"{other}.tif", overview_level=level) as source:

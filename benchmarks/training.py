@@ -26,15 +26,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training import TrainConfig
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.runtime.console import quiet
-from geo_seg.runtime.memory import keep_freed_memory
+from geo_seg.runtime.console import silence_library_warnings
+from geo_seg.runtime.memory import tune_malloc
 from geo_seg.training import run as running
 from geo_seg.training.build import build_module
-from geo_seg.training.callbacks.csv_metrics import MetricsTable
+from geo_seg.training.callbacks.csv_metrics import EpochCSVLogger
 
 REPOSITORY = Path(__file__).parents[1]
 BARE_SCRIPT = """
@@ -95,9 +95,9 @@ def words(options: argparse.Namespace, root: Path, *more: str) -> list[str]:
 
 def configured(options: argparse.Namespace, root: Path, *more: str) -> TrainConfig:
     """Its configuration."""
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
-        return check_training(compose("train", words(options, root, *more)))
+        return parse_train_config(compose("train", words(options, root, *more)))
 
 
 def told(name: str, ratios: list[float], bound: str, scale: float = 1.0) -> None:
@@ -110,7 +110,7 @@ def fitted(config: TrainConfig, data: SceneDataModule, folder: Path) -> float:
     """Seconds of a step of a run with all its callbacks, without validation and the first step."""
     module = build_module(config, data)
     console = Console(quiet=True)
-    table = MetricsTable(folder / "metrics.csv", None)
+    table = EpochCSVLogger(folder / "metrics.csv", None)
     folder.mkdir(parents=True)
     trainer, best = running._trainer(config, folder, table, console, data)
     running._fit(trainer, module, data, best)
@@ -200,7 +200,7 @@ def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) 
             setattr(module.validation, name, timed(getattr(module.validation, name), spent))
         folder = scratch / f"epoch{number}"
         folder.mkdir()
-        table = MetricsTable(folder / "metrics.csv", None)
+        table = EpochCSVLogger(folder / "metrics.csv", None)
         trainer, best = running._trainer(config, folder, table, Console(quiet=True), data)
         begun = time.perf_counter()
         running._fit(trainer, module, data, best)
@@ -225,7 +225,7 @@ def memory(options: argparse.Namespace) -> None:
 def alone(options: argparse.Namespace, root: Path) -> None:
     """Prints the CPU seconds of a step of the bare loop, in a process in which nothing else has run."""
     if options.alone == "kept":
-        keep_freed_memory()
+        tune_malloc()
     config = configured(options, root, "augment=none")
     data = SceneDataModule(config.dataset, 0)
     batches = list(data.train_dataloader())
@@ -306,7 +306,7 @@ def main() -> None:
     for name, default in (("side", 256), ("batch", 8), ("steps", 20), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    quiet()
+    silence_library_warnings()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         root = scratch / "demo"

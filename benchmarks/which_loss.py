@@ -29,10 +29,10 @@ from torch.nn.functional import max_pool2d
 
 import losses
 from benchmarks import which_loss_report
-from geo_seg.checkpoints.checkpoint import load
-from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.checkpoints.checkpoint import load_checkpoint
+from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training import TrainConfig
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.windows.sampler import grid_windows
 from geo_seg.training.run import run
@@ -78,7 +78,7 @@ def configure(data: str, candidate: list[str], seed: int, options: argparse.Name
         *("trainer.limit_val_batches=0", "callbacks=none", "dataset.num_threads=1"),
         "optimizer.lr=0.002",
     ]
-    return check_training(compose("train", overrides))
+    return parse_train_config(compose("train", overrides))
 
 
 def boundary_counts(predicted: Tensor, labels: Tensor, classes: int, ignore_index: int) -> Tensor:
@@ -112,7 +112,7 @@ def boundary_counts(predicted: Tensor, labels: Tensor, classes: int, ignore_inde
 
 def score_boundaries(config: TrainConfig, folder: Path) -> list[float | None]:
     """Boundary IoU per class over the validation scenes; None for a class that isn't there."""
-    trained, data = load(folder), SceneDataModule(config.dataset, config.seed)
+    trained, data = load_checkpoint(folder), SceneDataModule(config.dataset, config.seed)
     reader, side = data.reader("val"), 2 * config.dataset.window
     counts = torch.zeros(2, trained.task.num_classes, dtype=torch.long)
     model = trained.model.to(memory_format=torch.channels_last)
@@ -177,7 +177,7 @@ def main() -> None:
     if "GEO_SEG_DATA" not in os.environ:
         parser.error("set GEO_SEG_DATA to the folder of the data sets")
     torch.set_num_threads(1)
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(ROOT / "config"), version_base="1.3"):
         for seed in range(options.seeds):
             for name in options.losses:

@@ -15,13 +15,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
 from geo_seg.config import yaml_files
-from geo_seg.config.fields import dotted_keys, value_above
+from geo_seg.config.fields import dotted_keys, scalar_parent
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.config.training import TrainConfig
-from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError, extra, first_line, nearest
+from geo_seg.errors import (
+    ConfigError,
+    GeoSegError,
+    IncompatibleChoiceError,
+    did_you_mean,
+    first_line,
+    missing_extra,
+)
 from geo_seg.runtime.orphans import end_with_parent
-from geo_seg.runtime.ranks import check_ranks, rank, without_folder
-from geo_seg.runtime.traces import no_traces
+from geo_seg.runtime.ranks import check_ranks, no_output_overrides, rank
+from geo_seg.runtime.traces import remove_empty_folders_on_error
 
 _EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
 _QUOTING = (
@@ -36,7 +43,7 @@ _NEEDED = ("dataset", "model", "loss", "optimizer", "scheduler", "trainer", "mod
 _EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 
 
-def answer(main: Callable[[], Any]) -> NoReturn:
+def run_main(main: Callable[[], Any]) -> NoReturn:
     """Runs an entry point of Hydra's; errors of the user's end in one line on stderr and exit code 2.
 
     Args:
@@ -44,20 +51,20 @@ def answer(main: Callable[[], Any]) -> NoReturn:
     """
     end_with_parent()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
-    yaml_files.watch()
+    yaml_files.record_yaml_files()
     try:
         _check_folder()
         check_ranks()
         if rank() > 0 or "mode=leaderboard" in sys.argv:
-            sys.argv += without_folder()
-        check_words(sys.argv[1:])
+            sys.argv += no_output_overrides()
+        check_overrides(sys.argv[1:])
         main()
     except BrokenPipeError:  # whoever read the help has seen enough
         os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
     except _EXPECTED as error:
-        _give_up(error)
+        _exit_with_error(error)
     except ValueError as error:
-        _give_up(_of_hydra(error))
+        _exit_with_error(_translate_hydra_error(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -65,24 +72,24 @@ def answer(main: Callable[[], Any]) -> NoReturn:
 
 
 @contextmanager
-def answers() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Answers the errors of a job itself, so that Hydra doesn't add lines; in a sweep Hydra goes on."""
     try:
-        with no_traces():
-            if (said := yaml_files.shadowed(sys.argv)) is not None:
+        with remove_empty_folders_on_error():
+            if (said := yaml_files.shadowed_files(sys.argv)) is not None:
                 raise ConfigError(said)
             yield
     except _EXPECTED as error:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
-            _give_up(error)
-        if isinstance(error, UnfitChoiceError):
+            _exit_with_error(error)
+        if isinstance(error, IncompatibleChoiceError):
             print(f"skipped: {_line(error)}", file=sys.stderr)
             return
         print(f"error: {_line(error)}", file=sys.stderr)
         raise
 
 
-def explain(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """The one line that answers an error of Hydra, OmegaConf or ours."""
     cause = error.__cause__
     if isinstance(cause, GeoSegError):
@@ -90,12 +97,12 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _explain_choice(error.missing_cfg_file, error.options, str(error))
     composed = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
-    if composed and (said := yaml_files.fault(composed[1])):
+    if composed and (said := yaml_files.yaml_error(composed[1])):
         return said
     if isinstance(error, OverrideParseException):
         said = f"{error.override}: this is not key=value ({first_line(error)})"
         return f"{said}; {_QUOTING}" if "=" in error.override else said
-    if _is_of_system(error, named=True):
+    if _is_os_error(error, named=True):
         return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
     broken = cause if isinstance(cause, OmegaConfBaseException) else error
     if isinstance(broken, OmegaConfBaseException):
@@ -106,7 +113,7 @@ def explain(error: Exception) -> str:
 
 def _line(error: Exception) -> str:
     """Return the answer to an error, its control characters escaped: no file steers a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in explain(error))
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in format_error(error))
 
 
 def _origin(said: str) -> str:
@@ -116,11 +123,11 @@ def _origin(said: str) -> str:
         return ""
     given = [word.lstrip("+~").partition("=")[0] for word in sys.argv[1:] if "=" in word]
     typed = any(f"{found[1]}.".startswith(f"{word}.") and "." in word for word in given)
-    return "" if typed else yaml_files.origin(found[0][:-1])
+    return "" if typed else yaml_files.origin_of(found[0][:-1])
 
 
-def _give_up(error: Exception) -> NoReturn:
-    unexpected = _is_of_system(error, named=False) or not isinstance(error, _EXPECTED)
+def _exit_with_error(error: Exception) -> NoReturn:
+    unexpected = _is_os_error(error, named=False) or not isinstance(error, _EXPECTED)
     if unexpected or "debug=true" in (argument.lower() for argument in sys.argv):
         raise error
     print(f"error: {_line(error)}", file=sys.stderr)
@@ -134,7 +141,7 @@ def _check_folder() -> None:
         raise ConfigError("the working folder is gone; change to one that is there") from error
 
 
-def check_words(words: Sequence[str]) -> None:
+def check_overrides(words: Sequence[str]) -> None:
     """Answer what Hydra would answer with other names than those on the command line, or with a traceback.
 
     Args:
@@ -152,20 +159,24 @@ def check_words(words: Sequence[str]) -> None:
                 f"{word}: nothing goes without {key}; change it with {key}=..., or leave this out"
             )
         for schema in (TrainConfig, InferenceConfig):
-            above = value_above(key, schema) if given else None
+            above = scalar_parent(key, schema) if given else None
             if above:
                 meant = [known for known in dotted_keys(schema) if known.endswith(f".{key}")]
                 hint = f"did you mean {' or '.join(map(repr, meant))}?" if meant else f"expected {above}=..."
                 raise ConfigError(f"{word}: {above} is one value, with no keys below it; {hint}")
 
 
-def _of_hydra(error: ValueError) -> Exception:
+def _translate_hydra_error(error: ValueError) -> Exception:
     """What Hydra says of loss=null or its flags in a traceback, as an answer; other errors as they are."""
     for beginning, said in _FLAGS.items():
         if str(error).startswith(beginning):
             return ConfigError(said)
     if not str(error).startswith("Config group override must be"):
-        return error if HydraConfig.initialized() else ConfigError(yaml_files.latest() + first_line(error))
+        return (
+            error
+            if HydraConfig.initialized()
+            else ConfigError(yaml_files.last_yaml_file() + first_line(error))
+        )
     given = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]
     return ConfigError(
         f"{' '.join(given) or first_line(error)}: expected a name; `none` switches off what can be: logger, "
@@ -176,10 +187,10 @@ def _of_hydra(error: ValueError) -> Exception:
 def _explain_choice(choice: str, options: Sequence[str], message: str) -> str:
     group, _, name = choice.rpartition("/")
     if group == "hydra/launcher" and name in _EXTRAS:
-        return f"launcher={name}: {extra(_EXTRAS[name])}"
+        return f"launcher={name}: {missing_extra(_EXTRAS[name])}"
     roots = [Path(found) for found in re.findall(r"path=file://(.+)$", message, re.MULTILINE)]
     looked = f"; looked in {' and '.join(str(root / group) for root in roots)}" if roots else ""
-    hint = _misplaced(group, name, roots) or nearest(name, options)
+    hint = _misplaced(group, name, roots) or did_you_mean(name, options)
     return f"{group}={name}: there is no such {group}; {hint}{looked}"
 
 
@@ -204,7 +215,11 @@ def _explain_key(error: OmegaConfBaseException, message: str) -> str:
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
     if known and error.key is not None and str(error.key) not in known:
         deeper = [f"{section}.{key}" for section in known if key in _keys_of(parent, section)]
-        hint = f"did you mean {' or '.join(map(repr, deeper))}?" if deeper else nearest(str(error.key), known)
+        hint = (
+            f"did you mean {' or '.join(map(repr, deeper))}?"
+            if deeper
+            else did_you_mean(str(error.key), known)
+        )
         return f"{key}: there is no such key; {hint}"
     if isinstance(error, ConfigAttributeError):  # below a value of an open section
         return f"{key}: {str(key).rpartition('.')[0]} is one value, with no keys below it"
@@ -217,7 +232,7 @@ def _keys_of(parent: Any, section: str) -> list[str]:
     return [str(key) for key in inside] if isinstance(inside, DictConfig) and not inside._is_missing() else []
 
 
-def _is_of_system(error: Exception, named: bool) -> bool:
+def _is_os_error(error: Exception, named: bool) -> bool:
     """Whether it is an error of the operating system, with or without the name of a file."""
     system = isinstance(error, OSError) and not isinstance(error, HydraException)
     return system and (error.filename is not None) == named  # type: ignore[attr-defined]

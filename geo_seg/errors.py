@@ -13,7 +13,7 @@ class ConfigError(GeoSegError):
     """A key, a name or a value of the configuration does not fit."""
 
 
-class UnfitChoiceError(ConfigError):
+class IncompatibleChoiceError(ConfigError):
     """A choice that exists but is not for this data; a sweep over all choices leaves it out."""
 
 
@@ -33,21 +33,21 @@ class CheckpointError(GeoSegError):
     """A checkpoint is missing, broken, or not one of geo_seg's."""
 
 
-def extra(name: str) -> str:
+def missing_extra(name: str) -> str:
     """How a part of geo_seg that isn't installed is installed, as a shell takes it."""
     return f"not installed; pip install 'geo-seg[{name}]'"
 
 
-Wrong = Callable[[GeoSegError], Any]
+OnError = Callable[[GeoSegError], Any]
 """What becomes of something wrong with one of many files: raised, or collected, and the file left out."""
 
 
-def stop(error: GeoSegError) -> None:
+def raise_error(error: GeoSegError) -> None:
     """Raises the error: the usual Wrong."""
     raise error
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The hint that ends a message about an unknown name.
 
     Args:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-STRIDE = 32
+OUTPUT_STRIDE = 32
 """Windows start at multiples of it: off the output stride of the models, a window samples another phase of
 their pooling, and labels change everywhere (FACTS.md section 11)."""
 
@@ -104,11 +104,11 @@ class Axis:
             rise = rise - self._rise(pixels, self.seams[index])
         return rise.astype(np.float32)
 
-    def finished(self, index: int) -> int:
+    def final_before(self, index: int) -> int:
         """Pixels that no window after this one has a weight for: all those before this number."""
         return self.seams[index] if index < len(self.seams) else self.end
 
-    def cut(self, size: int) -> "tuple[Axis, ...]":
+    def split(self, size: int) -> "tuple[Axis, ...]":
         """Cuts the side into pieces that have nothing to do with each other.
 
         Neighbouring pieces meet in the middle of the seam between their windows, without blending, so that
@@ -136,7 +136,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Seams:
+class BlendSpec:
     """How neighbouring windows meet.
 
     Attributes:
@@ -155,7 +155,7 @@ class Seams:
         return 2 * self.margin + self.overlap
 
 
-def spread(length: int, window: int, seams: Seams, multiple: int = STRIDE) -> Axis:
+def place_windows(length: int, window: int, seams: BlendSpec, multiple: int = OUTPUT_STRIDE) -> Axis:
     """Spreads as few windows as cover a side evenly over it, and makes them no larger than that takes.
 
     Args:
@@ -201,7 +201,9 @@ class Grid:
     cols: Axis
 
     @classmethod
-    def over(cls, height: int, width: int, window: int, seams: Seams, multiple: int = STRIDE) -> Self:
+    def over(
+        cls, height: int, width: int, window: int, seams: BlendSpec, multiple: int = OUTPUT_STRIDE
+    ) -> Self:
         """Covers a whole raster.
 
         Args:
@@ -214,7 +216,9 @@ class Grid:
         Raises:
             ValueError: the numbers don't fit each other.
         """
-        return cls(spread(height, window, seams, multiple), spread(width, window, seams, multiple))
+        return cls(
+            place_windows(height, window, seams, multiple), place_windows(width, window, seams, multiple)
+        )
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.cols)
@@ -230,7 +234,7 @@ class Grid:
     def own(self, tile: Tile) -> Window:
         """The inner pixels that a window finishes; each pixel is one window's own."""
         (top, bottom), (left, right) = (
-            (axis.finished(number - 1) if number else axis.begin, axis.finished(number))
+            (axis.final_before(number - 1) if number else axis.begin, axis.final_before(number))
             for axis, number in ((self.rows, tile.row), (self.cols, tile.col))
         )
         return Window(top, left, bottom - top, right - left)
@@ -240,11 +244,11 @@ class Grid:
         """The pixels that the windows answer for."""
         return Window(self.rows.begin, self.cols.begin, self.rows.length, self.cols.length)
 
-    def cut(self, rows: int, cols: int) -> "tuple[Grid, ...]":
+    def split(self, rows: int, cols: int) -> "tuple[Grid, ...]":
         """Cuts it into parts that can each be made alone: panel by panel, each from the top down.
 
         Args:
             rows: rows of windows in a part.
             cols: columns of windows in a panel.
         """
-        return tuple(Grid(upper, panel) for panel in self.cols.cut(cols) for upper in self.rows.cut(rows))
+        return tuple(Grid(upper, panel) for panel in self.cols.split(cols) for upper in self.rows.split(rows))

@@ -3,13 +3,13 @@
 from torch import Tensor, nn
 
 from losses.errors import LossError
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 
 
-class SoftBinaryCrossEntropy(PixelLoss):
+class SmoothedBCELoss(FusedLoss):
     """Mean binary cross entropy of the valid pixels.
 
     With z the logit, s the sigmoid, e the smoothing, w the weight of the foreground and t the label:
@@ -30,7 +30,7 @@ class SoftBinaryCrossEntropy(PixelLoss):
 
     def __init__(self, task: Task, smooth_factor: float = 0.0, pos_weight: float | None = None) -> None:
         super().__init__(task)
-        refuse_weights(task, "its pos_weight weighs the foreground")
+        reject_class_weights(task, "its pos_weight weighs the foreground")
         if not 0 <= smooth_factor <= 0.5:
             raise LossError(f"smooth_factor must be in [0, 0.5], got {smooth_factor}")
         if pos_weight is not None and not pos_weight > 0:
@@ -38,9 +38,13 @@ class SoftBinaryCrossEntropy(PixelLoss):
         self.smooth_factor = smooth_factor
         self.pos_weight = 1.0 if pos_weight is None else pos_weight
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
-        logits, p, target = pixels.logits[:, 0], pixels.probabilities[:, 0], pixels.seconds  # (N, H, W)
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
+        logits, p, target = (
+            pixels.logits[:, 0],
+            pixels.probabilities[:, 0],
+            pixels.foreground_target,
+        )  # (N, H, W)
         plain = not self.smooth_factor and self.pos_weight == 1.0
         small = negative_log_sigmoid(logits.abs())
         # -log s(z) = small + max(-z, 0), -log s(-z) = small + max(z, 0)
@@ -50,11 +54,11 @@ class SoftBinaryCrossEntropy(PixelLoss):
             target = target * (1 - 2 * self.smooth_factor) + self.smooth_factor
             positive, negative = target * self.pos_weight, 1.0 - target
             losses = positive * (small - logits.clamp(max=0)) + negative * (small + logits.clamp(min=0))
-        value = divide(pixels.keep(losses).sum(), pixels.count)
+        value = safe_divide(pixels.zero_ignored_(losses).sum(), pixels.count)
         if not pixels.wants_grad:
             return value, None
         grad = p - target if plain else (positive + negative).mul_(p).sub_(positive)
-        return value, grad.mul_(divide(pixels.ones, pixels.count)).unsqueeze(1)
+        return value, grad.mul_(safe_divide(pixels.valid_float, pixels.count)).unsqueeze(1)
 
 
 def negative_log_sigmoid(values: Tensor) -> Tensor:
@@ -75,6 +79,6 @@ def soft_bce(task: Task, *, smooth_factor: float = 0.0, pos_weight: float | None
         pos_weight: how much more a pixel of the foreground counts; null for as much.
 
     Returns:
-        A `SoftBinaryCrossEntropy`.
+        A `SmoothedBCELoss`.
     """
-    return SoftBinaryCrossEntropy(task, smooth_factor, pos_weight)
+    return SmoothedBCELoss(task, smooth_factor, pos_weight)

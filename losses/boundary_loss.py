@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from losses.errors import LossError
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide, sum_by_label, wide
-from losses.kernels.window_max import Windows, windowed_max
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide, sum_by_label, to_double
+from losses.kernels.window_max import WindowArgmax, windowed_max
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 
 
-class BoundaryLoss(PixelLoss):
+class BoundaryLoss(FusedLoss):
     """Boundary loss of Bokhovkin and Burnaev 2019 (arXiv 1905.07852).
 
     For every image and class, with p the softmax, y the one-hot label and pool the maximum in a window:
@@ -64,15 +64,15 @@ class BoundaryLoss(PixelLoss):
         """
         return super().forward(pred, gt)
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         p = pixels.probabilities
         on_edge = self._label_edges(pixels)
         actual = sum_by_label(on_edge.to(p.dtype), pixels.labels, p.shape[1])  # (N, C), sum of b(y)
         share = self._shares(pixels, actual)
         slope = torch.empty_like(p) if pixels.wants_grad else None
-        value = wide(p.new_zeros(()))
-        together = max(pixels.portion // max(p[:1].numel(), 1), 1)
+        value = to_double(p.new_zeros(()))
+        together = max(pixels.chunk_size // max(p[:1].numel(), 1), 1)
         for first in range(0, len(p), together):
             images = slice(first, first + together)
             score, by_probability = self._score(
@@ -82,10 +82,10 @@ class BoundaryLoss(PixelLoss):
             if slope is not None:
                 slope[images] = by_probability
         value = value.to(p.dtype)
-        return value, None if slope is None else pixels.through_activation(slope)
+        return value, None if slope is None else pixels.activation_backward(slope)
 
     def _score(
-        self, pixels: Pixels, images: slice, on_edge: Tensor, actual: Tensor, share: Tensor
+        self, pixels: LossInputs, images: slice, on_edge: Tensor, actual: Tensor, share: Tensor
     ) -> tuple[Tensor, Tensor]:
         """F1 (N, C) of some images, and the derivative of the loss by p (N, C, H, W)."""
         p, labels = pixels.probabilities[images], pixels.labels[images]
@@ -93,7 +93,7 @@ class BoundaryLoss(PixelLoss):
         edge, lowest = _edges_of(p, valid, self.theta0)  # b(p)
         reached = self._reached(labels, on_edge, p)  # pool(b(y))
         # pool(b(p)) counts where b(y) is 1 only, so in one channel per pixel
-        windows = Windows(p, self.theta)
+        windows = WindowArgmax(p, self.theta)
         own = labels.unsqueeze(1)
         highest = windows.find(windows.extremes(edge, valid, largest=True).gather(1, own)).long()
         highest = highest.add_(own * windows.flat.numel()).flatten(
@@ -101,14 +101,14 @@ class BoundaryLoss(PixelLoss):
         )  # (N, H W), in the (C, H, W) of the image
         extended = edge.flatten(1).gather(1, highest).view(on_edge.shape).mul_(on_edge)
 
-        predicted = wide(edge.sum((2, 3)))  # (N, C)
-        precision = divide(wide((edge * reached).sum((2, 3))), predicted)
-        recall = divide(sum_by_label(extended, labels, p.shape[1]), actual)
+        predicted = to_double(edge.sum((2, 3)))  # (N, C)
+        precision = safe_divide(to_double((edge * reached).sum((2, 3))), predicted)
+        recall = safe_divide(sum_by_label(extended, labels, p.shape[1]), actual)
         both = precision + recall
-        score = divide(2.0 * precision * recall, both)
+        score = safe_divide(2.0 * precision * recall, both)
 
-        by_precision = divide(divide(-2.0 * share * recall**2, both**2), predicted)
-        by_recall = divide(divide(-2.0 * share * precision**2, both**2), actual)
+        by_precision = safe_divide(safe_divide(-2.0 * share * recall**2, both**2), predicted)
+        by_recall = safe_divide(safe_divide(-2.0 * share * precision**2, both**2), actual)
         slope = reached.mul_(_as(by_precision, p)).sub_(_as(by_precision * precision, p))
         by_pixel = by_recall.to(p.dtype).gather(1, labels.flatten(1)).mul_(on_edge.flatten(1))
         slope.flatten(1).scatter_add_(1, highest, by_pixel)  # derivative by b(p)
@@ -123,7 +123,7 @@ class BoundaryLoss(PixelLoss):
         edges = (labels.unsqueeze(1) == numbers) & on_edge.unsqueeze(1)
         return windowed_max(edges.to(torch.uint8), self.theta, 0).to(p.dtype)
 
-    def _label_edges(self, pixels: Pixels) -> Tensor:
+    def _label_edges(self, pixels: LossInputs) -> Tensor:
         """(N, H, W) bool, b(y) of the pixel's own class: whether its window holds another label."""
         labels, outside = pixels.labels.to(torch.int32), -pixels.num_classes  # below all of the others
         on_edge = torch.zeros_like(labels, dtype=torch.bool)
@@ -132,19 +132,19 @@ class BoundaryLoss(PixelLoss):
             on_edge |= windowed_max(seen, self.theta0, outside) != signed
         return on_edge if pixels.valid is None else on_edge & pixels.valid
 
-    def _shares(self, pixels: Pixels, actual: Tensor) -> Tensor:
+    def _shares(self, pixels: LossInputs, actual: Tensor) -> Tensor:
         """(N, C) what each image and class contributes to the mean."""
         if self.only_present:
             counted = actual > 0
         else:
-            counted = (pixels.ones.sum((1, 2)) > 0).unsqueeze(1).expand_as(actual)
+            counted = (pixels.valid_float.sum((1, 2)) > 0).unsqueeze(1).expand_as(actual)
         counted = counted.to(actual.dtype)
-        return divide(counted, counted.sum())
+        return safe_divide(counted, counted.sum())
 
 
 def _edges_of(p: Tensor, valid: Tensor | None, theta0: int) -> tuple[Tensor, Tensor]:
     """b(p) = p - smallest p of the window (N, C, H, W), and the places of the smallest (N C, H W)."""
-    windows = Windows(p, theta0)
+    windows = WindowArgmax(p, theta0)
     lowest = windows.find(windows.extremes(p, valid, largest=False)).flatten(0, 1).flatten(1).long()
     edge = p - p.flatten(0, 1).flatten(1).gather(1, lowest).view(p.shape)
     edge.clamp_(min=0)  # of nearly equal values the windows may take either
@@ -178,7 +178,7 @@ def boundary(
     Raises:
         LossError: a window that is even or not positive, class weights in the task.
     """
-    refuse_weights(task, "it averages scores of classes")
+    reject_class_weights(task, "it averages scores of classes")
     loss = BoundaryLoss(theta0, theta, task.ignore_index)
     loss.num_classes = task.num_classes
     loss.only_present = classes == "present"

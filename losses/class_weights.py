@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from losses.errors import LossError, nearest
+from losses.errors import LossError, did_you_mean
 
 
-def checked_weights(values: Any, length: int, what: str) -> tuple[float, ...]:
+def validate_class_weights(values: Any, length: int, what: str) -> tuple[float, ...]:
     """A tuple of one number per class: finite, not negative, not all 0; anything else is a LossError."""
     if isinstance(values, Tensor):
         values = values.tolist()
@@ -69,9 +69,9 @@ def class_weights(
         LossError: no pixels at all, an unknown method, beta or cap out of range, median without image_pixels
             or with fewer than the class has.
     """
-    numbers = checked_weights(counts, len(counts), "class counts")
+    numbers = validate_class_weights(counts, len(counts), "class counts")
     if method not in METHODS:
-        raise LossError(f"unknown class weights {method!r}{nearest(method, METHODS)}")
+        raise LossError(f"unknown class weights {method!r}{did_you_mean(method, METHODS)}")
     if not 0 <= beta < 1:
         raise LossError(f"beta must be in [0, 1), got {beta}")
     if cap is not None and cap < 1:
@@ -98,7 +98,7 @@ def _shares(numbers: Sequence[float], image_pixels: Sequence[int] | None) -> lis
         raise LossError(
             "class weights 'median' need image_pixels: per class, the pixels of images that hold it"
         )
-    held = checked_weights(image_pixels, len(numbers), "image_pixels")
+    held = validate_class_weights(image_pixels, len(numbers), "image_pixels")
     if any(part > whole for part, whole in zip(numbers, held, strict=True)):
         raise LossError(f"image_pixels must be no fewer than those of the class, got {held} for {numbers}")
     return [part / whole if part else 0.0 for part, whole in zip(numbers, held, strict=True)]

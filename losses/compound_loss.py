@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from losses.errors import ClassWeightsError, LossError
-from losses.kernels.autograd import attach
-from losses.kernels.batch import PixelLoss
-from losses.kernels.validation import host_may_look
+from losses.kernels.autograd import attach_gradient
+from losses.kernels.batch import FusedLoss
+from losses.kernels.validation import can_sync
 from losses.registry import build, register
 from losses.task import Task
 
@@ -73,12 +73,12 @@ class CompoundLoss(nn.Module):
         """
         values: dict[str, Tensor] = {}
         weights = dict(zip(self.losses, self.weights, strict=True))
-        own = {name: loss for name, loss in self.losses.items() if isinstance(loss, PixelLoss)}
+        own = {name: loss for name, loss in self.losses.items() if isinstance(loss, FusedLoss)}
         if own:
             with torch.autocast(logits.device.type, enabled=False):
                 values, grad = _evaluate(own, weights, logits, labels)
         weighted = [weights[name] * value for name, value in values.items()]
-        total = [attach(logits, torch.stack(weighted).sum(), grad)] if own else []
+        total = [attach_gradient(logits, torch.stack(weighted).sum(), grad)] if own else []
         for name, loss in self.losses.items():
             if name not in own:
                 value = loss(logits, labels)
@@ -89,17 +89,17 @@ class CompoundLoss(nn.Module):
 
 
 def _evaluate(
-    losses: dict[str, PixelLoss], weights: dict[str, Tensor], logits: Tensor, labels: Tensor
+    losses: dict[str, FusedLoss], weights: dict[str, Tensor], logits: Tensor, labels: Tensor
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """Each loss's value, and the gradient of their weighted sum, on one `Pixels`."""
-    pixels = next(iter(losses.values())).read(logits, labels)
+    pixels = next(iter(losses.values())).prepare(logits, labels)
     values, total = {}, None
     for place, (name, loss) in enumerate(losses.items(), start=1):
         pixels.shared = place < len(losses)
-        values[name], grad = loss.evaluate(pixels)
+        values[name], grad = loss.value_and_grad(pixels)
         if grad is not None:
             weight = weights[name]
-            if not (weight.device.type == "cpu" and host_may_look(weight) and weight == 1):
+            if not (weight.device.type == "cpu" and can_sync(weight) and weight == 1):
                 grad.mul_(weight)  # else a pass less
             total = grad if total is None else total.add_(grad)
     return values, total

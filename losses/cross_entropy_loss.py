@@ -7,15 +7,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.class_weights import BETA, checked_weights, class_weights
+from losses.class_weights import BETA, class_weights, validate_class_weights
 from losses.errors import LossError
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide
 from losses.registry import register
 from losses.task import Task
 
 
-class CrossEntropy(PixelLoss):
+class CrossEntropyLoss(FusedLoss):
     """Weighted mean of the (smoothed) cross entropy of the valid pixels.
 
     With y the label of a pixel, p its softmax, e the smoothing and w the class weights (1 without):
@@ -43,21 +43,23 @@ class CrossEntropy(PixelLoss):
         self.smooth_factor = smooth_factor
         self.register_buffer("class_weights", weight_buffer(task.class_weights))
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         losses = pixels.cross_entropies(self.smooth_factor)  # (N, H, W)
         if self.class_weights is not None:
-            return weighted_mean(pixels, losses, pixels.of_labels(self.class_weights), self.smooth_factor)
+            return weighted_mean(
+                pixels, losses, pixels.lookup_by_label(self.class_weights), self.smooth_factor
+            )
         share = 1.0 / pixels.count.clamp(min=1).to(losses.dtype)
         value = losses.sum() * share
         if not pixels.wants_grad:
             return value, None
-        strength = share if pixels.valid is None else pixels.ones * share
-        return value, pixels.pull_to_target(strength, self.smooth_factor)
+        strength = share if pixels.valid is None else pixels.valid_float * share
+        return value, pixels.cross_entropy_grad(strength, self.smooth_factor)
 
 
 def weighted_mean(
-    pixels: Pixels, losses: Tensor, weights: Tensor, smooth: float = 0.0
+    pixels: LossInputs, losses: Tensor, weights: Tensor, smooth: float = 0.0
 ) -> tuple[Tensor, Tensor | None]:
     """Weighted mean of cross entropies, and its gradient.
 
@@ -71,10 +73,10 @@ def weighted_mean(
         sum of weights losses / sum of weights, 0 if the weights are all 0; and its derivative by the logits.
     """
     total = weights.sum()
-    value = divide((weights * losses).sum(), total)
+    value = safe_divide((weights * losses).sum(), total)
     if not pixels.wants_grad:
         return value, None
-    return value, pixels.pull_to_target(weights * divide(torch.ones_like(total), total), smooth)
+    return value, pixels.cross_entropy_grad(weights * safe_divide(torch.ones_like(total), total), smooth)
 
 
 def weight_buffer(values: Sequence[float] | None) -> Tensor | None:
@@ -95,9 +97,9 @@ def cross_entropy(task: Task, *, smooth_factor: float = 0.0) -> nn.Module:
         smooth_factor: share of the target spread evenly over all classes, in [0, 1).
 
     Returns:
-        A `CrossEntropy`.
+        A `CrossEntropyLoss`.
     """
-    return CrossEntropy(task, smooth_factor)
+    return CrossEntropyLoss(task, smooth_factor)
 
 
 @register("weighted_cross_entropy", modes=("multiclass",))
@@ -120,7 +122,7 @@ def weighted_cross_entropy(
         smooth_factor: as in cross_entropy.
 
     Returns:
-        A `CrossEntropy`; its buffer class_weights holds the weights.
+        A `CrossEntropyLoss`; its buffer class_weights holds the weights.
 
     Raises:
         LossError: no counts where they are needed, class weights in the task, a list beyond cap, a beta that
@@ -133,7 +135,7 @@ def weighted_cross_entropy(
     if weights != "effective" and beta != BETA:
         raise LossError(f"beta={beta} is for weights=effective, not for weights={weights}")
     if not isinstance(weights, str):
-        made = checked_weights(weights, task.num_classes, "weights")
+        made = validate_class_weights(weights, task.num_classes, "weights")
         positive = [weight for weight in made if weight > 0]
         if cap is not None and max(positive) > cap * min(positive):
             raise LossError(
@@ -145,4 +147,4 @@ def weighted_cross_entropy(
     else:
         pixels = task.image_pixels if weights == "median" else None
         made = tuple(class_weights(task.class_counts, weights, beta=beta, cap=cap, image_pixels=pixels))
-    return CrossEntropy(replace(task, class_weights=made), smooth_factor)
+    return CrossEntropyLoss(replace(task, class_weights=made), smooth_factor)

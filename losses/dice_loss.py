@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from losses.kernels import soft_confusion as regions
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 from losses.tversky_loss import TverskyLoss
 
 
@@ -40,7 +40,7 @@ def dice(
     return TverskyLoss(task, alpha=0.5, beta=0.5, smooth=smooth / 2, log_loss=log_loss, classes=classes)
 
 
-class GeneralizedDice(PixelLoss):
+class GeneralizedDiceLoss(FusedLoss):
     """Generalized Dice loss (Sudre et al. 2017, arXiv 1707.03237).
 
     With I, S, G the overlap, predicted and actual size of each class (in binary mode of background and
@@ -61,23 +61,23 @@ class GeneralizedDice(PixelLoss):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        refuse_weights(task, "it weighs classes by their size")
+        reject_class_weights(task, "it weighs classes by their size")
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
-        overlap, predicted, actual = regions.measure(pixels)
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
+        overlap, predicted, actual = regions.soft_confusion(pixels)
         present = actual > 0
         smallest = torch.where(present, actual, torch.inf).amin()
         weights = torch.where(present, smallest / actual, 1.0) ** 2
         weights = torch.where(present.any(), weights, 0.0)
         misses = (weights * (predicted + actual - 2.0 * overlap)).sum().clamp(min=0)
         total = (weights * (predicted + actual)).sum()
-        value = divide(misses, total).to(pixels.logits.dtype)
+        value = safe_divide(misses, total).to(pixels.logits.dtype)
         if not pixels.wants_grad:
             return value, None
-        by_overlap = divide(-2.0 * weights, total)
-        by_predicted = divide(weights * divide(total - misses, total), total)
-        return value, regions.gradient(pixels, by_overlap, by_predicted)
+        by_overlap = safe_divide(-2.0 * weights, total)
+        by_predicted = safe_divide(weights * safe_divide(total - misses, total), total)
+        return value, regions.soft_confusion_grad(pixels, by_overlap, by_predicted)
 
 
 @register("generalized_dice", modes=("binary", "multiclass"))
@@ -88,6 +88,6 @@ def generalized_dice(task: Task) -> nn.Module:
         task: what is learnt, without class weights.
 
     Returns:
-        A `GeneralizedDice`.
+        A `GeneralizedDiceLoss`.
     """
-    return GeneralizedDice(task)
+    return GeneralizedDiceLoss(task)

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from losses.boundary_loss import BoundaryLoss
 from losses.errors import LossError
-from losses.kernels.batch import PixelLoss, Pixels
+from losses.kernels.batch import FusedLoss, LossInputs
 from losses.lovasz_loss import LovaszSoftmax
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 
 
-class DuoLoss(PixelLoss):
+class DuoLoss(FusedLoss):
     """(LovaszSoftmax + BoundaryLoss) / 2: regions by the one, outlines by the other. Value in [0, 1].
 
     Args:
@@ -47,10 +47,10 @@ class DuoLoss(PixelLoss):
         """
         return super().forward(preds, labels)
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
-        region, by_region = self.lovasz.evaluate(pixels)
-        outline, by_outline = self.boundary.evaluate(pixels)
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
+        region, by_region = self.lovasz.value_and_grad(pixels)
+        outline, by_outline = self.boundary.value_and_grad(pixels)
         value = (region + outline) / 2
         if by_region is None or by_outline is None:
             return value, None
@@ -73,7 +73,7 @@ def duo(task: Task, *, theta0: int = 5, theta: int = 9, per_image: bool = False)
     Raises:
         LossError: a window that is even or not positive, class weights in the task.
     """
-    refuse_weights(task, "neither of its parts has a use for them")
+    reject_class_weights(task, "neither of its parts has a use for them")
     loss = DuoLoss(theta0=theta0, theta=theta, per_image=per_image, ignore_index=task.ignore_index)
     loss.num_classes = task.num_classes
     return loss

@@ -12,7 +12,7 @@ class ClassWeightsError(LossError):
     """The task has class weights, and the loss has no place for them."""
 
 
-def nearest(given: object, names: Iterable[str]) -> str:
+def did_you_mean(given: object, names: Iterable[str]) -> str:
     """What ends a message about an unknown name: the nearest one, and all that there are."""
     known = sorted(names)
     close = get_close_matches(str(given), known, n=1, cutoff=0.5)

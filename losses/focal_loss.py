@@ -7,16 +7,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from losses.class_weights import checked_weights
+from losses.class_weights import validate_class_weights
 from losses.cross_entropy_loss import weight_buffer
 from losses.errors import LossError
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import wide
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import to_double
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 
 
-class SigmoidFocal(PixelLoss):
+class SigmoidFocalLoss(FusedLoss):
     """One-vs-rest focal loss (Lin et al. 2017, arXiv 1708.02002), the mean over valid pixels and classes.
 
     For every pixel and channel c, with z the logit, t whether the label is c, q = s((2t - 1) z) the
@@ -42,20 +42,20 @@ class SigmoidFocal(PixelLoss):
     def __init__(self, task: Task, gamma: float = 2.0, alpha: float | None = None) -> None:
         super().__init__(task)
         if task.binary:
-            refuse_weights(task, "in binary mode its alpha weighs the foreground")
+            reject_class_weights(task, "in binary mode its alpha weighs the foreground")
         if alpha is not None and not 0 <= alpha <= 1:
             raise LossError(f"alpha must be in [0, 1] or null, got {alpha}")
         self.gamma = _checked_gamma(gamma)
         self.balance = None if alpha is None else (1.0 - alpha, alpha)
         self.register_buffer("class_weights", weight_buffer(task.class_weights))
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         # v = (1 - 2t) z, so that 1 - q = s(v) and -log q = log(1 + exp(v)) in every channel
-        wrongness = _flip_own_channel(pixels, pixels.keep(pixels.logits.clone()))
+        wrongness = _negate_label_channel(pixels, pixels.zero_ignored_(pixels.logits.clone()))
         rows, weights = wrongness.flatten(2), self._weights(pixels)
-        value = wide(torch.zeros((), device=rows.device))
-        for images, part in pixels.slices():
+        value = to_double(torch.zeros((), device=rows.device))
+        for images, part in pixels.chunks():
             v = rows[images, :, part]
             wrong = torch.sigmoid(v)
             right = 1.0 - wrong
@@ -63,25 +63,25 @@ class SigmoidFocal(PixelLoss):
             factor = wrong**self.gamma
             if weights is not None:
                 factor.mul_(weights[images, :, part])
-            value = value + wide((factor * surprise).sum())
+            value = value + to_double((factor * surprise).sum())
             # d l / dv = (1 - q)^gamma (gamma q (-log q) + (1 - q))
             v.copy_(surprise.mul_(right).mul_(self.gamma).add_(wrong).mul_(factor))
         share = 1.0 / (pixels.count.clamp(min=1) * pixels.logits.shape[1])
         value = (value * share).to(rows.dtype)
         if not pixels.wants_grad:
             return value, None
-        return value, _flip_own_channel(pixels, wrongness.mul_(share))
+        return value, _negate_label_channel(pixels, wrongness.mul_(share))
 
-    def _weights(self, pixels: Pixels) -> Tensor | None:
+    def _weights(self, pixels: LossInputs) -> Tensor | None:
         """(N, C or 1, H W) balance and class weights, 0 at ignored pixels; None where all is 1."""
-        weights = None if pixels.valid is None else pixels.ones.unsqueeze(1)
+        weights = None if pixels.valid is None else pixels.valid_float.unsqueeze(1)
         if self.balance is not None:
             other, own = self.balance
             balance = torch.full_like(pixels.logits, other)
             if pixels.binary:
                 balance.add_(pixels.labels.unsqueeze(1), alpha=own - other)
             else:
-                pixels.add_at_labels(balance, torch.full_like(balance[:, 0], own - other))
+                pixels.scatter_add_labels_(balance, torch.full_like(balance[:, 0], own - other))
             weights = balance if weights is None else balance.mul_(weights)
         if self.class_weights is not None:
             per_class = self.class_weights.to(pixels.logits.dtype).view(-1, 1, 1)
@@ -90,7 +90,7 @@ class SigmoidFocal(PixelLoss):
         return None if weights is None else weights.flatten(2)
 
 
-class SoftmaxFocal(PixelLoss):
+class SoftmaxFocalLoss(FusedLoss):
     """Focal cross entropy (Lin et al. 2017, arXiv 1708.02002, with the softmax in place of the sigmoid).
 
         l = alpha_y (1 - p_y)^gamma (-log p_y)
@@ -115,11 +115,13 @@ class SoftmaxFocal(PixelLoss):
         self.reduction = reduction
         self.register_buffer("class_weights", weight_buffer(task.class_weights))
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         surprise = pixels.cross_entropies()  # -log p_y, (N, H, W)
-        wrong = 1.0 - pixels.own_probabilities  # exact near 0, where it is of the size of the surprise
-        weights = pixels.ones if self.class_weights is None else pixels.of_labels(self.class_weights)
+        wrong = 1.0 - pixels.label_probabilities  # exact near 0, where it is of the size of the surprise
+        weights = (
+            pixels.valid_float if self.class_weights is None else pixels.lookup_by_label(self.class_weights)
+        )
         if self.reduction == "mean":
             weights = weights / pixels.count.clamp(min=1)
         factor = wrong**self.gamma * weights
@@ -130,14 +132,14 @@ class SoftmaxFocal(PixelLoss):
         tiny = torch.finfo(wrong.dtype).tiny
         ratio = surprise.clamp_(min=tiny).div_(wrong.clamp(min=tiny))
         slope = wrong.neg_().add_(1.0).mul_(ratio).mul_(self.gamma).add_(1.0).mul_(factor)
-        return value, pixels.pull_to_target(slope)
+        return value, pixels.cross_entropy_grad(slope)
 
 
-def _flip_own_channel(pixels: Pixels, values: Tensor) -> Tensor:
+def _negate_label_channel(pixels: LossInputs, values: Tensor) -> Tensor:
     """Turns the sign of values (N, C, H, W) in place in the channel of each pixel's label."""
     if pixels.binary:
         return values.mul_((1 - 2 * pixels.labels).unsqueeze(1))
-    return pixels.add_at_labels(values, pixels.at_labels(values).mul_(-2.0))
+    return pixels.scatter_add_labels_(values, pixels.gather_labels(values).mul_(-2.0))
 
 
 def _checked_gamma(gamma: float) -> float:
@@ -159,9 +161,9 @@ def focal(task: Task, *, gamma: float = 2.0, alpha: float | None = None) -> nn.M
         alpha: weight of a pixel in the channel of its own class, 1 - alpha in the others; null for none.
 
     Returns:
-        A `SigmoidFocal`.
+        A `SigmoidFocalLoss`.
     """
-    return SigmoidFocal(task, gamma, alpha)
+    return SigmoidFocalLoss(task, gamma, alpha)
 
 
 @register("softmax_focal", modes=("multiclass",))
@@ -181,7 +183,7 @@ def softmax_focal(
         reduction: divide by the number of valid pixels, or don't.
 
     Returns:
-        A `SoftmaxFocal`.
+        A `SoftmaxFocalLoss`.
 
     Raises:
         LossError: alpha and class weights both.
@@ -189,5 +191,5 @@ def softmax_focal(
     if alpha is not None:
         if task.class_weights is not None:
             raise LossError("alpha and the task's class weights are the same thing; give one of them")
-        task = replace(task, class_weights=checked_weights(alpha, task.num_classes, "alpha"))
-    return SoftmaxFocal(task, gamma, reduction)
+        task = replace(task, class_weights=validate_class_weights(alpha, task.num_classes, "alpha"))
+    return SoftmaxFocalLoss(task, gamma, reduction)

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from losses.errors import ClassWeightsError, LossError
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide, sum_by_label, wide
-from losses.kernels.sort_keys import order_bits
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide, sum_by_label, to_double
+from losses.kernels.sort_keys import sortable_int_keys
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 from losses.tversky_loss import listed_classes
 
 _BINS = 1 << 20  # 2 bins + 1 is exact in float32
 BALANCED = "the Jaccard index balances the classes by itself"
 
 
-class LovaszSoftmax(PixelLoss):
+class LovaszSoftmax(FusedLoss):
     """Lovász-Softmax loss (Berman et al. 2018, arXiv 1705.08790), the Lovász extension of the Jaccard loss.
 
     For a class c, with the errors e = |g_c - p_c| of the valid pixels sorted downwards and J_k the Jaccard
@@ -66,19 +66,19 @@ class LovaszSoftmax(PixelLoss):
         self.bins = bins
         self.register_buffer("listed", None, persistent=False)
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         p = pixels.probabilities
-        sizes = sum_by_label(pixels.ones, pixels.labels, p.shape[1])  # (N, C)
+        sizes = sum_by_label(pixels.valid_float, pixels.labels, p.shape[1])  # (N, C)
         present = (sizes if self.per_image else sizes.sum(0, keepdim=True)) > 0  # (G, C)
-        seen = pixels.ones.flatten(1).any(1) if self.per_image else pixels.ones.any().view(1)
+        seen = pixels.valid_float.flatten(1).any(1) if self.per_image else pixels.valid_float.any().view(1)
         share = self._shares(present, seen.unsqueeze(1).expand_as(present))
         labels = pixels.labels.to(torch.int32)  # half the memory to compare with every class
         if pixels.valid is not None:
             labels = torch.where(pixels.valid, labels, -1)
         numbers = torch.arange(p.shape[1], dtype=torch.int32, device=p.device).view(-1, 1, 1)
         slope = torch.empty_like(p)
-        value = wide(p.new_zeros(()))
+        value = to_double(p.new_zeros(()))
         for images, classes in self._portions(pixels):
             target = self._rows(labels[images].unsqueeze(1) == numbers[classes])
             sides = target.to(p.dtype)  # (R, P)
@@ -87,7 +87,7 @@ class LovaszSoftmax(PixelLoss):
                 lovasz_steps(errors, target) if self.bins is None else binned_steps(errors, sides, self.bins)
             )
             of_rows = share[images if self.per_image else slice(None), classes].reshape(-1, 1)
-            value = value + (wide(errors.mul_(steps).sum(1, keepdim=True)) * of_rows).sum()
+            value = value + (to_double(errors.mul_(steps).sum(1, keepdim=True)) * of_rows).sum()
             # the error falls with the probability of the class of the label
             of_rows = of_rows.to(p.dtype)
             steps.mul_(sides.mul_(-2 * of_rows).add_(of_rows))
@@ -95,14 +95,14 @@ class LovaszSoftmax(PixelLoss):
         value = value.to(p.dtype)
         if not pixels.wants_grad:
             return value, None
-        return value, pixels.through_activation(slope)
+        return value, pixels.activation_backward(slope)
 
-    def _portions(self, pixels: Pixels) -> Iterator[tuple[slice, slice]]:
+    def _portions(self, pixels: LossInputs) -> Iterator[tuple[slice, slice]]:
         """Images and classes to rank at a time; a row of the ranking is never cut."""
         images, classes = pixels.logits.shape[:2]
         size = max(pixels.labels[0].numel() if images else 0, 1)
-        together = max(pixels.portion // (classes * size), 1) if self.per_image else max(images, 1)
-        step = max(pixels.portion // (together * size), 1)
+        together = max(pixels.chunk_size // (classes * size), 1) if self.per_image else max(images, 1)
+        step = max(pixels.chunk_size // (together * size), 1)
         for image in range(0, images, together):
             for first in range(0, classes, step):
                 yield slice(image, image + together), slice(first, first + step)
@@ -123,11 +123,11 @@ class LovaszSoftmax(PixelLoss):
         counted = present if self.only_present else seen
         if self.listed is not None:
             counted = counted & self.listed
-        shares = divide(wide(counted), counted.sum(1, keepdim=True))
-        return divide(shares, counted.any(1).sum())
+        shares = safe_divide(to_double(counted), counted.sum(1, keepdim=True))
+        return safe_divide(shares, counted.any(1).sum())
 
 
-class LovaszHinge(PixelLoss):
+class LovaszHinge(FusedLoss):
     """Lovász hinge (Berman et al. 2018, arXiv 1705.08790) of the foreground.
 
     As Lovász-Softmax with errors e = max(0, 1 - z (2t - 1)), z the logit and t the label. Value in [0, inf).
@@ -141,15 +141,15 @@ class LovaszHinge(PixelLoss):
         super().__init__(task)
         self.per_image = per_image
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         logits = pixels.logits
         groups = len(logits) if self.per_image else min(len(logits), 1)
         size = pixels.labels.numel() // max(groups, 1)
         sign = pixels.labels.unsqueeze(1).to(logits.dtype).mul_(2).sub_(1)  # (N, 1, H, W)
-        errors = pixels.keep((1.0 - logits * sign).clamp_(min=0) + 0.0)  # + 0.0: no -0.0
-        seen = pixels.ones.view(groups, size).any(1, keepdim=True).to(logits.dtype)  # (G, 1)
-        share = divide(seen, seen.sum())
+        errors = pixels.zero_ignored_((1.0 - logits * sign).clamp_(min=0) + 0.0)  # + 0.0: no -0.0
+        seen = pixels.valid_float.view(groups, size).any(1, keepdim=True).to(logits.dtype)  # (G, 1)
+        share = safe_divide(seen, seen.sum())
         rows = errors.view(groups, size)
         steps = lovasz_steps(rows, pixels.labels.view(groups, size) > 0).mul_(share)
         value = (rows * steps).sum()
@@ -192,7 +192,7 @@ def _rank(errors: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     One sort of integers serves all rows: the number of the row, then the error upside down, then one bit for
     the target. Of the bits of a float32 the last one has to go for it.
     """
-    bits = order_bits(errors)
+    bits = sortable_int_keys(errors)
     level = bits | 1 if bits.dtype == torch.int32 else bits << 1 | 1
     keys = level.bitwise_xor_((1 << 31) - 1).bitwise_or_(target)
     if len(errors) > 1:
@@ -226,7 +226,7 @@ def binned_steps(errors: Tensor, target: Tensor, bins: int) -> Tensor:
     cell = cell.view(-1)
     counts = torch.zeros(rows * intervals * 2, dtype=torch.int32, device=errors.device)
     counts.scatter_add_(0, cell, counts.new_ones(()).expand(cell.shape))
-    others, hits = wide(counts.view(rows, intervals, 2)).unbind(2)  # (R, B)
+    others, hits = to_double(counts.view(rows, intervals, 2)).unbind(2)  # (R, B)
     total = hits.sum(1, keepdim=True)
     after, before = total - hits.cumsum(1), total - hits.cumsum(1) + hits  # I after and before the interval
     union = total + others.cumsum(1)  # U after
@@ -269,7 +269,7 @@ def lovasz(
     Raises:
         LossError: class weights in the task, a list of classes or bins in binary mode.
     """
-    refuse_weights(task, BALANCED)
+    reject_class_weights(task, BALANCED)
     listed = listed_classes(classes, task)
     if task.binary:
         if bins is not None:

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from losses.kernels import soft_confusion as regions
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 
 
-class MatthewsLoss(PixelLoss):
+class MCCLoss(FusedLoss):
     """One minus the soft Matthews correlation coefficient, for K classes Gorodkin's R_K (2004).
 
     With I, S, G the overlap, predicted and actual size of each class (in binary mode of background and
@@ -32,24 +32,24 @@ class MatthewsLoss(PixelLoss):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        refuse_weights(task, "it is one correlation over all classes")
+        reject_class_weights(task, "it is one correlation over all classes")
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
-        overlap, predicted, actual = regions.measure(pixels)
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
+        overlap, predicted, actual = regions.soft_confusion(pixels)
         count, correct = actual.sum(), overlap.sum()
         spread = _spread(predicted)
         norm = torch.sqrt(spread * _spread(actual))
-        score = divide(count * correct - (predicted * actual).sum(), norm)
+        score = safe_divide(count * correct - (predicted * actual).sum(), norm)
         alone = (actual > 0).sum() < 2
-        value = torch.where(alone, divide((count - correct).clamp(min=0), count), 1.0 - score)
+        value = torch.where(alone, safe_divide((count - correct).clamp(min=0), count), 1.0 - score)
         value = value.to(pixels.logits.dtype)
         if not pixels.wants_grad:
             return value, None
-        by_overlap = -torch.where(alone, divide(torch.ones_like(count), count), divide(count, norm))
-        by_predicted = divide(actual, norm) - score * divide(predicted, spread)
+        by_overlap = -torch.where(alone, safe_divide(torch.ones_like(count), count), safe_divide(count, norm))
+        by_predicted = safe_divide(actual, norm) - score * safe_divide(predicted, spread)
         by_predicted = torch.where(alone, 0.0, by_predicted)
-        return value, regions.gradient(pixels, by_overlap.expand_as(predicted), by_predicted)
+        return value, regions.soft_confusion_grad(pixels, by_overlap.expand_as(predicted), by_predicted)
 
 
 def _spread(sizes: Tensor) -> Tensor:
@@ -68,6 +68,6 @@ def mcc(task: Task) -> nn.Module:
         task: what is learnt, without class weights.
 
     Returns:
-        A `MatthewsLoss`.
+        A `MCCLoss`.
     """
-    return MatthewsLoss(task)
+    return MCCLoss(task)

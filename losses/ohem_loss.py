@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from losses.class_weights import checked_weights
+from losses.class_weights import validate_class_weights
 from losses.cross_entropy_loss import weight_buffer, weighted_mean
 from losses.errors import LossError
-from losses.kernels.batch import PixelLoss, Pixels
+from losses.kernels.batch import FusedLoss, LossInputs
 from losses.registry import register
 from losses.task import Task
 
 
-class OhemCrossEntropy2d(PixelLoss):
+class OhemCrossEntropy2d(FusedLoss):
     """Cross entropy over the hard pixels, by OCNet's rule (Yuan and Wang 2018, arXiv 1809.00916).
 
     A valid pixel is kept if the probability p_y of its label is at most max(thresh, q), where q is the
@@ -51,7 +51,7 @@ class OhemCrossEntropy2d(PixelLoss):
         self.thresh = float(thresh)
         self.min_kept = int(min_kept)
         if weight is not None:
-            weight = checked_weights(weight, len(weight), "weight")
+            weight = validate_class_weights(weight, len(weight), "weight")
         self.register_buffer("weight", weight_buffer(weight))
 
     def forward(self, predict: Tensor, target: Tensor) -> Tensor:
@@ -66,17 +66,17 @@ class OhemCrossEntropy2d(PixelLoss):
         """
         return super().forward(predict, target)
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
         if self.weight is not None and len(self.weight) != pixels.num_classes:
             raise LossError(f"weight has {len(self.weight)} numbers for {pixels.num_classes} classes")
-        p = pixels.own_probabilities
+        p = pixels.label_probabilities
         kept = p <= self._limit(p, pixels.valid)
         if pixels.valid is not None:
             kept &= pixels.valid
         weights = kept.to(p.dtype)
         if self.weight is not None:
-            weights.mul_(pixels.of_labels(self.weight))
+            weights.mul_(pixels.lookup_by_label(self.weight))
         return weighted_mean(pixels, pixels.cross_entropies(), weights)
 
     def _limit(self, p: Tensor, valid: Tensor | None) -> Tensor | float:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from losses.errors import LossError, nearest
+from losses.errors import LossError, did_you_mean
 from losses.task import MODES, Task
 
 Factory = Callable[..., nn.Module]
@@ -55,7 +55,7 @@ def register(name: str, *, modes: Sequence[str]) -> Callable[[Factory], Factory]
 def available(mode: str | None = None) -> tuple[str, ...]:
     """Names of all losses, sorted; with a mode, of those that work in it."""
     if mode is not None and mode not in MODES:
-        raise LossError(f"unknown mode {mode!r}{nearest(mode, MODES)}")
+        raise LossError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}")
     return tuple(sorted(name for name, entry in _LOSSES.items() if mode is None or mode in entry.modes))
 
 
@@ -93,7 +93,7 @@ def build(name: str, task: Task, **options: Any) -> nn.Module:
     hints = get_type_hints(entry.factory)
     for option, value in options.items():
         if option not in known:
-            raise LossError(f"loss {name!r} has no option {option!r}{nearest(option, known)}")
+            raise LossError(f"loss {name!r} has no option {option!r}{did_you_mean(option, known)}")
         if not _fits(value, hints[option]):
             raise LossError(f"loss {name!r}: {option}={value!r} should be {_words(hints[option])}")
     try:
@@ -104,7 +104,7 @@ def build(name: str, task: Task, **options: Any) -> nn.Module:
 
 def _entry(name: str) -> _Entry:
     if name not in _LOSSES:
-        raise LossError(f"unknown loss {name!r}{nearest(name, _LOSSES)}")
+        raise LossError(f"unknown loss {name!r}{did_you_mean(name, _LOSSES)}")
     return _LOSSES[name]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from losses.class_weights import checked_weights
-from losses.errors import ClassWeightsError, LossError, nearest
+from losses.class_weights import validate_class_weights
+from losses.errors import ClassWeightsError, LossError, did_you_mean
 
 MODES = ("binary", "multiclass")
 
@@ -39,14 +39,14 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise LossError(f"unknown mode {self.mode!r}{nearest(self.mode, MODES)}")
+            raise LossError(f"unknown mode {self.mode!r}{did_you_mean(self.mode, MODES)}")
         object.__setattr__(self, "num_classes", self._count_classes())
         if self.ignore_index is not None and not is_int(self.ignore_index):
             raise LossError(f"ignore_index must be an integer or None, got {self.ignore_index!r}")
         for field in ("class_weights", "class_counts", "image_pixels"):
             values = getattr(self, field)
             if values is not None:
-                object.__setattr__(self, field, checked_weights(values, self.num_classes, field))
+                object.__setattr__(self, field, validate_class_weights(values, self.num_classes, field))
         if self.class_counts is not None and not all(float(n).is_integer() for n in self.class_counts):
             raise LossError(f"class_counts must be whole numbers of pixels, got {list(self.class_counts)}")
 
@@ -106,7 +106,7 @@ class Task:
         return logits.max(dim=1).indices  # several times faster than argmax on a CPU
 
 
-def refuse_weights(task: Task, why: str) -> None:
+def reject_class_weights(task: Task, why: str) -> None:
     """Refuses the class weights of a task, rather than dropping them, where a loss has no place for them."""
     if task.class_weights is not None:
         raise ClassWeightsError(f"no place for class weights: {why}")

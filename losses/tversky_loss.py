@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from losses.errors import LossError
 from losses.kernels import soft_confusion as regions
-from losses.kernels.batch import PixelLoss, Pixels
-from losses.kernels.reductions import divide
+from losses.kernels.batch import FusedLoss, LossInputs
+from losses.kernels.reductions import safe_divide
 from losses.registry import register
-from losses.task import Task, refuse_weights
+from losses.task import Task, reject_class_weights
 
 Classes = str | Sequence[int]
 TINY = 1e-7
 
 
-class TverskyLoss(PixelLoss):
+class TverskyLoss(FusedLoss):
     """One minus the Tversky index (Salehi et al. 2017, arXiv 1706.05721) of soft regions, mean over classes.
 
     With I, S, G the overlap, predicted and actual size of a class over the valid pixels of the whole batch:
@@ -64,7 +64,7 @@ class TverskyLoss(PixelLoss):
         if gamma <= 0 or smooth < 0:
             raise LossError(f"gamma must be positive and smooth at least 0, got {gamma} and {smooth}")
         if task.binary:
-            refuse_weights(task, "in binary mode only the foreground counts")
+            reject_class_weights(task, "in binary mode only the foreground counts")
         self.alpha, self.beta, self.gamma, self.smooth, self.log_loss = alpha, beta, gamma, smooth, log_loss
         self.only_present = classes != "all"
         listed = listed_classes(classes, task)
@@ -74,9 +74,9 @@ class TverskyLoss(PixelLoss):
             raise LossError(f"the class weights of all of classes={classes} are 0")
         self.register_buffer("counted", torch.tensor(counted, dtype=torch.float32))
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in PixelLoss."""
-        overlap, predicted, actual = sizes = regions.measure(pixels)
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Value and gradient, as in FusedLoss."""
+        overlap, predicted, actual = sizes = regions.soft_confusion(pixels)
         false_positive = (predicted - overlap).clamp(min=0)
         false_negative = (actual - overlap).clamp(min=0)
         misses = self.alpha * false_positive + self.beta * false_negative
@@ -90,7 +90,7 @@ class TverskyLoss(PixelLoss):
             return value, None
         by_index = -share * slope / union
         by_overlap = by_index * (1.0 - index * (1.0 - self.alpha - self.beta))
-        return value, regions.gradient(pixels, by_overlap, by_index * -index * self.alpha)
+        return value, regions.soft_confusion_grad(pixels, by_overlap, by_index * -index * self.alpha)
 
     def _shape(self, index: Tensor, miss: Tensor) -> tuple[Tensor, Tensor]:
         if self.log_loss:
@@ -100,15 +100,15 @@ class TverskyLoss(PixelLoss):
             return miss, torch.ones_like(miss)
         return miss**self.gamma, self.gamma * miss.clamp(min=TINY) ** (self.gamma - 1)
 
-    def shares(self, sizes: regions.Regions) -> Tensor:
+    def shares(self, sizes: regions.SoftConfusion) -> Tensor:
         """(K,) what each class contributes to the mean; 0 for all if no class counts."""
-        present = sizes.actual > 0
-        share = self.counted.to(sizes.actual.dtype) * present
+        present = sizes.target > 0
+        share = self.counted.to(sizes.target.dtype) * present
         if not self.only_present:
-            return share / self.counted.to(sizes.actual.dtype).sum()
+            return share / self.counted.to(sizes.target.dtype).sum()
         if self.binary:
             share = torch.stack([(present[0] & ~present[1]).to(share.dtype), share[1]])
-        return divide(share, share.sum())
+        return safe_divide(share, share.sum())
 
 
 def listed_classes(classes: Classes, task: Task) -> list[int]:

@@ -19,9 +19,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
-from geo_seg.data.class_table import class_table
+from geo_seg.data.class_table import build_class_table
 from geo_seg.data.index import index_scenes
-from geo_seg.data.scene_reader import Pixels
+from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.windows.loader import WindowReader
 from geo_seg.tiling import Window
@@ -89,9 +89,9 @@ def small(small_root: Path) -> DatasetConfig:
     )
 
 
-def read_window(config: DatasetConfig, scene: Scene, window: Window) -> Pixels:
+def read_window(config: DatasetConfig, scene: Scene, window: Window) -> WindowArrays:
     """Image, labels and valid pixels of a window, as a run would read them."""
-    table = class_table(config)
+    table = build_class_table(config)
     return WindowReader([scene], index_scenes([scene], table, config), table, config).read((0, window))
 
 
@@ -114,7 +114,7 @@ def small_overrides(root: Path) -> list[str]:
 
 @contextmanager
 def ended_by_keeping_memory(module: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What runs in it must come to a module's keep_freed_memory, and ends there."""
+    """What runs in it must come to a module's tune_malloc, and ends there."""
 
     class KeptError(Exception):
         pass
@@ -122,7 +122,7 @@ def ended_by_keeping_memory(module: object, monkeypatch: pytest.MonkeyPatch) -> 
     def keep() -> None:
         raise KeptError
 
-    monkeypatch.setattr(module, "keep_freed_memory", keep)
+    monkeypatch.setattr(module, "tune_malloc", keep)
     with pytest.raises(KeptError):
         yield
 

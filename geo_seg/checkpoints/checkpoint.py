@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from geo_seg.checkpoints.files import find_checkpoint
-from geo_seg.checkpoints.metadata_checks import FORMAT, check_facts
+from geo_seg.checkpoints.files import resolve_checkpoint
+from geo_seg.checkpoints.metadata_checks import FORMAT, check_metadata
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models.layers import Normalize
 from geo_seg.models.smp import build_model
 from losses import Task
 
-KEY = "geo_seg"
+METADATA_KEY = "geo_seg"
 """Entry of the checkpoint file under which the facts lie, in plain containers."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointMetadata:
     """What was true of a training run, in plain types; metadata_checks says what each has to be.
 
     Attributes:
@@ -79,7 +79,7 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        facts: what was true of its training.
+        metadata: what was true of its training.
         task: mode, classes and ignore_index.
         model: in eval mode: (N, bands, H, W) float to logits (N, channels, H, W).
         normalize: raw band values to what the model takes.
@@ -87,7 +87,7 @@ class Checkpoint:
     """
 
     path: Path
-    facts: Facts
+    metadata: CheckpointMetadata
     task: Task
     model: nn.Module
     normalize: Normalize
@@ -96,65 +96,67 @@ class Checkpoint:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Per class."""
-        return tuple(self.facts.class_names)
+        return tuple(self.metadata.class_names)
 
     @property
     def class_colors(self) -> tuple[tuple[int, int, int], ...]:
         """Per class, red, green and blue from 0 to 255."""
-        return tuple((r, g, b) for r, g, b in self.facts.class_colors)
+        return tuple((r, g, b) for r, g, b in self.metadata.class_colors)
 
     @property
     def bands(self) -> tuple[int | str, ...] | None:
         """Bands to read, in the model's order; None for all."""
-        return None if self.facts.bands is None else tuple(self.facts.bands)
+        return None if self.metadata.bands is None else tuple(self.metadata.bands)
 
     @property
     def band_names(self) -> tuple[str, ...]:
         """What the bands were called in training; "" for one without a name."""
-        return tuple("" if name.isdecimal() else name for name in self.facts.band_names)
+        return tuple("" if name.isdecimal() else name for name in self.metadata.band_names)
 
     @property
     def in_channels(self) -> int:
         """Number of bands that the model takes."""
-        return len(self.facts.mean)
+        return len(self.metadata.mean)
 
     @property
     def nodata(self) -> float | None:
         """Overrides what rasters declare."""
-        return self.facts.nodata
+        return self.metadata.nodata
 
     @property
     def zero_is_nodata(self) -> bool:
         """Whether pixels whose bands are all 0 are nodata."""
-        return self.facts.zero_is_nodata
+        return self.metadata.zero_is_nodata
 
     @property
     def dtype(self) -> str:
         """NumPy name of the training images' type."""
-        return self.facts.dtype
+        return self.metadata.dtype
 
     @property
     def temperature(self) -> float:
         """Divides the logits before they become probabilities."""
-        return self.facts.temperature
+        return self.metadata.temperature
 
     @property
     def threshold(self) -> float:
         """Of binary tasks: foreground is what has a higher probability, after the temperature."""
-        return self.facts.threshold
+        return self.metadata.threshold
 
     @property
     def window(self) -> int:
         """Side of the training windows in pixels."""
-        return self.facts.window
+        return self.metadata.window
 
 
-def entry(facts: Facts) -> dict[str, Any]:
+def to_dict(facts: CheckpointMetadata) -> dict[str, Any]:
     """What goes into the checkpoint file under KEY: plain containers, strings and numbers only."""
     return {"format": FORMAT, **vars(facts)}
 
 
-def read(file: Path, map_location: Any = "cpu") -> tuple[dict[str, Any], Facts, tuple[str, ...]]:
+def read_checkpoint(
+    file: Path, map_location: Any = "cpu"
+) -> tuple[dict[str, Any], CheckpointMetadata, tuple[str, ...]]:
     """Read a checkpoint file and check it: facts and weights; nothing in it is executed.
 
     Args:
@@ -175,16 +177,18 @@ def read(file: Path, map_location: Any = "cpu") -> tuple[dict[str, Any], Facts, 
             f"{file}: cannot be read as a checkpoint; it is truncated or of another program "
             f"({type(error).__name__})"
         ) from error
-    if not isinstance(found, dict) or KEY not in found or "state_dict" not in found:
-        raise CheckpointError(f"{file}: not a checkpoint of geo_seg (it has no entry {KEY!r} or no weights)")
-    content = found[KEY]
-    notes = check_facts(content, file)
+    if not isinstance(found, dict) or METADATA_KEY not in found or "state_dict" not in found:
+        raise CheckpointError(
+            f"{file}: not a checkpoint of geo_seg (it has no entry {METADATA_KEY!r} or no weights)"
+        )
+    content = found[METADATA_KEY]
+    notes = check_metadata(content, file)
     _check_weights(found["state_dict"], file)
-    known = {field.name for field in fields(Facts)}
-    return found, Facts(**{key: value for key, value in content.items() if key in known}), notes
+    known = {field.name for field in fields(CheckpointMetadata)}
+    return found, CheckpointMetadata(**{key: value for key, value in content.items() if key in known}), notes
 
 
-def load(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint for prediction; nothing in it is executed.
 
     Args:
@@ -193,8 +197,8 @@ def load(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: it is missing, its weights don't fit its model, or see read.
     """
-    file = find_checkpoint(path)
-    found, facts, notes = read(file)
+    file = resolve_checkpoint(path)
+    found, facts, notes = read_checkpoint(file)
     task = Task(mode=facts.mode, num_classes=len(facts.class_names), ignore_index=facts.ignore_index)
     try:
         model = build_model({**facts.model, "weights": None}, len(facts.mean), task.channels)
@@ -224,7 +228,7 @@ def _check_weights(weights: Any, file: Path) -> None:
             )
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of the programs that matter to a result, and the revision of the working folder."""
     names = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm", "rasterio", "numpy")
     found = {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -7,7 +7,7 @@ from typing import Any
 from geo_seg.errors import CheckpointError
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def resolve_checkpoint(path: str | Path) -> Path:
     """Return the file of a checkpoint.
 
     Args:

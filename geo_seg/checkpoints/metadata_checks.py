@@ -5,30 +5,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from geo_seg.config.fields import is_plain
+from geo_seg.config.fields import is_plain_data
 from geo_seg.config.training_checks import check_model
 from geo_seg.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 """Of the facts; a checkpoint of another one isn't read."""
 
-_LARGEST = 3e38  # that float32, in which models compute, can hold
-_LEAST = 1e-37
+_MAX_SIDE = 3e38  # that float32, in which models compute, can hold
+_MIN_SIDE = 1e-37
 _TYPES = (
     *("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
     *("float16", "float32", "float64"),
 )
 _SEEDS = 1 << 32
 _MOST_PIXELS = 1 << 16  # of the side of a window
-_OF_BANDS = ("std", "band_names", "bands", "scale_offset", "seen")
-_LENGTHS = {"class_colors": "class_names", **dict.fromkeys(_OF_BANDS, "mean")}
+_BAND_KEYS = ("std", "band_names", "bands", "scale_offset", "seen")
+_LENGTHS = {"class_colors": "class_names", **dict.fromkeys(_BAND_KEYS, "mean")}
 _OPTIONAL = (  # earlier versions didn't write them
     *("zero_is_nodata", "temperature", "threshold"),
     *("scale_offset", "seen", "trained_on"),
 )
 
 
-def check_facts(content: Any, file: Path) -> tuple[str, ...]:
+def check_metadata(content: Any, file: Path) -> tuple[str, ...]:
     """Check the facts that a checkpoint file holds: names, types, ranges, lengths that belong together.
 
     Args:
@@ -86,7 +86,7 @@ def _is_int(value: Any, least: int, most: float) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def _is_number(value: Any, least: float = -_LARGEST, most: float = _LARGEST) -> bool:
+def _is_number(value: Any, least: float = -_MAX_SIDE, most: float = _MAX_SIDE) -> bool:
     return type(value) in (int, float) and least <= value <= most  # NaN is in no range
 
 
@@ -111,16 +111,18 @@ def _are_pairs(value: Any) -> bool:
 
 
 def _is_model(value: Any) -> bool:
-    return is_plain(value) and isinstance(value, dict) and all(_is_text(value.get(k)) for k in _OF_MODEL)
+    return (
+        is_plain_data(value) and isinstance(value, dict) and all(_is_text(value.get(k)) for k in _MODEL_KEYS)
+    )
 
 
 def _is_config(value: Any) -> bool:
-    if not isinstance(value, dict) or not is_plain(value):
+    if not isinstance(value, dict) or not is_plain_data(value):
         return False
     return all(holds(value[key]) for key, holds in _OF_CONFIG.items() if key in value)
 
 
-_OF_MODEL = ("name", "encoder")
+_MODEL_KEYS = ("name", "encoder")
 _OF_CONFIG: dict[str, Callable[[Any], bool]] = {  # what is read of it
     "seed": lambda value: _is_int(value, 0, _SEEDS - 1),
     "compile": lambda value: isinstance(value, bool),
@@ -145,7 +147,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "mean": ("a finite number for each band", lambda value: _is_list(value, 1, _is_number)),
     "std": (
         "a finite number above 0 for each band",
-        lambda value: _is_list(value, 1, lambda one: _is_number(one, _LEAST)),
+        lambda value: _is_list(value, 1, lambda one: _is_number(one, _MIN_SIDE)),
     ),
     "window": (
         f"pixels from 1 to {_MOST_PIXELS}",
@@ -155,16 +157,16 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "config": ("the configuration of a training run, in plain values", _is_config),
     "versions": (
         "the version of each program",
-        lambda value: isinstance(value, dict) and is_plain(value) and all(map(_is_text, value.values())),
+        lambda value: isinstance(value, dict) and is_plain_data(value) and all(map(_is_text, value.values())),
     ),
     "zero_is_nodata": ("true or false", lambda value: isinstance(value, bool)),
     "temperature": (
         "a finite number above 0",
-        lambda value: _is_number(value, _LEAST),
+        lambda value: _is_number(value, _MIN_SIDE),
     ),
     "threshold": (
         "a number between 0 and 1",
-        lambda value: _is_number(value, _LEAST, 1) and value < 1,
+        lambda value: _is_number(value, _MIN_SIDE, 1) and value < 1,
     ),
     "scale_offset": ("null, or two finite numbers for each band", _are_pairs),
     "seen": ("null, or two finite numbers for each band", _are_pairs),

@@ -44,22 +44,22 @@ class AugmentConfig:
     band_drop: float = 0.0
     transforms: list[Any] = field(default_factory=list)
 
-    def scales(self) -> tuple[float, float]:
+    def scale_range(self) -> tuple[float, float]:
         """The least and the most that sizes are multiplied by."""
         if isinstance(self.scale, list):
             return self.scale[0], self.scale[1]
         return 1 / (1 + self.scale), 1 + self.scale
 
-    def margin(self, window: int) -> int:
+    def border(self, window: int) -> int:
         """Pixels beside each side of a training window that rotation, scale and shear can turn in."""
         lean = 1 + math.tan(math.radians(self.shear))
         widest = min(math.radians(self.rotate), math.atan(1 / lean))  # shows most, of all angles
-        reach = (lean * math.cos(widest) + math.sin(widest)) / self.scales()[0]
+        reach = (lean * math.cos(widest) + math.sin(widest)) / self.scale_range()[0]
         return max(math.ceil(window * (reach - 1) / 2), 0)
 
 
-_LEAST, _MOST = 0.25, 4.0  # scales; at a quarter 16 times the pixels of a window are read
-_OF_AUGMENT = {  # the most of each
+_MIN_SCALE, _MAX_SCALE = 0.25, 4.0  # scales; at a quarter 16 times the pixels of a window are read
+_AUGMENT_RANGES = {  # the most of each
     "rotate": 180.0,
     "shear": 45.0,
     "gain": 1.0,  # more would turn brightness round
@@ -72,7 +72,7 @@ _OF_AUGMENT = {  # the most of each
 
 def check_augment(augment: AugmentConfig) -> None:
     """Raise ConfigError for a value of `augment` out of its range."""
-    for key, most in _OF_AUGMENT.items():
+    for key, most in _AUGMENT_RANGES.items():
         if not 0 <= (value := getattr(augment, key)) <= most:
             expected = "0 or more" if math.isinf(most) else f"0 to {most:g}"
             raise ConfigError(f"augment.{key}={value}: expected {expected}")
@@ -85,9 +85,10 @@ def _check_scale(scale: Any) -> None:
     numbers = scale if isinstance(scale, list) else [scale]
     if all(type(number) in {int, float} for number in numbers):
         limits = scale if isinstance(scale, list) else [1, 1 + scale]
-        if len(limits) == 2 and _LEAST <= limits[0] <= limits[1] <= _MOST:
+        if len(limits) == 2 and _MIN_SCALE <= limits[0] <= limits[1] <= _MAX_SCALE:
             return
     raise ConfigError(
-        f"augment.scale={scale}: expected a number from 0 to {_MOST - 1:g}, or [least, most] from {_LEAST:g} "
-        f"to {_MOST:g}"
+        f"augment.scale={scale}: expected a number from 0 to {_MAX_SCALE - 1:g}, or [least, most] "
+        f"from {_MIN_SCALE:g} "
+        f"to {_MAX_SCALE:g}"
     )

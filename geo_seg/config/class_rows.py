@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.errors import ConfigError, nearest
+from geo_seg.errors import ConfigError, did_you_mean
 
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 """Of a class, and of what a coloured mask holds."""
@@ -36,7 +36,7 @@ class ClassRows:
     ignored: tuple[int | str, ...]
 
 
-def class_rows(config: DatasetConfig) -> ClassRows:
+def parse_class_rows(config: DatasetConfig) -> ClassRows:
     """Reads and checks the classes of a data set's configuration.
 
     Raises:
@@ -110,7 +110,9 @@ def _row(index: int, row: Any) -> dict[str, Any]:
         raise ConfigError(f"{at}: expected a name or a mapping with a name, got {row!r}")
     for key in row:
         if key not in _KEYS:
-            raise ConfigError(f"{at}.{key}: nothing reads {key!r} of {row['name']!r}; {nearest(key, _KEYS)}")
+            raise ConfigError(
+                f"{at}.{key}: nothing reads {key!r} of {row['name']!r}; {did_you_mean(key, _KEYS)}"
+            )
     default = {"color": _PALETTE[index % len(_PALETTE)], "values": [index]}
     full = {**default, **row, "name": _name(at, row["name"])}
     if not isinstance(full["values"], list) or not all(map(_is_value, full["values"])):

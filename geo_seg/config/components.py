@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from geo_seg.config.signatures import Signature, ancestors, signature, unknown
-from geo_seg.errors import ConfigError, nearest
+from geo_seg.config.signatures import Signature, ancestors, describe_unknown, signature
+from geo_seg.errors import ConfigError, did_you_mean
 
-MODELS = {
+ARCHITECTURES = {
     "unet": "Unet",
     "unetplusplus": "UnetPlusPlus",
     "manet": "MAnet",
@@ -49,7 +49,7 @@ _FILLED = {  # what null takes from the run
     "scheduler": {"T_max", "total_iters", "total_steps", "max_lr", "cycle_momentum"},
     "logger": {"experiment_name", "project"},
 }
-_OF_OURS = {
+_OPTIONS_OF_OURS = {
     "scheduler": {"interval"},
     "augment": {"_args_", "_partial_"},
 }  # keys beside the target's own parameters
@@ -69,14 +69,14 @@ def check_target(section: str, key: str, options: Any) -> None:
     if not isinstance(options, Mapping) or not isinstance(options.get("_target_"), str):
         raise ConfigError(f"{key}: expected a mapping with a _target_, got {options!r}")
     target = options["_target_"]
-    if said := unknown(target):
+    if said := describe_unknown(target):
         raise ConfigError(f"{key}._target_={target}: {said}")
     kind, above = _KINDS.get(section), ancestors(target)
     if kind and above is not None and kind not in above:
         raise ConfigError(f"{key}._target_={target}: expected a class that is a {kind}")
     found = signature(target)
     if found is not None:
-        ours = {"_target_", *_OF_OURS.get(section, set())}
+        ours = {"_target_", *_OPTIONS_OF_OURS.get(section, set())}
         check_options(key, options, found, FROM_PYTHON[section], ours)
 
 
@@ -100,16 +100,16 @@ def check_options(
         if option in ours:
             continue
         if option not in known:
-            if found.open and option not in filled:
+            if found.accepts_kwargs and option not in filled:
                 continue
-            raise ConfigError(f"{key}.{option}: nothing reads it; {nearest(option, {*known, *ours})}")
+            raise ConfigError(f"{key}.{option}: nothing reads it; {did_you_mean(option, {*known, *ours})}")
         if value is None and option in _FILLED.get(key.partition(".")[0], set()):
             continue
         if not known[option].accepts(value):
             raise ConfigError(f"{key}.{option}={value!r}: expected {known[option].annotation}")
 
 
-def name_of(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:
+def check_name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:
     """The name in a section.
 
     Args:
@@ -122,5 +122,7 @@ def name_of(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) 
     """
     name = options.get("name")
     if not isinstance(name, str) or name not in names:
-        raise ConfigError(f"{section}.name={name}: there is no such {section}; {nearest(str(name), names)}")
+        raise ConfigError(
+            f"{section}.name={name}: there is no such {section}; {did_you_mean(str(name), names)}"
+        )
     return name

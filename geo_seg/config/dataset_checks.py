@@ -1,13 +1,13 @@
 """Every wrong value in the configuration of a data set, found before torch is imported."""
 
-from geo_seg.config.class_rows import class_rows
+from geo_seg.config.class_rows import parse_class_rows
 from geo_seg.config.components import check_target
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.config.fields import one_of
+from geo_seg.config.fields import check_choice
 from geo_seg.config.split_checks import check_split
 from geo_seg.errors import ConfigError
 
-_OF_DATA = {
+_DATA_CHOICES = {
     "mode": ("multiclass", "binary"),
     "unlisted": ("error", "ignore"),
     "normalize": ("standardize", "percentile", "minmax", "imagenet", "none"),
@@ -16,8 +16,8 @@ _OF_DATA = {
     "on_read_error": ("raise", "ignore"),
     "unlabelled": ("error", "skip"),
 }
-_LEAST = {"window": 16, "batch_size": 1, "num_threads": 1}
-_MOST = {"window": 16384, "batch_size": 1 << 16, "num_threads": 1024}  # more fits no memory
+_MIN_VALUES = {"window": 16, "batch_size": 1, "num_threads": 1}
+_MAX_VALUES = {"window": 16384, "batch_size": 1 << 16, "num_threads": 1024}  # more fits no memory
 
 
 def check_dataset(data: DatasetConfig) -> None:
@@ -26,12 +26,12 @@ def check_dataset(data: DatasetConfig) -> None:
     Raises:
         ConfigError: a value that nothing can be made of, or that does nothing.
     """
-    for key, choices in _OF_DATA.items():
-        one_of(f"dataset.{key}", getattr(data, key), choices)
-    class_rows(data)
+    for key, choices in _DATA_CHOICES.items():
+        check_choice(f"dataset.{key}", getattr(data, key), choices)
+    parse_class_rows(data)
     check_split(data.split)
-    one_of("dataset.label.align", data.label.align, ("error", "reproject"))
-    one_of("dataset.label.order", data.label.order, ("file", "class"))
+    check_choice("dataset.label.align", data.label.align, ("error", "reproject"))
+    check_choice("dataset.label.order", data.label.order, ("file", "class"))
     _check_files(data)
     _check_loading(data)
 
@@ -53,10 +53,10 @@ def _check_files(data: DatasetConfig) -> None:
 
 def _check_loading(data: DatasetConfig) -> None:
     if data.generate is not None:
-        one_of("dataset.generate", data.generate, ("demo",))
-    for key, least in _LEAST.items():
-        if not least <= getattr(data, key) <= _MOST[key]:
-            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected {least} to {_MOST[key]}")
+        check_choice("dataset.generate", data.generate, ("demo",))
+    for key, least in _MIN_VALUES.items():
+        if not least <= getattr(data, key) <= _MAX_VALUES[key]:
+            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected {least} to {_MAX_VALUES[key]}")
     if data.windows_per_epoch is not None and data.windows_per_epoch < 1:
         raise ConfigError(f"dataset.windows_per_epoch={data.windows_per_epoch}: expected 1 or more, or null")
     if data.bands == []:

@@ -6,10 +6,10 @@ from typing import Any, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
-from geo_seg.errors import ConfigError, nearest
+from geo_seg.errors import ConfigError, did_you_mean
 
 
-def plain(cfg: DictConfig, schema: type) -> Any:
+def to_dataclass(cfg: DictConfig, schema: type) -> Any:
     """Turns a composed configuration into its dataclass.
 
     Raises:
@@ -21,17 +21,17 @@ def plain(cfg: DictConfig, schema: type) -> Any:
     return found
 
 
-def one_of(key: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raises unless a value is one of the choices.
 
     Raises:
         ConfigError: it isn't.
     """
     if value not in choices:
-        raise ConfigError(f"{key}={value}: there is no such choice; {nearest(value, choices)}")
+        raise ConfigError(f"{key}={value}: there is no such choice; {did_you_mean(value, choices)}")
 
 
-def value_above(key: str, schema: type) -> str | None:
+def scalar_parent(key: str, schema: type) -> str | None:
     """Return the part of a dotted key that is one value by the schema, although more follows; None without.
 
     Args:
@@ -43,7 +43,7 @@ def value_above(key: str, schema: type) -> str | None:
     if not rest or kind is None or kind is Any or get_origin(kind) is dict:
         return None
     if isinstance(kind, type) and is_dataclass(kind):
-        below = value_above(rest, kind)
+        below = scalar_parent(rest, kind)
         return below and f"{first}.{below}"
     return None if "list" in str(kind) and rest.split(".")[0].isdigit() else first
 
@@ -56,7 +56,7 @@ def dotted_keys(schema: type, at: str = "") -> Iterator[str]:
             yield from dotted_keys(field.type, f"{at}{field.name}.")
 
 
-def is_plain(value: Any, depth: int = 32) -> bool:
+def is_plain_data(value: Any, depth: int = 32) -> bool:
     """Whether a value is what a resolved configuration consists of, and nothing that acts.
 
     That is: texts, numbers, true, false, null, lists of these, and mappings. A text that
@@ -69,9 +69,11 @@ def is_plain(value: Any, depth: int = 32) -> bool:
     if isinstance(value, str):
         return "${" not in value
     if isinstance(value, dict):
-        return depth > 0 and all(is_plain(k, 0) and is_plain(v, depth - 1) for k, v in value.items())
+        return depth > 0 and all(
+            is_plain_data(k, 0) and is_plain_data(v, depth - 1) for k, v in value.items()
+        )
     if isinstance(value, list):
-        return depth > 0 and all(is_plain(part, depth - 1) for part in value)
+        return depth > 0 and all(is_plain_data(part, depth - 1) for part in value)
     return value is None or type(value) in (bool, int, float)
 
 
@@ -80,7 +82,7 @@ def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
     known = {field.name: field.type for field in fields(schema)}
     for key in map(str, cfg):
         if key not in known:
-            raise ConfigError(f"{at}{key}: there is no such key; {nearest(key, known)}")
+            raise ConfigError(f"{at}{key}: there is no such key; {did_you_mean(key, known)}")
         if is_dataclass(known[key]) and isinstance(cfg[key], DictConfig):
             _check_keys(cfg[key], known[key], f"{at}{key}.")  # type: ignore[arg-type]
 

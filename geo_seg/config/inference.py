@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from geo_seg.config.fields import one_of, plain
-from geo_seg.errors import ConfigError, extra
-from geo_seg.runtime.files import at_home
-from geo_seg.runtime.ranks import is_one_of_many
+from geo_seg.config.fields import check_choice, to_dataclass
+from geo_seg.errors import ConfigError, missing_extra
+from geo_seg.runtime.files import expand_user
+from geo_seg.runtime.ranks import is_distributed
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 """What a model may compute in where it predicts."""
@@ -98,7 +98,7 @@ class InferenceConfig:
     debug: bool = False
 
 
-_OF_INFERENCE = {
+_INFERENCE_CHOICES = {
     "probabilities": ("none", "top", "all"),
     "probability_type": ("uint8", "float16", "float32"),
     "exists": ("overwrite", "skip", "error"),
@@ -111,23 +111,23 @@ _OF_INFERENCE = {
 }
 
 
-def check_inference(cfg: DictConfig) -> InferenceConfig:
+def parse_inference_config(cfg: DictConfig) -> InferenceConfig:
     """Turns the composed configuration of inference into its dataclass.
 
     Raises:
         ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
     """
-    config: InferenceConfig = plain(cfg, InferenceConfig)
+    config: InferenceConfig = to_dataclass(cfg, InferenceConfig)
     for key in ("checkpoint", "input", "output", "labels"):
-        setattr(config, key, at_home(getattr(config, key)))
-    for key, choices in _OF_INFERENCE.items():
-        one_of(key, getattr(config, key), choices)
-    _auto_or("window", config.window, 64, "a multiple of 32, 64 or more")
+        setattr(config, key, expand_user(getattr(config, key)))
+    for key, choices in _INFERENCE_CHOICES.items():
+        check_choice(key, getattr(config, key), choices)
+    _check_auto_or_min("window", config.window, 64, "a multiple of 32, 64 or more")
     if isinstance(config.window, int) and config.window % 32:
         raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
     if config.margin is not None:
-        _auto_or("margin", config.margin, 0, "null, or 0 or more pixels")
-    _auto_or("batch_size", config.batch_size, 1, "1 or more")
+        _check_auto_or_min("margin", config.margin, 0, "null, or 0 or more pixels")
+    _check_auto_or_min("batch_size", config.batch_size, 1, "1 or more")
     if config.overlap < 0:
         raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
     if config.max_memory is not None and not config.max_memory > 0:
@@ -171,7 +171,7 @@ def _check_models(config: InferenceConfig) -> None:
 
 
 def _check_engine(config: InferenceConfig) -> None:
-    _auto_or("workers", config.workers, 1, "1 or more")
+    _check_auto_or_min("workers", config.workers, 1, "1 or more")
     if config.workers != "auto" and config.engine != "ray":
         raise ConfigError(f"workers={config.workers}: is for engine=ray, not for engine={config.engine}")
     if config.engine == "torchrun" and "WORLD_SIZE" not in os.environ:
@@ -179,13 +179,13 @@ def _check_engine(config: InferenceConfig) -> None:
             "engine=torchrun: this process is none of torchrun's; start it with "
             "torchrun --nproc-per-node=2 inference.py ..."
         )
-    if config.engine != "torchrun" and is_one_of_many():
+    if config.engine != "torchrun" and is_distributed():
         raise ConfigError(
             f"engine={config.engine}: several processes were started together, and each would make all maps; "
             "engine=torchrun shares them"
         )
     if config.engine == "ray" and find_spec("ray") is None:
-        raise ConfigError(f"engine=ray: {extra('ray')}, or take another engine")
+        raise ConfigError(f"engine=ray: {missing_extra('ray')}, or take another engine")
 
 
 def _check_backend(config: InferenceConfig) -> None:
@@ -196,9 +196,9 @@ def _check_backend(config: InferenceConfig) -> None:
     if config.precision == "fp16":
         raise ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
     if find_spec("openvino") is None:
-        raise ConfigError(f"backend=openvino: {extra('openvino')}, or take another backend")
+        raise ConfigError(f"backend=openvino: {missing_extra('openvino')}, or take another backend")
 
 
-def _auto_or(key: str, value: int | str, least: int, expected: str) -> None:
+def _check_auto_or_min(key: str, value: int | str, least: int, expected: str) -> None:
     if value != "auto" and (isinstance(value, str) or value < least):
         raise ConfigError(f"{key}={value}: expected auto, or {expected}")

@@ -58,11 +58,11 @@ class Signature:
 
     Attributes:
         parameters: by name, without self.
-        open: whether it takes further keywords (**kwargs).
+        accepts_kwargs: whether it takes further keywords (**kwargs).
     """
 
     parameters: dict[str, Parameter]
-    open: bool
+    accepts_kwargs: bool
 
 
 @cache
@@ -74,7 +74,7 @@ def signature(target: str) -> Signature | None:
 
 
 @cache
-def names_class(target: str) -> bool:
+def is_class_path(target: str) -> bool:
     """Whether a dotted name leads to a class of its own package: not to torch.os.system, nor a function."""
     package, *rest = target.split(".")
     file = _package_file(package)
@@ -87,7 +87,7 @@ def names_class(target: str) -> bool:
     )
 
 
-def unknown(target: str) -> str | None:
+def describe_unknown(target: str) -> str | None:
     """What is wrong with a dotted name that can't be there; None for one that is, or may be."""
     package, *rest = target.split(".")
     file = _package_file(package)
@@ -116,7 +116,7 @@ def ancestors(target: str) -> set[str] | None:
     return _ancestors_of(*found) if found else None
 
 
-def registered(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
+def registered_factories(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
     """Names, options and modes of the factories that the files of a folder put under @register."""
     found = {}
     for file in sorted(folder.glob("*.py")):
@@ -256,7 +256,7 @@ def _keywords(node: ast.FunctionDef, only: bool = False) -> Signature:
         for arg, default in pairs
         if arg.arg != "self"
     }
-    return Signature(parameters, open=args.kwarg is not None)
+    return Signature(parameters, accepts_kwargs=args.kwarg is not None)
 
 
 def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:

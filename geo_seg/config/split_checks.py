@@ -4,11 +4,11 @@ import re
 from typing import Any
 
 from geo_seg.config.dataset import SplitConfig
-from geo_seg.config.fields import one_of
+from geo_seg.config.fields import check_choice
 from geo_seg.errors import ConfigError
 
 _KINDS = ("fraction", "pattern", "list", "manifest", "blocks")
-_ONLY_OF = {  # keys that only some kinds of split read
+_KEYS_BY_KIND = {  # keys that only some kinds of split read
     "train": ("pattern", "list"),
     "group": ("fraction",),
     "table": ("fraction",),
@@ -23,11 +23,11 @@ def check_split(split: SplitConfig) -> None:
     Raises:
         ConfigError: one doesn't.
     """
-    one_of("dataset.split.by", split.by, _KINDS)
-    one_of("dataset.split.unit", split.unit, ("pixels", "metres"))
+    check_choice("dataset.split.by", split.by, _KINDS)
+    check_choice("dataset.split.unit", split.unit, ("pixels", "metres"))
     if not 0 <= split.buffer < float("inf"):
         raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
-    for said in of_other_kinds(split).values():
+    for said in keys_of_other_kinds(split).values():
         raise ConfigError(said)
     if not split.balance and split.by != "blocks":
         raise ConfigError(f"dataset.split.balance=false: is for dataset.split.by=blocks, not {split.by}")
@@ -44,10 +44,10 @@ def check_split(split: SplitConfig) -> None:
         _check_group(split)
 
 
-def of_other_kinds(split: SplitConfig) -> dict[str, str]:
+def keys_of_other_kinds(split: SplitConfig) -> dict[str, str]:
     """Return what is said for another kind of split than `by`: key, and the answer to it."""
     found = {}
-    for key, kinds in _ONLY_OF.items():
+    for key, kinds in _KEYS_BY_KIND.items():
         if getattr(split, key) is not None and split.by not in kinds:
             found[key] = (
                 f"dataset.split.{key}={getattr(split, key)}: is for dataset.split.by={' or '.join(kinds)}, "

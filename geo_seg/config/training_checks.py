@@ -9,20 +9,20 @@ from omegaconf import DictConfig
 
 import geo_seg
 from geo_seg.config.augment import check_augment
-from geo_seg.config.class_rows import class_rows
-from geo_seg.config.components import FROM_PYTHON, MODELS, check_options, check_target, name_of
+from geo_seg.config.class_rows import parse_class_rows
+from geo_seg.config.components import ARCHITECTURES, FROM_PYTHON, check_name, check_options, check_target
 from geo_seg.config.dataset_checks import check_dataset
-from geo_seg.config.fields import one_of as _one_of
-from geo_seg.config.fields import plain as _plain
+from geo_seg.config.fields import check_choice as _one_of
+from geo_seg.config.fields import to_dataclass as _plain
 from geo_seg.config.idle_keys import check_idle
 from geo_seg.config.inference import PRECISIONS
-from geo_seg.config.signatures import Signature, registered, signature
+from geo_seg.config.signatures import Signature, registered_factories, signature
 from geo_seg.config.training import TrainConfig
-from geo_seg.errors import ConfigError, UnfitChoiceError, extra, nearest
-from geo_seg.runtime.files import at_home
+from geo_seg.errors import ConfigError, IncompatibleChoiceError, did_you_mean, missing_extra
+from geo_seg.runtime.files import expand_user
 
 _LOSSES = Path(geo_seg.__file__).parents[1] / "losses"
-_OF_TRAINING = {
+_TRAINING_CHOICES = {
     "on_nan": ("stop", "skip", "rollback"),
     "find": ("none", "lr", "batch_size", "both"),
 }
@@ -32,7 +32,7 @@ _SCORES = ("miou", "loss", "accuracy", "boundary_iou")  # of validation
 _LOGGERS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
 
-def check_training(cfg: DictConfig) -> TrainConfig:
+def parse_train_config(cfg: DictConfig) -> TrainConfig:
     """Turns the composed configuration into dataclasses and plain containers.
 
     Raises:
@@ -40,9 +40,9 @@ def check_training(cfg: DictConfig) -> TrainConfig:
     """
     config: TrainConfig = _plain(cfg, TrainConfig)
     _check_mode(config)
-    _check_course(config)
+    _check_schedule(config)
     data = config.dataset
-    data.root = at_home(data.root)
+    data.root = expand_user(data.root)
     check_dataset(data)
     _check_loss(config.loss, data.mode if config.mode == "train" else None)  # else nothing is learnt
     check_model(config.model)
@@ -67,14 +67,14 @@ def _check_lists(config: TrainConfig) -> None:
         check_target("logger", f"logger.{name}", logger)
         package = _LOGGERS.get(logger["_target_"].rpartition(".")[2], "")
         if package and find_spec(package) is None:
-            raise ConfigError(f"logger={name}: {extra(package)}")
+            raise ConfigError(f"logger={name}: {missing_extra(package)}")
 
 
 def _check_monitor(key: str, monitor: Any, config: TrainConfig) -> None:
-    names = class_rows(config.dataset).names
+    names = parse_class_rows(config.dataset).names
     known = [*(f"val/{score}" for score in _SCORES), *(f"val/iou_{name}" for name in names)]
     if monitor is not None and str(monitor).startswith("val/") and monitor not in known:
-        raise ConfigError(f"{key}={monitor}: there is no such score; {nearest(monitor, known)}")
+        raise ConfigError(f"{key}={monitor}: there is no such score; {did_you_mean(monitor, known)}")
 
 
 def _check_mode(config: TrainConfig) -> None:
@@ -98,8 +98,8 @@ def _check_mode(config: TrainConfig) -> None:
     _one_of("evaluation.precision", config.evaluation.precision, PRECISIONS)
 
 
-def _check_course(config: TrainConfig) -> None:
-    for key, choices in _OF_TRAINING.items():
+def _check_schedule(config: TrainConfig) -> None:
+    for key, choices in _TRAINING_CHOICES.items():
         _one_of(key, getattr(config, key), choices)
     _one_of("average.name", config.average.name, ("none", "ema", "swa"))
     for key, value in (("average.decay", config.average.decay), ("average.start", config.average.start)):
@@ -121,18 +121,18 @@ def _check_course(config: TrainConfig) -> None:
 
 
 def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
-    losses = registered(_LOSSES)
-    name = name_of("loss", loss, losses)
+    losses = registered_factories(_LOSSES)
+    name = check_name("loss", loss, losses)
     check_options("loss", loss, losses[name][0], set(), {"name"})
     modes = losses[name][1]
     if mode is not None and mode not in modes:
         fitting = ", ".join(sorted(other for other in losses if mode in losses[other][1]))
-        raise UnfitChoiceError(
+        raise IncompatibleChoiceError(
             f"loss={name} is for {modes[0]} data, the data set is {mode}; there is: {fitting}"
         )
     for term, weight in (loss.get("terms") or {}).items():
         if term not in losses:
-            raise ConfigError(f"loss.terms: there is no loss {term!r}; {nearest(term, losses)}")
+            raise ConfigError(f"loss.terms: there is no loss {term!r}; {did_you_mean(term, losses)}")
         if isinstance(weight, str):
             raise ConfigError(
                 f"loss.terms.{term}={weight!r}: expected a number, or a mapping of from, to, over"
@@ -141,8 +141,10 @@ def _check_loss(loss: Mapping[str, Any], mode: str | None) -> None:
 
 def check_model(model: Mapping[str, Any]) -> None:
     """Raise ConfigError where there is no such architecture, or for an option that it doesn't take."""
-    name = name_of("model", model, MODELS)
-    found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
+    name = check_name("model", model, ARCHITECTURES)
+    found = signature(f"segmentation_models_pytorch.{ARCHITECTURES[name]}")
     if found is not None:
-        closed = Signature(found.parameters, open=False)  # smp accepts and drops whatever it doesn't know
+        closed = Signature(
+            found.parameters, accepts_kwargs=False
+        )  # smp accepts and drops whatever it doesn't know
         check_options("model", model, closed, FROM_PYTHON["model"], {"name", "encoder", "weights"})

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.config.training import TrainConfig
-from geo_seg.errors import ConfigError, first_line, nearest
+from geo_seg.errors import ConfigError, did_you_mean, first_line
 
 _ROOT = ("train", "inference")  # whose keys are no choice of anybody's
 _KINDS = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
@@ -35,7 +35,7 @@ class _File:
 _read: dict[str, _File] = {}  # by what Hydra calls them, in the order in which they were read
 
 
-def watch() -> None:
+def record_yaml_files() -> None:
     """Has Hydra's reader of YAML files note where they lie, and answer those that hold no configuration."""
     Plugins.instance()  # makes them known; Hydra would do so next
     reader: Any = SourcesRegistry.instance().resolve("file")
@@ -43,17 +43,17 @@ def watch() -> None:
         reader.watched, reader.load_config = reader.load_config, _watched
 
 
-def forget() -> None:
+def forget_yaml_files() -> None:
     """Forgets what was read: the configuration comes from elsewhere."""
     _read.clear()
 
 
-def latest() -> str:
+def last_yaml_file() -> str:
     """Return the file that was read last and a colon: what Hydra fails at next is its list of defaults."""
     return f"{[*_read.values()][-1].shown}: " if _read else ""
 
 
-def origin(key: str) -> str:
+def origin_of(key: str) -> str:
     """Where a file gives a key its value: " (mine/dataset/rivers.yaml line 3)".
 
     Args:
@@ -64,7 +64,7 @@ def origin(key: str) -> str:
     """
     for file in reversed(_read.values()):
         lines = _lines(file)
-        for name in _around(key):
+        for name in _section_of(key):
             if name in lines:
                 written = file.path.read_text(encoding="utf-8").splitlines()[lines[name] - 1]
                 value = written.partition(f"{name.rpartition('.')[2]}:")[2].lstrip()
@@ -73,7 +73,7 @@ def origin(key: str) -> str:
     return ""
 
 
-def _around(key: str) -> Iterator[str]:
+def _section_of(key: str) -> Iterator[str]:
     """A key, and the elements of lists and the lists that it lies in."""
     yield key
     while "[" in key:
@@ -81,7 +81,7 @@ def _around(key: str) -> Iterator[str]:
         yield key
 
 
-def fault(name: str) -> str | None:
+def yaml_error(name: str) -> str | None:
     """What is wrong in a file that can't become a part of the configuration; None where that isn't known.
 
     Args:
@@ -98,12 +98,12 @@ def fault(name: str) -> str | None:
         if not is_dataclass(found):
             return None
         schema, at = found, f"{at}{section}."  # type: ignore[assignment]
-    for key, said in _faults(content, schema, at):
+    for key, said in _schema_errors(content, schema, at):
         return f"{file.shown} line {lines.get(key, 1)}: {said}"
     return None
 
 
-def _faults(content: dict[Any, Any], schema: type, at: str) -> Iterator[tuple[str, str]]:
+def _schema_errors(content: dict[Any, Any], schema: type, at: str) -> Iterator[tuple[str, str]]:
     """Keys of a file that don't fit, each with what is wrong."""
     known = {field.name: field.type for field in fields(schema)}
     for name, value in content.items():
@@ -111,11 +111,11 @@ def _faults(content: dict[Any, Any], schema: type, at: str) -> Iterator[tuple[st
         if not at and name in {"defaults", "hydra"}:
             continue
         if name not in known:
-            yield key, f"{key}: there is no such key; {nearest(str(name), known)}"
+            yield key, f"{key}: there is no such key; {did_you_mean(str(name), known)}"
             continue
         kind = known[name]
         if is_dataclass(kind) and isinstance(value, dict):
-            yield from _faults(value, kind, f"{key}.")  # type: ignore[arg-type]
+            yield from _schema_errors(value, kind, f"{key}.")  # type: ignore[arg-type]
             continue
         try:
             OmegaConf.merge(OmegaConf.structured(schema), {name: value})
@@ -132,7 +132,7 @@ def _expected(kind: Any, value: Any, error: OmegaConfBaseException) -> str:
     return first_line(Exception(error.msg) if error.msg else error)
 
 
-def shadowed(argv: Sequence[str]) -> str | None:
+def shadowed_files(argv: Sequence[str]) -> str | None:
     """A file of --config-dir that Hydra doesn't read, because the repository has one of that name.
 
     Args:

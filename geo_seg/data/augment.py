@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from geo_seg.config.augment import AugmentConfig
 from geo_seg.errors import ConfigError
 
-_SPAN = 3.0  # standard deviations on both sides of the mean that a gamma bends between
+_LABEL_RANGE = 3.0  # standard deviations on both sides of the mean that a gamma bends between
 
 
 class Augment(nn.Module):
@@ -35,7 +35,7 @@ class Augment(nn.Module):
         self.config = config
         self.margin = margin
         self.ignore_index = ignore_index
-        self._transforms = [_built(options) for options in config.transforms]
+        self._transforms = [_instantiate(options) for options in config.transforms]
 
     def forward(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
@@ -56,11 +56,11 @@ class Augment(nn.Module):
         if c.d4:
             turn = torch.randint(8, (len(image),), generator=generator, device=image.device)
             image, labels, valid = (_d4(tensor, turn) for tensor in (image, labels, valid))
-        if c.rotate or c.shear or c.scales() != (1, 1):
+        if c.rotate or c.shear or c.scale_range() != (1, 1):
             image, labels, valid = self._warp(image, labels, valid, generator)
         image = self._radiometry(image, generator)
         if self._transforms:
-            image, labels, valid = self._of_users(image, labels, valid, generator)
+            image, labels, valid = self._user_transforms(image, labels, valid, generator)
         return torch.where(valid.unsqueeze(1), image, 0.0), labels, valid
 
     def _warp(
@@ -69,7 +69,7 @@ class Augment(nn.Module):
         n, side = len(image), image.shape[-1] - 2 * self.margin
         angle = _uniform(n, math.radians(self.config.rotate), generator)
         shear = torch.tan(_uniform(n, math.radians(self.config.shear), generator))
-        least, most = (math.log(scale) for scale in self.config.scales())
+        least, most = (math.log(scale) for scale in self.config.scale_range())
         scale = torch.exp((least + most) / 2 + _uniform(n, (most - least) / 2, generator))
         zoom = side / image.shape[-1] / scale
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
@@ -78,29 +78,29 @@ class Augment(nn.Module):
         grid = F.affine_grid(theta, [n, 1, side, side], align_corners=False)
         weight = F.grid_sample(valid.unsqueeze(1).float(), grid, align_corners=False)  # (N, 1, side, side)
         warped = F.grid_sample(image, grid, align_corners=False) / weight.clamp_min(1e-6)
-        turned = F.grid_sample(self._shifted(labels), grid, mode="nearest", align_corners=False)
+        turned = F.grid_sample(self._encode_labels(labels), grid, mode="nearest", align_corners=False)
         kept = weight.squeeze(1) > 0.5
-        return warped, self._unshifted(turned, kept, labels.dtype), kept
+        return warped, self._decode_labels(turned, kept, labels.dtype), kept
 
-    def _shifted(self, labels: Tensor) -> Tensor:
+    def _encode_labels(self, labels: Tensor) -> Tensor:
         """Labels as (N, 1, S, S) float; 0, which all warps fill in, stands for ignore_index."""
         return labels.unsqueeze(1).float() - self.ignore_index
 
-    def _unshifted(self, shifted: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+    def _decode_labels(self, shifted: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
         labels = (shifted.squeeze(1) + self.ignore_index).round().to(dtype)
         return torch.where(valid, labels, self.ignore_index)
 
-    def _of_users(
+    def _user_transforms(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        shifted, kept = self._shifted(labels), valid.unsqueeze(1).float()
+        shifted, kept = self._encode_labels(labels), valid.unsqueeze(1).float()
         devices = [image.device] if image.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(generator.initial_seed())
             for transform in self._transforms:
                 image, shifted, kept = _transformed(transform, image, shifted, kept)
         valid = kept.squeeze(1) > 0.5
-        return image, self._unshifted(shifted, valid, labels.dtype), valid
+        return image, self._decode_labels(shifted, valid, labels.dtype), valid
 
     def _radiometry(self, image: Tensor, generator: torch.Generator) -> Tensor:
         c, shape = self.config, (*image.shape[:2], 1, 1)
@@ -109,7 +109,7 @@ class Augment(nn.Module):
         if c.bias:
             image = image + _uniform(shape, c.bias, generator)
         if c.gamma:
-            image = _bent(image, torch.exp(_uniform(shape, math.log1p(c.gamma), generator)))
+            image = _gamma_curve(image, torch.exp(_uniform(shape, math.log1p(c.gamma), generator)))
         if c.noise:
             noise = torch.randn(image.shape, generator=generator, device=image.device)
             image = image + c.noise * noise
@@ -120,7 +120,7 @@ class Augment(nn.Module):
         return image
 
 
-def _built(options: Any) -> Any:
+def _instantiate(options: Any) -> Any:
     try:
         return instantiate(options)
     except InstantiationException as error:
@@ -148,11 +148,11 @@ def _transformed(
     return images, masks, kept
 
 
-def _bent(image: Tensor, exponent: Tensor) -> Tensor:
+def _gamma_curve(image: Tensor, exponent: Tensor) -> Tensor:
     """A power curve through the ends of the span; values below it follow the mirrored curve."""
-    share = (image + _SPAN).div_(2 * _SPAN)
+    share = (image + _LABEL_RANGE).div_(2 * _LABEL_RANGE)
     bent = share.abs().clamp_min_(1e-6).log_().mul_(exponent).exp_()
-    return torch.copysign(bent, share, out=bent).mul_(2 * _SPAN).sub_(_SPAN)
+    return torch.copysign(bent, share, out=bent).mul_(2 * _LABEL_RANGE).sub_(_LABEL_RANGE)
 
 
 def _uniform(shape: int | tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ class BandMoments:
     Attributes:
         pixels: how many.
         mean: (bands,)
-        squares: (bands,) sum of squared deviations from the mean.
+        m2: (bands,) sum of squared deviations from the mean.
         low: (bands,) smallest value.
         high: (bands,) largest value.
         quantiles: (bands, steps) values at the middle of even steps of rank.
@@ -35,7 +35,7 @@ class BandMoments:
 
     pixels: int
     mean: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    m2: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     quantiles: NDArray[np.float64]
@@ -71,7 +71,7 @@ class Counts(NamedTuple):
     classes: NDArray[np.int64]
 
 
-class BandCounter:
+class BandAccumulator:
     """Collects statistics window by window.
 
     Args:
@@ -155,7 +155,7 @@ class BandCounter:
 
 
 @dataclass(frozen=True)
-class BandStatistics:
+class Normalization:
     """What turns band values into the numbers that a model sees: (value - mean) / std.
 
     Attributes:
@@ -167,7 +167,7 @@ class BandStatistics:
     std: tuple[float, ...]
 
 
-def normalization(kind: str, found: Sequence[BandMoments], dtype: str) -> BandStatistics:
+def fit_normalization(kind: str, found: Sequence[BandMoments], dtype: str) -> Normalization:
     """Shift and scale for a way of normalising.
 
     Args:
@@ -183,18 +183,18 @@ def normalization(kind: str, found: Sequence[BandMoments], dtype: str) -> BandSt
     seen = [part for part in found if part.pixels]
     count = len(found[0].mean)
     if kind == "none":
-        return BandStatistics((0.0,) * count, (1.0,) * count)
+        return Normalization((0.0,) * count, (1.0,) * count)
     if kind == "imagenet":
         if count != 3 or dtype != "uint8":
             raise ConfigError(
                 f"dataset.normalize=imagenet is for three uint8 bands, the images have {count} of {dtype}; "
                 "take standardize"
             )
-        return BandStatistics(*_IMAGENET)
+        return Normalization(*_IMAGENET)
     if not seen:
         raise DataError("the training images hold no valid pixel: all are nodata; see dataset.nodata")
     if kind == "standardize":
-        merged = [_merge([(s.pixels, s.mean[band], s.squares[band]) for s in seen]) for band in range(count)]
+        merged = [_merge([(s.pixels, s.mean[band], s.m2[band]) for s in seen]) for band in range(count)]
         return _statistics([mean for _, mean, _ in merged], [math.sqrt(sq / n) for n, _, sq in merged])
     if kind == "percentile":
         low, high = _percentiles(seen, 0.02), _percentiles(seen, 0.98)
@@ -204,15 +204,15 @@ def normalization(kind: str, found: Sequence[BandMoments], dtype: str) -> BandSt
     return _statistics(((low + high) / 2).tolist(), ((high - low) / 2).tolist())
 
 
-def spread(found: Sequence[BandMoments]) -> list[list[float]]:
+def value_span(found: Sequence[BandMoments]) -> list[list[float]]:
     """Per band the two values between which 99 % of the pixels lie."""
     seen = [part for part in found if part.pixels]
     ends = (_percentiles(seen, 0.005), _percentiles(seen, 0.995))
     return [[float(low), float(high)] for low, high in zip(*ends, strict=True)]
 
 
-def _statistics(shift: list[float], scale: list[float]) -> BandStatistics:
-    return BandStatistics(
+def _statistics(shift: list[float], scale: list[float]) -> Normalization:
+    return Normalization(
         tuple(float(value) for value in shift), tuple(float(s) if s > 0 else 1.0 for s in scale)
     )
 

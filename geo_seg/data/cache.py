@@ -18,14 +18,14 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.class_table import ClassTable
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import DataError
-from geo_seg.raster.paths import absolute, container
-from geo_seg.runtime.cache_dir import cache_folder, keep
+from geo_seg.raster.paths import absolute_path, container_of
+from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
 Stamp = list[list[Any]]
 _VERSION = 3  # of what an entry holds; one of another version is made anew
 _SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name
 _BESIDE = (".hdr", ".wld", ".prj")  # instead of its suffix
-_OF_SHAPES = (".dbf", ".shx", ".prj", ".cpg")  # the same, of a shapefile
+_SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")  # the same, of a shapefile
 
 
 class SceneCache:
@@ -41,19 +41,19 @@ class SceneCache:
     """
 
     def __init__(self, table: ClassTable, config: DatasetConfig) -> None:
-        self.folder = cache_folder(config.cache_dir)
+        self.folder = cache_dir(config.cache_dir)
         self._reading = repr((_VERSION, table, config.nodata, config.zero_is_nodata))
 
-    def copy(self, scene: Scene) -> Path:
+    def decoded_path(self, scene: Scene) -> Path:
         """Where the decoded copy of a scene lies, if there is one."""
-        paths = [absolute(raster.path) for raster in (scene.image, scene.mask)]
+        paths = [absolute_path(raster.path) for raster in (scene.image, scene.mask)]
         name = hashlib.sha256(repr((self._reading, paths, scene.bands)).encode()).hexdigest()[:32]
         return self.folder / f"{name}.raw"
 
     def load(self, scene: Scene, stamp: Stamp) -> dict[str, NDArray[Any]] | None:
         """The arrays of an entry, or None where there is none of this stamp."""
         try:
-            head, _, body = self.copy(scene).with_suffix(".index").read_bytes().partition(b"\n")
+            head, _, body = self.decoded_path(scene).with_suffix(".index").read_bytes().partition(b"\n")
             found = json.loads(head)
             if found["stamp"] != stamp:
                 return None
@@ -71,10 +71,10 @@ class SceneCache:
         listed = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
         head = json.dumps({"stamp": stamp, "arrays": listed}).encode()
         body = b"".join(array.tobytes() for array in arrays.values())
-        keep(self.copy(scene).with_suffix(".index"), head + b"\n" + body)
+        write_cache_file(self.decoded_path(scene).with_suffix(".index"), head + b"\n" + body)
 
 
-def state_of(found: os.stat_result) -> list[int]:
+def file_state(found: os.stat_result) -> list[int]:
     """Return what tells a file from any other that takes its place or is written over it.
 
     Size and time of change may be those of another file: copies keep times, and programs set them. Nobody
@@ -90,17 +90,17 @@ def state_of(found: os.stat_result) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
-def stamp_of(files: Sequence[str]) -> Stamp | None:
-    """Path and state of files and their sidecars, see state_of.
+def file_stamps(files: Sequence[str]) -> Stamp | None:
+    """Path and state of files and their sidecars, see file_state.
 
     Returns:
         None if one isn't in the file system, or is a folder, whose files may change without a sign.
     """
     stamp: Stamp = []
-    for file in map(container, files):
+    for file in map(container_of, files):
         stem, suffix = os.path.splitext(file)  # noqa: PTH122 - thousands of files: a Path each takes longer
         world = f".{suffix[1:2]}{suffix[-1:]}w"  # .tfw of a .tif
-        beside = _OF_SHAPES if suffix.lower() == ".shp" else (*_BESIDE, world)
+        beside = _SHAPEFILE_PARTS if suffix.lower() == ".shp" else (*_BESIDE, world)
         names = [file + ending for ending in _SIDECARS] + [stem + ending for ending in beside]
         for name in names:
             try:
@@ -111,11 +111,11 @@ def stamp_of(files: Sequence[str]) -> Stamp | None:
                 if name == file:
                     return None
                 continue
-            stamp.append([name, *state_of(found)])
+            stamp.append([name, *file_state(found)])
     return stamp
 
 
-def files_of(path: str | Path) -> list[Path]:
+def constituent_files(path: str | Path) -> list[Path]:
     """The files that a raster consists of: itself, what lies beside it, and what a VRT refers to.
 
     Raises:

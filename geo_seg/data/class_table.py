@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.config.class_rows import COLOR, class_rows, mask_key
+from geo_seg.config.class_rows import COLOR, mask_key, parse_class_rows
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.errors import DataError
 
@@ -53,12 +53,12 @@ class ClassTable:
         return found
 
     @property
-    def texts(self) -> list[str]:
+    def text_keys(self) -> list[str]:
         """What classes are called that are not numbers: such masks are vector files or coloured."""
         return [key for key, code in self.codes.items() if code is not None and str(code) != key]
 
     @property
-    def storage(self) -> tuple[np.dtype[Any], int]:
+    def mask_dtype(self) -> tuple[np.dtype[Any], int]:
         """The type that labels are stored in, and a value that no class has: ignored."""
         used = {value for values in self.values for value in values}
         free = [value for value in range(255, -1, -1) if value not in used]
@@ -82,7 +82,7 @@ class ClassTable:
                 found[mask == value] = index
         return found
 
-    def unlisted(self, counts: Mapping[int, int], nodata: float | None = None) -> dict[int, int]:
+    def unknown_values(self, counts: Mapping[int, int], nodata: float | None = None) -> dict[int, int]:
         """The mask values that fit nothing, out of a table of values and pixel counts."""
         if self.ignore_unlisted:
             return {}
@@ -90,13 +90,13 @@ class ClassTable:
         return {v: n for v, n in sorted(counts.items()) if v not in listed and v != nodata}
 
 
-def class_table(config: DatasetConfig) -> ClassTable:
+def build_class_table(config: DatasetConfig) -> ClassTable:
     """The classes of a data set's configuration.
 
     Raises:
         ConfigError: a key, colour or value in it doesn't fit.
     """
-    rows = class_rows(config)
+    rows = parse_class_rows(config)
     numbers = [value for value in rows.ignored if isinstance(value, int)]
     codes = _codes([value for values in rows.values for value in values], numbers)
     return ClassTable(
@@ -117,7 +117,7 @@ def check_mask(table: ClassTable, path: str, counts: Mapping[int, int], nodata: 
     Raises:
         DataError: lists the values and how many pixels have each.
     """
-    strange = table.unlisted(counts, nodata)
+    strange = table.unknown_values(counts, nodata)
     if strange:
         listed = ", ".join(f"{value} ({count} px)" for value, count in list(strange.items())[:8])
         more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""

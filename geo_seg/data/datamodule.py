@@ -8,18 +8,25 @@ import numpy as np
 import pytorch_lightning as pl
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.band_statistics import BandMoments, normalization
-from geo_seg.data.class_table import class_table
+from geo_seg.data.band_statistics import BandMoments, fit_normalization
+from geo_seg.data.class_table import build_class_table
 from geo_seg.data.demo import draw_demo
 from geo_seg.data.fingerprint import fingerprint
 from geo_seg.data.index import SceneIndex, index_scenes
-from geo_seg.data.scenes.discovery import NEEDED, SPLITS, cells_of, left_out, open_scenes, split
+from geo_seg.data.scenes.discovery import (
+    REQUIRED_SPLITS,
+    SPLITS,
+    labelled_cells,
+    open_scenes,
+    split_scenes,
+    unused_scenes,
+)
 from geo_seg.data.scenes.leakage import describe_leaks, find_leaks
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.split_areas import of_splits
-from geo_seg.data.windows.custom_loader import OWN, SampleBatches
-from geo_seg.data.windows.loader import WindowBatches, WindowReader
-from geo_seg.data.windows.sampler import Place, RandomWindows, grid_windows
+from geo_seg.data.split_areas import split_counts
+from geo_seg.data.windows.custom_loader import CUSTOM_SAMPLE, CustomDatasetLoader
+from geo_seg.data.windows.loader import WindowLoader, WindowReader
+from geo_seg.data.windows.sampler import RandomWindowSampler, SceneWindow, grid_windows
 from geo_seg.errors import DataError
 
 
@@ -38,7 +45,7 @@ class SceneDataModule(pl.LightningDataModule):
 
     Attributes:
         fingerprint: see there.
-        left_out: see there.
+        unused_scenes: see there.
         leak: what training windows show of the scenes of val and test, or None.
         class_counts: training pixels of each class; there with training scenes only.
         image_pixels: per class, the labelled training pixels of the scenes that hold it; as class_counts.
@@ -53,7 +60,7 @@ class SceneDataModule(pl.LightningDataModule):
         self,
         config: DatasetConfig,
         seed: int,
-        needed: Collection[str] = NEEDED,
+        needed: Collection[str] = REQUIRED_SPLITS,
         margin: int = 0,
         names: Sequence[str] | None = None,
     ) -> None:
@@ -61,22 +68,24 @@ class SceneDataModule(pl.LightningDataModule):
         self.config = config
         self.margin = 0 if config.samples is not None else margin  # samples come as they are
         self.seed = seed
-        self.table = class_table(config)
+        self.table = build_class_table(config)
         if config.generate == "demo":
             draw_demo(Path(config.root))
         opened = open_scenes(config, names=names)
-        self.scenes = split(opened, config, seed, lambda: cells_of(opened, config), needed)
-        self.left_out = left_out(opened, self.scenes)
+        self.scenes = split_scenes(opened, config, seed, lambda: labelled_cells(opened, config), needed)
+        self.left_out = unused_scenes(opened, self.scenes)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
         found = iter(index_scenes(scenes, self.table, config))
         index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
         self.fingerprint = fingerprint(self.scenes, index)
         self.leak = self._audit(index)
-        self.index = {name: of_splits(self.scenes[name], index[name], self.table, config) for name in SPLITS}
+        self.index = {
+            name: split_counts(self.scenes[name], index[name], self.table, config) for name in SPLITS
+        }
         self._readers: list[WindowReader] = []
         if not self.scenes["train"]:
             return  # a test: the checkpoint knows what training has found
-        counts = np.array([found.counts.classes for found in self.index["train"]])  # (scenes, classes)
+        counts = np.array([found.class_counts.classes for found in self.index["train"]])  # (scenes, classes)
         self.class_counts: list[int] = counts.sum(axis=0).tolist()
         self.image_pixels: list[int] = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0).tolist()
         if not any(found.cells.any() for found in self.index["train"]):
@@ -84,7 +93,7 @@ class SceneDataModule(pl.LightningDataModule):
                 "no training pixel has a class: all are nodata, ignored or too near to blocks of val and "
                 f"test; see dataset.ignore_values, dataset.split and dataset.window={config.window}"
             )
-        self.bands = normalization(
+        self.bands = fit_normalization(
             config.normalize, [found.bands for found in self.index["train"]], self.dtype
         )
 
@@ -131,13 +140,13 @@ class SceneDataModule(pl.LightningDataModule):
         return dict(sorted((+counts).items()))
 
     @property
-    def strays(self) -> dict[str, int]:
+    def implausible(self) -> dict[str, int]:
         """Per scene that has some, how many pixels are nodata though nothing declares it; see Validity."""
         return {
-            scene.name: found.strays
+            scene.name: found.implausible
             for name in SPLITS
             for scene, found in zip(self.scenes[name], self.index[name], strict=True)
-            if found.strays
+            if found.implausible
         }
 
     def _audit(self, index: dict[str, list[SceneIndex]]) -> str | None:
@@ -154,12 +163,12 @@ class SceneDataModule(pl.LightningDataModule):
             )
         return line
 
-    def train_dataloader(self) -> WindowBatches | SampleBatches:
+    def train_dataloader(self) -> WindowLoader | CustomDatasetLoader:
         """Random windows of the training scenes, or the user's own samples."""
         config = self.config
         batch, world = config.batch_size, self._world_size
         if config.samples is not None:
-            return SampleBatches(
+            return CustomDatasetLoader(
                 config.samples,
                 self.table,
                 len(self.bands.mean),
@@ -174,10 +183,10 @@ class SceneDataModule(pl.LightningDataModule):
             )
         size = config.windows_per_epoch or max(round(sum(self.class_counts) / config.window**2), 1)
         size = max(size, batch * world)
-        windows = RandomWindows(
+        windows = RandomWindowSampler(
             self.scenes["train"], self.index["train"], config.sampler, config.window, size, self.seed
         )
-        return WindowBatches(
+        return WindowLoader(
             self.reader("train"),
             windows,
             size=size,
@@ -192,11 +201,11 @@ class SceneDataModule(pl.LightningDataModule):
             margin=self.margin,
         )
 
-    def val_dataloader(self) -> WindowBatches:
+    def val_dataloader(self) -> WindowLoader:
         """The grid of the validation scenes."""
         return self._grid("val")
 
-    def places(self, split: str) -> list[Place]:
+    def evaluation_windows(self, split: str) -> list[SceneWindow]:
         """The evaluation windows of a split, scene by scene and row by row."""
         return grid_windows(self.scenes[split], self.evaluation_side)
 
@@ -205,9 +214,9 @@ class SceneDataModule(pl.LightningDataModule):
         """Side of the evaluation windows in pixels."""
         return 2 * self.config.window
 
-    def _grid(self, split: str) -> WindowBatches:
-        places = self.places(split)
-        return WindowBatches(
+    def _grid(self, split: str) -> WindowLoader:
+        places = self.evaluation_windows(split)
+        return WindowLoader(
             self.reader(split),
             places,
             size=len(places),
@@ -220,14 +229,14 @@ class SceneDataModule(pl.LightningDataModule):
             world_size=self._world_size,
         )
 
-    def whereabouts(self, place: Sequence[int]) -> str:
+    def describe_sample(self, place: Sequence[int]) -> str:
         """Where a training sample comes from, in words.
 
         Args:
             place: of it in a batch.
         """
         number, row, col = place
-        if number == OWN:
+        if number == CUSTOM_SAMPLE:
             return f"sample {row}"
         name, side = self.scenes["train"][number].name, self.config.window
         return f"{name} rows {row}-{row + side - 1} columns {col}-{col + side - 1}"

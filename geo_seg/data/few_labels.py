@@ -7,7 +7,9 @@ from geo_seg.config.dataset import DatasetConfig
 _FEW = 500  # labelled pixels of a class in a split: a field of 22 x 22
 
 
-def few_labels(counts: Mapping[str, Sequence[int]], names: Sequence[str], config: DatasetConfig) -> list[str]:
+def describe_few_labels(
+    counts: Mapping[str, Sequence[int]], names: Sequence[str], config: DatasetConfig
+) -> list[str]:
     """Return notes on classes with few labelled pixels, and on an epoch of few windows.
 
     Args:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.class_table import class_table
+from geo_seg.data.class_table import build_class_table
 from geo_seg.data.index import SceneIndex, index_scenes
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.data.scenes.scene import Scene
@@ -29,7 +29,7 @@ def fingerprint(scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Seque
 
 
 def _shape(scene: Scene) -> list[object]:
-    return [scene.image.height, scene.image.width, scene.image.dtype, scene.parts, scene.barred]
+    return [scene.image.height, scene.image.width, scene.image.dtype, scene.blocks, scene.excluded]
 
 
 def data_fingerprint(config: DatasetConfig, seed: int) -> str:
@@ -45,5 +45,5 @@ def data_fingerprint(config: DatasetConfig, seed: int) -> str:
     """
     scenes = find_scenes(config, seed)
     listed = [scene for own in scenes.values() for scene in own]
-    found = iter(index_scenes(listed, class_table(config), config))
+    found = iter(index_scenes(listed, build_class_table(config), config))
     return fingerprint(scenes, {split: [next(found) for _ in own] for split, own in scenes.items()})

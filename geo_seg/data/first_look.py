@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from geo_seg.checkpoints.files import expand_checkpoints, find_checkpoint
+from geo_seg.checkpoints.files import expand_checkpoints, resolve_checkpoint
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.config.training import TrainConfig
@@ -16,7 +16,7 @@ def look_before_training(config: TrainConfig) -> None:
         DataError: there is no such folder, no image, or no such band in it.
     """
     if config.checkpoint is not None:
-        find_checkpoint(config.checkpoint)
+        resolve_checkpoint(config.checkpoint)
     if config.mode in {"train", "test"} and config.dataset.generate is None:
         _look_at_bands(config.dataset)
 
@@ -28,15 +28,15 @@ def look_before_mapping(config: InferenceConfig) -> None:
         CheckpointError: one isn't there.
     """
     for path in expand_checkpoints(config.checkpoint):
-        find_checkpoint(path)
+        resolve_checkpoint(path)
 
 
 def _look_at_bands(config: DatasetConfig) -> None:
     from geo_seg.data.scenes.file_pairs import first_image
     from geo_seg.raster.open_image import open_image
-    from geo_seg.runtime.cache_dir import cache_folder
+    from geo_seg.runtime.cache_dir import cache_dir
 
     image = first_image(config)
     if image is not None and config.bands is not None:
         root = None if config.allow_outside else Path(config.root)
-        open_image(image, config.bands, cache_folder(config.cache_dir), root=root)
+        open_image(image, config.bands, cache_dir(config.cache_dir), root=root)

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.cache import Stamp, stamp_of
+from geo_seg.data.cache import Stamp, file_stamps
 from geo_seg.raster.paths import is_remote
-from geo_seg.raster.reader import RasterInfo, inspect
-from geo_seg.runtime.cache_dir import cache_folder, keep
+from geo_seg.raster.reader import RasterInfo, read_info
+from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
 _VERSION = 2  # of what is kept; another one is read anew
 
 
-class Headers:
+class HeaderCache:
     """Reads headers, each file's once: thousands of scenes start in seconds that way.
 
     Remote files are opened at every start: they may change without a sign.
@@ -26,25 +26,25 @@ class Headers:
     def __init__(self, config: DatasetConfig) -> None:
         files = (str(Path(config.root).absolute()), config.images, config.masks, config.manifest)
         name = hashlib.sha256(repr((_VERSION, files)).encode()).hexdigest()[:32]
-        self._file = cache_folder(config.cache_dir) / f"{name}.headers"
+        self._file = cache_dir(config.cache_dir) / f"{name}.headers"
         self._known = _load(self._file)
         self._used: dict[str, tuple[Stamp, RasterInfo]] = {}
 
-    def of(self, path: str) -> RasterInfo:
+    def get(self, path: str) -> RasterInfo:
         """The header of a raster; threads may ask at the same time.
 
         Raises:
             DataError: the file can't be opened.
         """
-        stamp = None if is_remote(path) else stamp_of([path])
+        stamp = None if is_remote(path) else file_stamps([path])
         if stamp is None:
-            return inspect(path)
+            return read_info(path)
         known = self._known.get(path)
-        found = known if known and known[0] == stamp else (stamp, inspect(path))
+        found = known if known and known[0] == stamp else (stamp, read_info(path))
         self._used[path] = found
         return found[1]
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Keeps the headers that were asked for.
 
         Raises:
@@ -53,7 +53,7 @@ class Headers:
         same = self._used.keys() == self._known.keys()
         if not same or any(found is not self._known[path] for path, found in self._used.items()):
             listed = [(stamp, vars(info)) for stamp, info in self._used.values()]
-            keep(self._file, json.dumps(listed).encode())
+            write_cache_file(self._file, json.dumps(listed).encode())
 
 
 def _load(file: Path) -> dict[str, tuple[Stamp, RasterInfo]]:

@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.band_statistics import BandCounter, BandMoments, Counts
-from geo_seg.data.cache import SceneCache, Stamp, files_of, stamp_of
+from geo_seg.data.band_statistics import BandAccumulator, BandMoments, Counts
+from geo_seg.data.cache import SceneCache, Stamp, constituent_files, file_stamps
 from geo_seg.data.class_table import ClassTable, check_mask
 from geo_seg.data.scene_reader import (
-    DecodedScene,
-    Pixels,
-    RasterScene,
-    blank,
-    decoded_bytes,
-    label_type,
-    make_room,
+    MemmapSceneReader,
+    RasterSceneReader,
+    WindowArrays,
+    fill_invalid,
+    label_dtype,
+    memmap_size,
+    preallocate,
 )
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.errors import DataError, GeoSegError, Wrong, stop
-from geo_seg.runtime.files import part_of
+from geo_seg.errors import DataError, GeoSegError, OnError, raise_error
+from geo_seg.runtime.files import temp_path
 from geo_seg.tiling import Window
 
 CELL = 64
@@ -46,21 +46,21 @@ class SceneIndex:
         bands: statistics of the valid pixels.
         cells: (rows, columns, classes) labelled pixels of each class in cells of CELL pixels.
         valid: (rows, columns) valid pixels in the same cells.
-        counts: see there.
+        class_counts: see there.
         unreadable: (n, 4) windows that could not be read and were taken as nodata.
-        decoded: the decoded copy, or None.
+        decoded_path: the decoded copy, or None.
         checksum: of all pixels, labels and valid pixels.
-        strays: pixels that are nodata though nothing declares it; see Validity.
+        implausible: pixels that are nodata though nothing declares it; see Validity.
     """
 
     bands: BandMoments
     cells: NDArray[np.uint16]
     valid: NDArray[np.uint16]
-    counts: Counts
+    class_counts: Counts
     unreadable: NDArray[np.int64]
-    decoded: Path | None
+    decoded_path: Path | None
     checksum: int
-    strays: int = 0
+    implausible: int = 0
 
 
 def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig) -> list[SceneIndex]:
@@ -75,11 +75,11 @@ def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConf
         DataError: a mask holds values outside the class table, a file can't be read, or there is no room
             for the decoded copies.
     """
-    return [found for found in look_at_scenes(scenes, table, config, stop) if found]
+    return [found for found in try_index_scenes(scenes, table, config, raise_error) if found]
 
 
-def look_at_scenes(
-    scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, wrong: Wrong
+def try_index_scenes(
+    scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, on_error: OnError
 ) -> list[SceneIndex | None]:
     """The index of every scene as index_scenes gives it, whatever is wrong with some.
 
@@ -87,21 +87,21 @@ def look_at_scenes(
         scenes: as of index_scenes.
         table: as of index_scenes.
         config: as of index_scenes.
-        wrong: is told of what index_scenes raises, in the order of the scenes.
+        on_error: is told of what index_scenes raises, in the order of the scenes.
 
     Returns:
         None for a scene that can't be read.
     """
     cache = SceneCache(table, config)
-    copies = [cache.copy(scene) for scene in scenes]
+    copies = [cache.decoded_path(scene) for scene in scenes]
     once = dict(zip(copies, scenes, strict=True))  # a scene of two splits is read, and its copy written, once
     decode = _decodes(list(once.values()), table, config, cache)
     with ThreadPoolExecutor(config.num_threads) as pool:
-        made = pool.map(lambda scene: _looked_at(scene, table, config, cache, decode), once.values())
+        made = pool.map(lambda scene: _try_index(scene, table, config, cache, decode), once.values())
         found = {}
         for copy, (index, errors) in zip(once, made, strict=True):
             for error in errors:
-                wrong(error)
+                on_error(error)
             found[copy] = index
     return [found[copy] for copy in copies]
 
@@ -111,11 +111,11 @@ def _decodes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, 
     if config.cache != "auto":
         return config.cache == "memmap"
     cache.folder.mkdir(parents=True, exist_ok=True)
-    new = sum(decoded_bytes(scene, table) for scene in scenes if not cache.copy(scene).exists())
+    new = sum(memmap_size(scene, table) for scene in scenes if not cache.decoded_path(scene).exists())
     return new < shutil.disk_usage(cache.folder).free / 2
 
 
-def _looked_at(
+def _try_index(
     scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool
 ) -> tuple[SceneIndex | None, list[GeoSegError]]:
     errors: list[GeoSegError] = []
@@ -126,14 +126,14 @@ def _looked_at(
 
 
 def _index(
-    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool, wrong: Wrong
+    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool, wrong: OnError
 ) -> SceneIndex:
     stamp = _stamp(scene)
     found = cache.load(scene, stamp) if stamp else None
-    copy = cache.copy(scene)
+    copy = cache.decoded_path(scene)
     wanted = decode and stamp is not None
     if found is None or (wanted and found["decodes"] and not (found["copied"] and copy.exists())):
-        found = _make(scene, table, config, cache, wanted)
+        found = _build_index(scene, table, config, cache, wanted)
         if stamp:
             cache.store(scene, stamp, found)
     try:
@@ -169,25 +169,25 @@ def _stamp(scene: Scene) -> Stamp | None:
     for raster in (scene.image, scene.mask):
         files.append(raster.path)
         if raster.path.lower().endswith(".vrt"):
-            files += [str(file) for file in files_of(raster.path)]
-    return stamp_of(files)
+            files += [str(file) for file in constituent_files(raster.path)]
+    return file_stamps(files)
 
 
-def _make(
+def _build_index(
     scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool
 ) -> dict[str, NDArray[Any]]:
-    source = RasterScene(scene, table, config)
+    source = RasterSceneReader(scene, table, config)
     cache.folder.mkdir(parents=True, exist_ok=True)
-    part = part_of(cache.copy(scene), shared=True)
-    decodes = config.cache == "memmap" or source.image.decodes
+    part = temp_path(cache.decoded_path(scene), concurrent=True)
+    decodes = config.cache == "memmap" or source.image.needs_decoding
     target = None
     try:
         if decode and decodes:
-            make_room(part, decoded_bytes(scene, table))
-            target = DecodedScene(part, scene, table, writable=True).pixels
-        found = _Pass(scene, table, source, config.on_read_error == "ignore").run(target)
+            preallocate(part, memmap_size(scene, table))
+            target = MemmapSceneReader(part, scene, table, writable=True).pixels
+        found = _SceneScan(scene, table, source, config.on_read_error == "ignore").run(target)
         if target:
-            part.replace(cache.copy(scene))
+            part.replace(cache.decoded_path(scene))
     finally:
         source.close()
         part.unlink(missing_ok=True)
@@ -195,7 +195,7 @@ def _make(
     return {**found, "decodes": np.array(decodes), "copied": np.array(target is not None)}
 
 
-class _Pass:
+class _SceneScan:
     """One streaming pass over a scene.
 
     Args:
@@ -205,7 +205,7 @@ class _Pass:
         lenient: takes what can't be read as nodata.
     """
 
-    def __init__(self, scene: Scene, table: ClassTable, source: RasterScene, lenient: bool) -> None:
+    def __init__(self, scene: Scene, table: ClassTable, source: RasterSceneReader, lenient: bool) -> None:
         self._scene = scene
         self._source = source
         self._lenient = lenient
@@ -218,21 +218,21 @@ class _Pass:
         self._unreadable: list[Window] = []
         self._checksum = 0
         rows, cols = min(_STRIP[0], height), min(_STRIP[1], width)
-        self._room = Pixels(
+        self._room = WindowArrays(
             np.empty((len(scene.bands), rows, cols), scene.image.dtype),
-            np.empty((rows, cols), label_type(table)),
+            np.empty((rows, cols), label_dtype(table)),
             np.empty((rows, cols), bool),
         )
 
-    def run(self, target: Pixels | None) -> dict[str, NDArray[Any]]:
+    def run(self, target: WindowArrays | None) -> dict[str, NDArray[Any]]:
         """Reads the scene once, also into target where it is given."""
-        bands = BandCounter(len(self._scene.bands), self._scene.image.height * self._scene.image.width)
+        bands = BandAccumulator(len(self._scene.bands), self._scene.image.height * self._scene.image.width)
         for window in _windows(self._scene.image.height, self._scene.image.width, *_STRIP):
             row, col, height, width = window
             inside = (..., slice(row, row + height), slice(col, col + width))
-            into = Pixels(*(part[..., :height, :width] for part in self._room))
+            into = WindowArrays(*(part[..., :height, :width] for part in self._room))
             if target:
-                into = Pixels(*(part[inside] for part in target))
+                into = WindowArrays(*(part[inside] for part in target))
             values = self._read(window, into)
             bands.add(into.image, into.valid)
             self._count(window, into, values)
@@ -248,7 +248,7 @@ class _Pass:
             "unreadable": np.array(self._unreadable, np.int64).reshape(-1, 4),
         }
 
-    def _read(self, window: Window, into: Pixels) -> NDArray[Any]:
+    def _read(self, window: Window, into: WindowArrays) -> NDArray[Any]:
         try:
             return self._source.values(window, into)
         except DataError:
@@ -261,16 +261,16 @@ class _Pass:
                 slice(part.row, part.row + part.height),
                 slice(part.col, part.col + part.width),
             )
-            piece = Pixels(*(array[inside] for array in into))
+            piece = WindowArrays(*(array[inside] for array in into))
             place = part._replace(row=window.row + part.row, col=window.col + part.col)
             try:
                 values[inside] = self._source.values(place, piece)
             except DataError:
-                blank(piece, self._ignore_index)
+                fill_invalid(piece, self._ignore_index)
                 self._unreadable.append(place)
         return values
 
-    def _count(self, window: Window, found: Pixels, values: NDArray[Any]) -> None:
+    def _count(self, window: Window, found: WindowArrays, values: NDArray[Any]) -> None:
         starts = np.arange(0, window.width, CELL)
         first = window.col // CELL
         for top in range(0, window.height, CELL):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.raster.scale_offset import ScaleOffset, scale_offset
 
-MENDING = "gdal_translate -unscale -ot Float32 writes what values mean"
+SCALE_REMEDY = "gdal_translate -unscale -ot Float32 writes what values mean"
 """How rasters are brought to one scale."""
 
 
@@ -22,10 +22,10 @@ def describe_scales(scenes: Sequence[Scene]) -> Iterator[str]:
     for scene in scenes:
         found.setdefault(scale_offset(scene.image, scene.bands), []).append(scene.name)
     if len(found) > 1:
-        kinds = [f"{listed_scale(values)} in {_some(names)}" for values, names in found.items()]
+        kinds = [f"{format_scales(values)} in {_some(names)}" for values, names in found.items()]
         yield (
             f"scenes differ in scale and offset: {'; '.join(kinds)}; values are taken as they are stored, so "
-            f"that the same one means something else; bring all images to one scale ({MENDING})"
+            f"that the same one means something else; bring all images to one scale ({SCALE_REMEDY})"
         )
 
 
@@ -35,7 +35,7 @@ def common_scale(scenes: Sequence[Scene]) -> list[list[float]] | None:
     return [list(pair) for pair in found.pop()] if len(found) == 1 else None
 
 
-def listed_scale(values: Sequence[tuple[float, float]]) -> str:
+def format_scales(values: Sequence[tuple[float, float]]) -> str:
     """Scale and offset in words: once if all bands have the same."""
     scales, offsets = ([pair[i] for pair in values] for i in (0, 1))
     if set(values) == {(1.0, 0.0)}:

@@ -17,7 +17,7 @@ from geo_seg.raster.reader import RasterReader
 from geo_seg.tiling import Window
 
 
-class Pixels(NamedTuple):
+class WindowArrays(NamedTuple):
     """What a window is read into.
 
     Attributes:
@@ -31,10 +31,10 @@ class Pixels(NamedTuple):
     valid: NDArray[np.bool_]
 
 
-class OpenScene(Protocol):
+class SceneReader(Protocol):
     """What windows are read from."""
 
-    def read_into(self, window: Window, into: Pixels) -> None:
+    def read_into(self, window: Window, into: WindowArrays) -> None:
         """Reads a window, which may reach past the scene."""
 
     def labels(self, window: Window) -> NDArray[Any]:
@@ -44,7 +44,7 @@ class OpenScene(Protocol):
         """Closes the files."""
 
 
-class RasterScene:
+class RasterSceneReader:
     """A scene read straight from its rasters; belongs to one thread.
 
     Args:
@@ -60,14 +60,14 @@ class RasterScene:
     def __init__(self, scene: Scene, table: ClassTable, config: DatasetConfig, whole: bool = False) -> None:
         self.image = RasterReader(scene.image.path, scene.bands, config.nodata, config.zero_is_nodata, whole)
         self.mask = RasterReader(scene.mask.path)
-        self._labels = labeller(table, np.dtype(self.mask.info.dtype))
+        self._labels = label_lookup(table, np.dtype(self.mask.info.dtype))
         self._ignore_index = table.ignore_index
 
-    def read_into(self, window: Window, into: Pixels) -> None:
+    def read_into(self, window: Window, into: WindowArrays) -> None:
         """Reads a window, which may reach past the scene."""
         self.values(window, into)
 
-    def values(self, window: Window, into: Pixels) -> NDArray[Any]:
+    def values(self, window: Window, into: WindowArrays) -> NDArray[Any]:
         """Reads a window as read_into does, and gives its (height, width) mask values."""
         self.image.read_into(window, into.image, into.valid)
         values = np.empty(into.labels.shape, self.mask.info.dtype)
@@ -89,7 +89,7 @@ class RasterScene:
         self.mask.close()
 
 
-class DecodedScene:
+class MemmapSceneReader:
     """A scene read from its decoded copy, a memory-mapped file that any number of threads may share.
 
     The file holds image (bands, rows, columns), labels and valid one after the other, as they lie in memory.
@@ -99,7 +99,7 @@ class DecodedScene:
         scene: what it is a copy of.
         table: decides the type of the labels.
         whole: all pixels are known to be valid.
-        writable: for filling the copy; see make_room.
+        writable: for filling the copy; see preallocate.
 
     Raises:
         DataError: it is gone.
@@ -122,14 +122,14 @@ class DecodedScene:
             count = math.prod(shape)
             parts.append(content[start : start + count * dtype.itemsize].view(dtype).reshape(shape))
             start += _aligned(count * dtype.itemsize)
-        self.pixels = Pixels(*parts)
+        self.pixels = WindowArrays(*parts)
 
-    def read_into(self, window: Window, into: Pixels) -> None:
+    def read_into(self, window: Window, into: WindowArrays) -> None:
         """Reads a window, which may reach past the scene below and on the right."""
         row, col, height, width = window
         bottom, right = min(row + height, self._height), min(col + width, self._width)
         if (bottom - row, right - col) != (height, width):
-            blank(into, self._ignore_index)
+            fill_invalid(into, self._ignore_index)
         into.image[:, : bottom - row, : right - col] = self.pixels.image[:, row:bottom, col:right]
         into.labels[: bottom - row, : right - col] = self.pixels.labels[row:bottom, col:right]
         seen = True if self._whole else self.pixels.valid[row:bottom, col:right]
@@ -144,24 +144,24 @@ class DecodedScene:
         """The mapping ends with the last array that shows it."""
 
 
-def blank(into: Pixels, ignore_index: int) -> None:
+def fill_invalid(into: WindowArrays, ignore_index: int) -> None:
     """Fills a window with what is not there."""
     into.image[...] = 0
     into.labels[...] = ignore_index
     into.valid[...] = False
 
 
-def label_type(table: ClassTable) -> np.dtype[Any]:
+def label_dtype(table: ClassTable) -> np.dtype[Any]:
     """The narrowest type that holds all labels and ignore_index."""
     narrow = 0 <= table.ignore_index <= 255 and len(table.names) <= 256
     return np.dtype(np.uint8 if narrow else np.int16)
 
 
-def labeller(table: ClassTable, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def label_lookup(table: ClassTable, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """What turns mask values of a type into labels: by a table of all values where the type has few."""
     if dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
         return table.labels
-    listed = table.labels(np.arange(np.iinfo(dtype).max + 1, dtype=dtype)).astype(label_type(table))
+    listed = table.labels(np.arange(np.iinfo(dtype).max + 1, dtype=dtype)).astype(label_dtype(table))
     if dtype != np.uint8 or listed.dtype != np.uint8:
         return listed.take
     translation = listed.tobytes()  # of texts: no index of eight bytes per pixel
@@ -172,12 +172,12 @@ def labeller(table: ClassTable, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]]
     return translated
 
 
-def decoded_bytes(scene: Scene, table: ClassTable) -> int:
+def memmap_size(scene: Scene, table: ClassTable) -> int:
     """Size of a scene's decoded copy."""
     return sum(_aligned(math.prod(shape) * dtype.itemsize) for dtype, shape in _layout(scene, table))
 
 
-def make_room(path: Path, size: int) -> None:
+def preallocate(path: Path, size: int) -> None:
     """Makes a file that long; a disk that is too full says so now, not as a crash in the middle.
 
     Raises:
@@ -201,7 +201,7 @@ def _layout(scene: Scene, table: ClassTable) -> list[tuple[np.dtype[Any], tuple[
     shape = (scene.image.height, scene.image.width)
     return [
         (np.dtype(scene.image.dtype), (len(scene.bands), *shape)),
-        (label_type(table), shape),
+        (label_dtype(table), shape),
         (np.dtype(bool), shape),
     ]
 

@@ -11,17 +11,17 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.band_statistics import Counts
 from geo_seg.data.class_table import ClassTable
 from geo_seg.data.index import CELL, SceneIndex
-from geo_seg.data.scene_reader import Pixels
+from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.windows.allowed_offsets import Offsets, cells_in
+from geo_seg.data.windows.allowed_offsets import AllowedOffsets, cells_in
 from geo_seg.data.windows.loader import WindowReader
 from geo_seg.tiling import Window
 
-Read = Callable[[Window], Pixels]
+Read = Callable[[Window], WindowArrays]
 """Reads a window of a scene."""
 
 
-def ground_of(scene: Scene, window: int) -> list[Window]:
+def split_rectangles(scene: Scene, window: int) -> list[Window]:
     """Return the rectangles that make up what a split has of a scene.
 
     Blocks of val and test, of training all that a window can show without reaching into what is barred (these
@@ -31,12 +31,15 @@ def ground_of(scene: Scene, window: int) -> list[Window]:
         scene: of the split.
         window: side of training windows.
     """
-    if scene.barred:
-        return [Window(a, b, c - a, d - b) for a, b, c, d in Offsets(scene, window).seen().tolist()]
-    return [*scene.parts] or [Window(0, 0, scene.image.height, scene.image.width)]
+    if scene.excluded:
+        return [
+            Window(a, b, c - a, d - b)
+            for a, b, c, d in AllowedOffsets(scene, window).visible_boxes().tolist()
+        ]
+    return [*scene.blocks] or [Window(0, 0, scene.image.height, scene.image.width)]
 
 
-def on_ground(rectangles: Sequence[Window], window: Window) -> NDArray[np.bool_]:
+def inside_rectangles(rectangles: Sequence[Window], window: Window) -> NDArray[np.bool_]:
     """Return (height, width): which pixels of a window lie in any of some rectangles."""
     inside = np.zeros((window.height, window.width), bool)
     for row, col, height, width in rectangles:
@@ -45,10 +48,10 @@ def on_ground(rectangles: Sequence[Window], window: Window) -> NDArray[np.bool_]
     return inside
 
 
-def of_splits(
+def split_counts(
     scenes: Sequence[Scene], found: Sequence[SceneIndex], table: ClassTable, config: DatasetConfig
 ) -> list[SceneIndex]:
-    """Return the index of what a split has of each of its scenes; see of_split.
+    """Return the index of what a split has of each of its scenes; see scene_counts.
 
     Args:
         scenes: of the split.
@@ -56,12 +59,12 @@ def of_splits(
         table: see WindowReader.
         config: see WindowReader.
     """
-    if not any(scene.parts or scene.barred for scene in scenes):
+    if not any(scene.blocks or scene.excluded for scene in scenes):
         return [*found]
     reader = WindowReader(scenes, found, table, config)
 
     def own(number: int) -> SceneIndex:
-        return of_split(
+        return scene_counts(
             scenes[number], found[number], config.window, lambda window: reader.read((number, window))
         )
 
@@ -69,7 +72,7 @@ def of_splits(
         return [*pool.map(own, range(len(scenes)))]
 
 
-def of_split(scene: Scene, found: SceneIndex, window: int, read: Read) -> SceneIndex:
+def scene_counts(scene: Scene, found: SceneIndex, window: int, read: Read) -> SceneIndex:
     """Return the index of what a split has of a scene.
 
     The cells of training are those that a window is allowed around, those of val and test the ones whose
@@ -81,17 +84,19 @@ def of_split(scene: Scene, found: SceneIndex, window: int, read: Read) -> SceneI
         window: side of training windows.
         read: reads the cells that the border of the ground cuts.
     """
-    if not scene.barred and not scene.parts:
+    if not scene.excluded and not scene.blocks:
         return found
     rows, cols = found.cells.shape[:2]
-    if scene.barred:
-        kept = Offsets(scene, window).allowed(rows, cols)
+    if scene.excluded:
+        kept = AllowedOffsets(scene, window).is_allowed(rows, cols)
     else:
         kept = np.zeros((rows, cols), bool)
-        for part in scene.parts:
+        for part in scene.blocks:
             kept[cells_in(part)] = True
     cells = np.where(kept[..., None], found.cells, np.uint16(0))
-    return replace(found, cells=cells, counts=_counted(scene, found, ground_of(scene, window), read))
+    return replace(
+        found, cells=cells, class_counts=_counted(scene, found, split_rectangles(scene, window), read)
+    )
 
 
 def _counted(scene: Scene, found: SceneIndex, ground: Sequence[Window], read: Read) -> Counts:
@@ -102,7 +107,7 @@ def _counted(scene: Scene, found: SceneIndex, ground: Sequence[Window], read: Re
     classes = np.zeros(found.cells.shape[2], np.int64)
     for number, top in enumerate(range(0, height, CELL)):
         strip = Window(top, 0, min(CELL, height - top), width)
-        inside = on_ground([part for part in ground if part.row < top + CELL], strip)
+        inside = inside_rectangles([part for part in ground if part.row < top + CELL], strip)
         covered = np.add.reduceat(inside.sum(axis=0), starts)
         whole = covered == strip.height * np.diff([*starts, width])
         pixels += int(covered.sum())

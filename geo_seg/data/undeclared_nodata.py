@@ -22,13 +22,13 @@ _TOLD = 5  # values
 _BLACK = 0.05  # share of the pixels of a scene
 
 
-def describe_holes(
+def describe_undeclared_nodata(
     scenes: Sequence[Scene], found: Sequence[BandMoments], config: DatasetConfig
 ) -> Iterator[str]:
     """Tell of values that were taken for measurements and are probably none.
 
     A hole is the smallest or largest value of a band in a scene, repeated, and far from the next value of
-    the scene and from nearly all values of all scenes; 0 never is, see describe_borders.
+    the scene and from nearly all values of all scenes; 0 never is, see describe_dark_borders.
 
     Args:
         scenes: each once.
@@ -41,7 +41,7 @@ def describe_holes(
     seen = [(scene, bands) for scene, bands in zip(scenes, found, strict=True) if bands.pixels]
     holes: dict[float, dict[int, dict[Scene, int]]] = {}
     for band in range(min((len(bands.mean) for _, bands in seen), default=0)):
-        for value, pixels in _holes([bands for _, bands in seen], band).items():
+        for value, pixels in _candidate_values([bands for _, bands in seen], band).items():
             holes.setdefault(value, {})[band] = {seen[i][0]: count for i, count in pixels.items()}
     sizes = {scene.name: bands.pixels for scene, bands in seen}
     for value, holding in list(holes.items())[:_TOLD]:
@@ -50,10 +50,10 @@ def describe_holes(
         yield f"{len(holes) - _TOLD} more values are as far from all others and not declared as nodata"
 
 
-def describe_borders(
+def describe_dark_borders(
     scenes: Sequence[Scene], found: Sequence[BandMoments], config: DatasetConfig
 ) -> Iterator[str]:
-    """Tell of scenes with many pixels of 0 that count as measurements; see describe_holes."""
+    """Tell of scenes with many pixels of 0 that count as measurements; see describe_undeclared_nodata."""
     dark = [s.name for s, bands in zip(scenes, found, strict=True) if bands.pixels and _is_dark(s, bands)]
     if dark and not config.zero_is_nodata:
         yield (
@@ -62,7 +62,7 @@ def describe_borders(
         )
 
 
-def _holes(found: Sequence[BandMoments], band: int) -> dict[float, dict[int, int]]:
+def _candidate_values(found: Sequence[BandMoments], band: int) -> dict[float, dict[int, int]]:
     """Values that are holes, with the scenes that hold them and their pixels there."""
     quantiles = np.stack([bands.quantiles[band] for bands in found])  # (scenes, steps)
     weights = np.repeat([float(bands.pixels) for bands in found], quantiles.shape[1])
@@ -73,10 +73,10 @@ def _holes(found: Sequence[BandMoments], band: int) -> dict[float, dict[int, int
             np.array([getattr(bands, name)[band] for bands in found]) for name in (end, beside, count)
         )
         gap = np.abs(value - near)
-        for i in np.flatnonzero((gap >= _CLOSER * _own_spread(quantiles, value)) & (value != 0)):
+        for i in np.flatnonzero((gap >= _CLOSER * _local_spread(quantiles, value)) & (value != 0)):
             candidates.setdefault(float(value[i]), {})[int(i)] = int(pixels[i])
             gaps[float(value[i])] = min(gaps.get(float(value[i]), np.inf), float(gap[i]))
-    others = _others(quantiles, weights, np.array(sorted(candidates)))
+    others = _neighbourhood(quantiles, weights, np.array(sorted(candidates)))
     sizes = [bands.pixels for bands in found]
     return {
         value: pixels
@@ -86,7 +86,7 @@ def _holes(found: Sequence[BandMoments], band: int) -> dict[float, dict[int, int
 
 
 @dataclass(frozen=True)
-class _Others:
+class _Neighbourhood:
     """All values of a band in all scenes but those that may be holes.
 
     Attributes:
@@ -113,17 +113,17 @@ class _Others:
         return pixels >= _REPEATED and distance >= needed > 0
 
 
-def _own_spread(quantiles: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
+def _local_spread(quantiles: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
     """(scenes,) range of the quantiles of each scene that are not its value."""
-    others = ~_same(quantiles, value[:, None])
+    others = ~_is_same(quantiles, value[:, None])
     low = np.where(others, quantiles, np.inf).min(axis=1)
     high = np.where(others, quantiles, -np.inf).max(axis=1)
     return np.where(others.any(axis=1), high - low, 0.0)
 
 
-def _others(
+def _neighbourhood(
     quantiles: NDArray[np.float64], weights: NDArray[np.float64], candidates: NDArray[np.float64]
-) -> _Others:
+) -> _Neighbourhood:
     """Look at all values but those that may be holes.
 
     Args:
@@ -135,17 +135,17 @@ def _others(
     if len(candidates):
         place = np.searchsorted(candidates, values)
         near = (candidates[np.minimum(place, len(candidates) - 1)], candidates[np.maximum(place - 1, 0)])
-        others = ~(_same(values, near[0]) | _same(values, near[1]))
+        others = ~(_is_same(values, near[0]) | _is_same(values, near[1]))
         values, weights = values[others], weights[others]
     if not len(values):
-        return _Others(0.0, 0.0, 0.0, measured=False)
+        return _Neighbourhood(0.0, 0.0, 0.0, measured=False)
     order = np.argsort(values, kind="stable")
     ranks = weights[order].cumsum()
     low, middle, high = np.interp(np.array([0.01, 0.5, 0.99]) * ranks[-1], ranks, values[order])
-    return _Others(float(low), float(middle), float(high), measured=len(np.unique(values)) >= _LEVELS)
+    return _Neighbourhood(float(low), float(middle), float(high), measured=len(np.unique(values)) >= _LEVELS)
 
 
-def _same(values: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _is_same(values: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.abs(values - value) <= _SAME * np.abs(value)
 
 

@@ -9,14 +9,14 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from geo_seg.data.index import CELL, SceneIndex
-from geo_seg.data.scene_reader import Pixels
+from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.split_areas import ground_of, on_ground
+from geo_seg.data.split_areas import inside_rectangles, split_rectangles
 from geo_seg.data.windows.loader import WindowReader
-from geo_seg.doctor.examine import Examination
+from geo_seg.doctor.examine import DataReport
 from geo_seg.doctor.misregistration import edge_correlation, shift_of
 from geo_seg.errors import DataError
-from geo_seg.report.pictures import colorize, hexadecimal, true_color
+from geo_seg.report.pictures import colorize, hex_color, true_color
 from geo_seg.tiling import Window
 
 _SIDE = 512  # pixels of a picture
@@ -35,10 +35,10 @@ class Sample(NamedTuple):
 
     split: str
     scene: Scene
-    pixels: Pixels
+    pixels: WindowArrays
 
 
-def draw_samples(found: Examination) -> list[Sample]:
+def draw_samples(found: DataReport) -> list[Sample]:
     """Parts of scenes around their labels, of every split; what can't be read becomes a problem."""
     samples: list[Sample] = []
     shares = {name: max(round(_MOST * len(s) / len(found.pairs)), 1) for name, s in found.scenes.items()}
@@ -54,14 +54,14 @@ def draw_samples(found: Examination) -> list[Sample]:
             except DataError as error:
                 found.problems.append(str(error))
                 continue
-            beside = ~on_ground(ground_of(scenes[number], found.config.window), window)
+            beside = ~inside_rectangles(split_rectangles(scenes[number], found.config.window), window)
             pixels.labels[beside] = found.table.ignore_index  # ground of another split, or of none
             pixels.valid[beside] = False
             samples.append(Sample(split, scenes[number], pixels))
     return samples
 
 
-def judge_shift(found: Examination, samples: list[Sample]) -> None:
+def check_misregistration(found: DataReport, samples: list[Sample]) -> None:
     """Warns of labels that lie beside what they label, in single scenes and in all of them together."""
     ignored = found.table.ignore_index
     maps = [edge_correlation(s.pixels.image, s.pixels.labels, s.pixels.labels != ignored) for s in samples]
@@ -78,7 +78,7 @@ def judge_shift(found: Examination, samples: list[Sample]) -> None:
             )
 
 
-def pictures_of(found: Examination, sample: Sample) -> list[tuple[str, NDArray[np.uint8]]]:
+def sample_pictures(found: DataReport, sample: Sample) -> list[tuple[str, NDArray[np.uint8]]]:
     """Image and label of a sample for the eye, each (H, W, 3)."""
     scene, pixels = sample.scene, sample.pixels
     names = dict(zip(scene.image.bands, scene.image.names, strict=True))
@@ -87,7 +87,7 @@ def pictures_of(found: Examination, sample: Sample) -> list[tuple[str, NDArray[n
     return [("image", image), ("label", colorize(pixels.labels, found.table.colors, counted))]
 
 
-def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
+def draw_sheet(found: DataReport, samples: list[Sample], file: Path) -> None:
     """Draws image and label of every sample, and the colours of the classes."""
     rows = -(-len(samples) // _ACROSS)
     figure = Figure(figsize=(16, 3.1 * rows + 0.8), layout="constrained")
@@ -96,15 +96,15 @@ def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
         axes.axis("off")
     for number, sample in enumerate(samples):
         left, right = grid[number // _ACROSS, 2 * (number % _ACROSS) :][:2]
-        (_, image), (_, label) = pictures_of(found, sample)
+        (_, image), (_, label) = sample_pictures(found, sample)
         left.imshow(image)
         right.imshow(label, interpolation="nearest")
         left.set_title(f"{sample.split}: {_short(sample.scene.name)}", fontsize=8, loc="left")
     keys = [
-        Patch(facecolor=hexadecimal(color), edgecolor="#888888", label=name)
+        Patch(facecolor=hex_color(color), edgecolor="#888888", label=name)
         for name, color in zip(found.table.names, found.table.colors, strict=True)
     ]
-    divided = any(scene.parts or scene.barred for _, scene, _ in samples)
+    divided = any(scene.blocks or scene.excluded for _, scene, _ in samples)
     white = "ignored, or not of the split" if divided else "ignored"
     keys.append(Patch(facecolor="white", edgecolor="#888888", label=white))
     figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 8), frameon=False)
@@ -114,7 +114,7 @@ def draw_sheet(found: Examination, samples: list[Sample], file: Path) -> None:
 def _window(scene: Scene, index: SceneIndex) -> Window:
     """The part around the middle one of the cells with labels, within its block if there are blocks."""
     rows, cols = np.nonzero(np.any(index.cells, axis=2))
-    areas = scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
+    areas = scene.blocks or (Window(0, 0, scene.image.height, scene.image.width),)
     area = max(areas, key=lambda part: part.height * part.width)
     middle = (area.row + area.height // 2, area.col + area.width // 2)
     if len(rows):

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.class_table import ClassTable, class_table
+from geo_seg.data.class_table import ClassTable, build_class_table
 from geo_seg.data.demo import draw_demo
-from geo_seg.data.index import SceneIndex, look_at_scenes
-from geo_seg.data.scenes.discovery import SPLITS, left_out, open_scenes, split
+from geo_seg.data.index import SceneIndex, try_index_scenes
+from geo_seg.data.scenes.discovery import SPLITS, open_scenes, split_scenes, unused_scenes
 from geo_seg.data.scenes.leakage import Leak, find_leaks
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.split_areas import of_splits
+from geo_seg.data.split_areas import split_counts
 from geo_seg.errors import DataError, GeoSegError
 
 UNSPLIT = "all"
@@ -22,7 +22,7 @@ UNSPLIT = "all"
 
 
 @dataclass
-class Examination:
+class DataReport:
     """What was found.
 
     Attributes:
@@ -61,27 +61,27 @@ class Examination:
     def counts(self, name: str) -> NDArray[np.int64]:
         """(classes,) labelled pixels of a split."""
         zero = np.zeros(len(self.table.names), np.int64)
-        return sum((found.counts.classes for found in self.index[name]), zero)
+        return sum((found.class_counts.classes for found in self.index[name]), zero)
 
 
-def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
+def examine(config: DatasetConfig, seed: int, border: int = 0) -> DataReport:
     """Looks at all scenes.
 
     Args:
         config: the data set.
         seed: of the split.
-        margin: pixels beside each side of a training window that augmentation can turn in.
+        border: pixels beside each side of a training window that augmentation can turn in.
 
     Raises:
         ConfigError: the configuration contradicts itself.
         DataError: there is nothing to look at.
     """
-    table = class_table(config)
+    table = build_class_table(config)
     if config.generate == "demo":
         draw_demo(Path(config.root))
     errors: list[GeoSegError] = []
     scenes = open_scenes(config, errors.append)
-    looked = look_at_scenes(scenes, table, config, errors.append)
+    looked = try_index_scenes(scenes, table, config, errors.append)
     index = {scene.name: found for scene, found in zip(scenes, looked, strict=True) if found}
     scenes = [scene for scene in scenes if scene.name in index]
     if not scenes:
@@ -89,22 +89,22 @@ def examine(config: DatasetConfig, seed: int, margin: int = 0) -> Examination:
         raise DataError(f"{errors[0]}{more}")
     parts, leaks = {UNSPLIT: scenes}, []
     try:
-        parts = split(scenes, config, seed, lambda: [index[scene.name].cells for scene in scenes])
+        parts = split_scenes(scenes, config, seed, lambda: [index[scene.name].cells for scene in scenes])
         inside = {name: [index[s.name] for s in part] for name, part in parts.items()}
-        leaks = find_leaks(parts, inside, config, margin)
+        leaks = find_leaks(parts, inside, config, border)
     except GeoSegError as error:
         errors.append(error)
     ordered = {name: parts[name] for name in (*SPLITS, UNSPLIT) if parts.get(name)}
-    return Examination(
+    return DataReport(
         config,
         table,
         ordered,
         {
-            name: of_splits(part, [index[s.name] for s in part], table, config)
+            name: split_counts(part, [index[s.name] for s in part], table, config)
             for name, part in ordered.items()
         },
         index,
         [str(error) for error in errors],
-        [line for line in [left_out(scenes, parts)] if line],
+        [line for line in [unused_scenes(scenes, parts)] if line],
         leaks,
     )

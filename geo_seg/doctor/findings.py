@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.data.few_labels import few_labels
+from geo_seg.data.few_labels import describe_few_labels
 from geo_seg.data.index import CELL
 from geo_seg.data.scales import describe_scales
 from geo_seg.data.scenes.leakage import describe_leaks
-from geo_seg.data.split_areas import of_splits
-from geo_seg.data.undeclared_nodata import describe_borders, describe_holes
-from geo_seg.doctor.examine import UNSPLIT, Examination
-from geo_seg.raster.validity import STRAYS
+from geo_seg.data.split_areas import split_counts
+from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
+from geo_seg.doctor.examine import UNSPLIT, DataReport
+from geo_seg.raster.validity import IMPLAUSIBLE
 from losses.class_weights import class_weights
 
 _APART = 20.0  # times: brightness of scenes of one kind doesn't differ by that
@@ -24,7 +24,7 @@ _KEPT = 0.95  # share of each class's training pixels that a better window leave
 _ALIKE = 10.0  # times: classes that differ less need no weights
 
 
-def judge(found: Examination) -> None:
+def add_findings(found: DataReport) -> None:
     """Adds problems and warnings to an examination."""
     if found.leaks:
         line = describe_leaks(found.leaks, found.scenes, found.config)
@@ -34,10 +34,15 @@ def judge(found: Examination) -> None:
             found.problems.append(f"{line}; see dataset.split")
     scenes, index = zip(*found.pairs, strict=True)
     seen = (scenes, [each.bands for each in index], found.config)
-    found.problems += [*_labels(found), *_values(found), *describe_scales(scenes), *describe_holes(*seen)]
-    found.warnings += [*_classes(found), *_nodata(found), *describe_borders(*seen), *_places(found)]
+    found.problems += [
+        *_labels(found),
+        *_values(found),
+        *describe_scales(scenes),
+        *describe_undeclared_nodata(*seen),
+    ]
+    found.warnings += [*_classes(found), *_nodata(found), *describe_dark_borders(*seen), *_places(found)]
     counts = {name: found.counts(name).tolist() for name in found.scenes}
-    found.warnings += few_labels(counts, found.table.names, found.config)
+    found.warnings += describe_few_labels(counts, found.table.names, found.config)
     noted: dict[str, list[str]] = {}
     for scene, _ in found.pairs:
         for note in scene.notes:
@@ -45,7 +50,7 @@ def judge(found: Examination) -> None:
     found.warnings += [f"{_some(names)}: {note}" for note, names in noted.items()]
 
 
-def suggestions(found: Examination, loss: str = "") -> list[str]:
+def suggest_config(found: DataReport, loss: str = "") -> list[str]:
     """Return options that fit these data, each with its reason; each was tried, and none is there already.
 
     Args:
@@ -55,8 +60,8 @@ def suggestions(found: Examination, loss: str = "") -> list[str]:
     counts = found.counts(found.training)
     present = counts[counts > 0]
     made = []
-    window = good_window(found)
-    if window is not None and window != found.config.window and _helps(found, window):
+    window = suggest_window(found)
+    if window is not None and window != found.config.window and _helpful_window(found, window):
         made.append(f"dataset.window={window}: such windows show most of the classes that their scene has")
     ways = ["loss=weighted_cross_entropy"] if found.config.mode == "multiclass" else []
     ways.append("dataset.sampler=balanced")
@@ -70,13 +75,13 @@ def suggestions(found: Examination, loss: str = "") -> list[str]:
     return made
 
 
-def _helps(found: Examination, window: int) -> bool:
+def _helpful_window(found: DataReport, window: int) -> bool:
     """Whether windows of another side show more classes, and leave training about all that it has of each."""
     name = found.training
     scenes = found.scenes[name]
     config = replace(found.config, window=window)
-    tried = of_splits(scenes, [found.whole[scene.name] for scene in scenes], found.table, config)
-    after = sum((index.counts.classes for index in tried), np.zeros(len(found.table.names), np.int64))
+    tried = split_counts(scenes, [found.whole[scene.name] for scene in scenes], found.table, config)
+    after = sum((index.class_counts.classes for index in tried), np.zeros(len(found.table.names), np.int64))
     now = max(found.config.window // CELL, 1)
     shares = [
         [share for one in index if (share := _shown(one.cells, side)) is not None]
@@ -86,13 +91,13 @@ def _helps(found: Examination, window: int) -> bool:
     return bool(better and (after >= _KEPT * found.counts(name)).all())
 
 
-def listed_weights(found: Examination) -> str:
+def listed_weights(found: DataReport) -> str:
     """Class weights by inverse frequency, with the names of the classes."""
     weights = class_weights(found.counts(found.training).tolist())
     return ", ".join(f"{name} {w:.3g}" for name, w in zip(found.table.names, weights, strict=True))
 
 
-def good_window(found: Examination) -> int | None:
+def suggest_window(found: DataReport) -> int | None:
     """The smallest usual side of windows that show most of the classes of their scene."""
     pairs = list(zip(found.scenes[found.training], found.index[found.training], strict=True))
     sides = [min(scene.image.height, scene.image.width) for scene, _ in pairs]
@@ -120,7 +125,7 @@ def _shown(cells: NDArray[np.uint16], side: int) -> float | None:
     return float(labelled.sum(axis=-1).mean() / classes)
 
 
-def _labels(found: Examination) -> Iterator[str]:
+def _labels(found: DataReport) -> Iterator[str]:
     pairs = found.pairs
     bare = [scene.name for scene, index in pairs if not index.cells.any()]
     if len(bare) > _FEW * len(pairs):
@@ -134,7 +139,7 @@ def _labels(found: Examination) -> Iterator[str]:
             yield f"no pixel of {name} has a class: all are nodata or ignored{near}; see dataset.split"
 
 
-def _values(found: Examination) -> Iterator[str]:
+def _values(found: DataReport) -> Iterator[str]:
     """Values that don't look like what the type of the images says."""
     pairs = [(scene, index) for scene, index in found.pairs if index.bands.pixels]
     if not pairs:
@@ -165,7 +170,7 @@ def _values(found: Examination) -> Iterator[str]:
         )
 
 
-def _classes(found: Examination) -> Iterator[str]:
+def _classes(found: DataReport) -> Iterator[str]:
     names = found.table.names
     for split in found.scenes:
         absent = [name for name, n in zip(names, found.counts(split), strict=True) if not n]
@@ -181,7 +186,7 @@ def _classes(found: Examination) -> Iterator[str]:
             )
 
 
-def _nodata(found: Examination) -> Iterator[str]:
+def _nodata(found: DataReport) -> Iterator[str]:
     empty = [
         scene.name
         for scene, index in found.pairs
@@ -190,11 +195,11 @@ def _nodata(found: Examination) -> Iterator[str]:
     if empty:
         yield f"{_some(empty)}: more than half of the image is nodata"
     for scene, index in found.pairs:
-        if index.strays:
-            yield f"{scene.name}: {index.strays} px {STRAYS}"
+        if index.implausible:
+            yield f"{scene.name}: {index.implausible} px {IMPLAUSIBLE}"
 
 
-def _places(found: Examination) -> Iterator[str]:
+def _places(found: DataReport) -> Iterator[str]:
     systems = {scene.image.crs for scene, _ in found.pairs}
     if None in systems and len(systems) > 1:
         bare = [scene.name for scene, _ in found.pairs if scene.image.crs is None]

@@ -8,15 +8,15 @@ from rasterio.crs import CRS
 from rich.console import Console
 from rich.table import Table
 
-from geo_seg.doctor.contact_sheet import Sample, pictures_of
-from geo_seg.doctor.examine import Examination
+from geo_seg.doctor.contact_sheet import Sample, sample_pictures
+from geo_seg.doctor.examine import DataReport
 from geo_seg.report import html_page as markup
-from geo_seg.report.pictures import encoded
-from geo_seg.runtime.files import write_whole
+from geo_seg.report.pictures import encode_panels
+from geo_seg.runtime.files import atomic_write
 from losses.class_weights import class_weights
 
 
-class Grid(NamedTuple):
+class TableData(NamedTuple):
     """A table.
 
     Attributes:
@@ -32,14 +32,14 @@ class Grid(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def tables(found: Examination) -> list[Grid]:
+def build_tables(found: DataReport) -> list[TableData]:
     """Splits, classes and bands."""
     return [_splits(found), _classes(found), _bands(found)]
 
 
-def show(found: Examination, console: Console) -> None:
+def print_report(found: DataReport, console: Console) -> None:
     """Prints tables, problems, warnings and suggestions."""
-    for grid in tables(found):
+    for grid in build_tables(found):
         table = Table(title=grid.title, title_justify="left")
         for number, name in enumerate(grid.head):
             table.add_column(name, justify="right" if number else "left")
@@ -52,31 +52,33 @@ def show(found: Examination, console: Console) -> None:
             console.print(f"{number}. {line}", markup=False, soft_wrap=True)
 
 
-def write_page(found: Examination, file: Path, samples: Sequence[Sample]) -> None:
+def write_page(found: DataReport, file: Path, samples: Sequence[Sample]) -> None:
     """Writes a page that needs no other file."""
     sections = []
     for heading, lines in _lists(found):
         items = "".join(f"<li>{markup.text(line)}</li>" for line in lines)
         sections.append((heading, f"<ol>{items}</ol>"))
-    sections += [(grid.title, markup.table(grid.caption, grid.head, grid.rows)) for grid in tables(found)]
+    sections += [
+        (grid.title, markup.table(grid.caption, grid.head, grid.rows)) for grid in build_tables(found)
+    ]
     sections.append(("Images and labels", _pictures(found, samples)))
-    write_whole(file, markup.page(f"{found.config.name}: data check", "", sections))
+    atomic_write(file, markup.render_page(f"{found.config.name}: data check", "", sections))
 
 
-def _pictures(found: Examination, samples: Sequence[Sample]) -> str:
+def _pictures(found: DataReport, samples: Sequence[Sample]) -> str:
     """The contact sheet, a pair of pictures below the other where the window is narrow."""
-    parts = [markup.keys(found.table.colors, found.table.names)]
+    parts = [markup.legend(found.table.colors, found.table.names)]
     for sample in samples:
         title = f"{sample.split}: {sample.scene.name}"
         panes = (
-            markup.picture(data, f"{name} of {title}", name, "pane")
-            for name, data in encoded(pictures_of(found, sample))
+            markup.image(data, f"{name} of {title}", name, "pane")
+            for name, data in encode_panels(sample_pictures(found, sample))
         )
         parts.append(f"<h3>{markup.text(title)}</h3>{markup.row(panes)}")
     return "".join(parts)
 
 
-def _lists(found: Examination) -> list[tuple[str, Sequence[str]]]:
+def _lists(found: DataReport) -> list[tuple[str, Sequence[str]]]:
     problems = found.problems or ["nothing: this data set can be trained on"]
     listed = [
         ("To mend", problems),
@@ -86,10 +88,10 @@ def _lists(found: Examination) -> list[tuple[str, Sequence[str]]]:
     return [(title, lines) for title, lines in listed if lines]
 
 
-def _splits(found: Examination) -> Grid:
+def _splits(found: DataReport) -> TableData:
     rows = []
     for name, scenes in found.scenes.items():
-        counts = [index.counts for index in found.index[name]]
+        counts = [index.class_counts for index in found.index[name]]
         pixels, valid = sum(own.pixels for own in counts), sum(own.valid for own in counts)
         sizes = sorted({(scene.image.height, scene.image.width) for scene in scenes})
         systems = sorted({_system(scene.image.crs) for scene in scenes})
@@ -105,7 +107,7 @@ def _splits(found: Examination) -> Grid:
                 ", ".join(systems[:3]) + (f" and {len(systems) - 3} more" if systems[3:] else ""),
             ]
         )
-    return Grid(
+    return TableData(
         "Splits",
         "Scenes of each split, and how many of the pixels that it has of them are nodata or have a label.",
         ("split", "scenes", "pixels", "nodata", "labelled", "rows x columns", "type", "CRS"),
@@ -113,7 +115,7 @@ def _splits(found: Examination) -> Grid:
     )
 
 
-def _classes(found: Examination) -> Grid:
+def _classes(found: DataReport) -> TableData:
     counts = {name: found.counts(name) for name in found.scenes}
     train = counts[found.training]
     weights = class_weights(train.tolist()) if train.any() else [0.0] * len(train)
@@ -122,7 +124,7 @@ def _classes(found: Examination) -> Grid:
         holding = sum(bool(index.cells[..., number].any()) for _, index in found.pairs)
         shares = [f"{n[number] / n.sum():.2%}" if n.any() else "-" for n in counts.values()]
         rows.append([name, *shares, f"{holding} of {len(found.pairs)}", f"{weights[number]:.3g}"])
-    return Grid(
+    return TableData(
         "Classes",
         "Share of the labelled pixels in each split.",
         ("class", *counts, "scenes that have it", "weight by frequency"),
@@ -130,7 +132,7 @@ def _classes(found: Examination) -> Grid:
     )
 
 
-def _bands(found: Examination) -> Grid:
+def _bands(found: DataReport) -> TableData:
     seen = [index.bands for _, index in found.pairs if index.bands.pixels]
     scene = found.pairs[0][0]
     names = dict(zip(scene.image.bands, scene.image.names, strict=True))
@@ -146,7 +148,7 @@ def _bands(found: Examination) -> Grid:
         rows.append(
             [names.get(band) or str(band), *(f"{v:.5g}" for v in (low, usual[0], mean, usual[1], high))]
         )
-    return Grid(
+    return TableData(
         "Bands",
         "Values of the valid pixels.",
         ("band", "least", "low (2 %)", "mean", "high (98 %)", "largest"),

@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from geo_seg.config.training import TrainConfig
-from geo_seg.doctor.contact_sheet import draw_samples, draw_sheet, judge_shift
+from geo_seg.doctor.contact_sheet import check_misregistration, draw_samples, draw_sheet
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import judge, suggestions
-from geo_seg.doctor.page import show, write_page
+from geo_seg.doctor.findings import add_findings, suggest_config
+from geo_seg.doctor.page import print_report, write_page
 
 PAGE, SHEET = "check.html", "contact_sheet.png"
 
@@ -30,16 +30,16 @@ def check(config: TrainConfig, folder: str | Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
-    found = examine(config.dataset, config.seed, config.augment.margin(config.dataset.window))
-    judge(found)
-    found.suggestions = suggestions(found, config.loss["name"])
+    found = examine(config.dataset, config.seed, config.augment.border(config.dataset.window))
+    add_findings(found)
+    found.suggestions = suggest_config(found, config.loss["name"])
     samples = draw_samples(found)
-    judge_shift(found, samples)
+    check_misregistration(found, samples)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     draw_sheet(found, samples, path / SHEET)
     write_page(found, path / PAGE, samples)
-    show(found, console)
+    print_report(found, console)
     console.print(f"page  {path / PAGE}\nsheet {path / SHEET}", markup=False, soft_wrap=True)
     if found.problems:
         sys.exit(1)

@@ -9,18 +9,18 @@ import numpy as np
 
 import geo_seg
 from geo_seg.checkpoints.checkpoint import Checkpoint
-from geo_seg.inference.inputs import BESIDE, CLASSES, POLYGONS, PROBABILITIES, UNCERTAINTIES
-from geo_seg.inference.part_store import Journal
-from geo_seg.prediction.decode import SCALE, UNCERTAINTY, Shown, Strip
-from geo_seg.raster.cog import Layer, join
-from geo_seg.raster.geobox import Geometry
+from geo_seg.inference.inputs import CLASSES, COMPANION_SUFFIXES, POLYGONS, PROBABILITIES, UNCERTAINTIES
+from geo_seg.inference.part_store import PartStore
+from geo_seg.prediction.decode import SCALE, UNCERTAINTY, OutputOptions, OutputRows
+from geo_seg.raster.cog import RasterSpec, write_cog
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.reader import RasterReader
-from geo_seg.raster.sidecars import style_file, table_file
-from geo_seg.raster.validity import STRAYS
-from geo_seg.raster.writer import PartWriter, unwritten
+from geo_seg.raster.sidecars import pam_path, qml_path
+from geo_seg.raster.validity import IMPLAUSIBLE
+from geo_seg.raster.writer import RowWriter, write_error
 from geo_seg.tiling import Grid
-from geo_seg.vectorize.geopackage import Outlining, write_polygons
-from geo_seg.vectorize.region_table import Certainty
+from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
+from geo_seg.vectorize.region_table import ConfidenceRaster
 
 SOFTWARE = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
 """Tags of every raster of a map."""
@@ -30,12 +30,12 @@ _NO_PROBABILITY = 255
 _COUNTED = ("strays", "undecided")  # pixels of a part that are nodata, and why; in the tags of its classes
 
 
-def class_storage(num_classes: int) -> tuple[int, str]:
+def class_dtype(num_classes: int) -> tuple[int, str]:
     """The nodata value of a class raster and its type: the narrowest with a value that no class has."""
     return (255, "uint8") if num_classes <= 255 else (65535, "uint16")
 
 
-def layers(checkpoints: Sequence[Checkpoint], shown: Shown) -> tuple[Layer, ...]:
+def raster_specs(checkpoints: Sequence[Checkpoint], shown: OutputOptions) -> tuple[RasterSpec, ...]:
     """The rasters of a map; the classes come last, and vouch for the others when they are there.
 
     Args:
@@ -46,8 +46,8 @@ def layers(checkpoints: Sequence[Checkpoint], shown: Shown) -> tuple[Layer, ...]
     # no date: whoever makes a map again, on other processes or after a crash, gets the same bytes
     tags = {**SOFTWARE, _CHECKPOINT: ", ".join(_short(each.path) for each in checkpoints)}
     names = checkpoint.class_names
-    nodata, dtype = class_storage(len(names))
-    classes = Layer(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, tags)
+    nodata, dtype = class_dtype(len(names))
+    classes = RasterSpec(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, tags)
     bands = {"none": (), "top": ("probability of the class",), "all": names}[shown.probabilities]
     numbers = ((PROBABILITIES, bands), (UNCERTAINTIES, UNCERTAINTY if shown.uncertainty else ()))
     return (*(_numbers(suffix, bands, shown.kind, tags) for suffix, bands in numbers if bands), classes)
@@ -59,20 +59,20 @@ def _short(checkpoint: Path) -> str:
     return f"{run}/checkpoints/{checkpoint.name}" if run else checkpoint.name
 
 
-def _numbers(suffix: str, bands: tuple[str, ...], kind: str, tags: Mapping[str, str]) -> Layer:
+def _numbers(suffix: str, bands: tuple[str, ...], kind: str, tags: Mapping[str, str]) -> RasterSpec:
     """A raster of numbers from 0 to 1."""
     if kind == "uint8":
-        return Layer(suffix, kind, _NO_PROBABILITY, bands, (), (), 1 / SCALE, tags)
+        return RasterSpec(suffix, kind, _NO_PROBABILITY, bands, (), (), 1 / SCALE, tags)
     # GeoTIFF has half floats as float32 of 16 bits; as a type of their own only since GDAL 3.11
-    return Layer(suffix, "float32", float("nan"), bands, (), (), 1, tags, kind == "float16")
+    return RasterSpec(suffix, "float32", float("nan"), bands, (), (), 1, tags, kind == "float16")
 
 
 def write_part(
-    journal: Journal,
+    journal: PartStore,
     number: int,
     grid: Grid,
-    made: tuple[Layer, ...],
-    rows: Iterable[Strip],
+    made: tuple[RasterSpec, ...],
+    rows: Iterable[OutputRows],
     tally: Mapping[str, int],
 ) -> None:
     """Writes a part of a map; it is done when this returns, and not begun otherwise.
@@ -92,7 +92,7 @@ def write_part(
     with ExitStack() as stack:
         targets = [  # they are closed, and get their names, in reverse
             stack.enter_context(
-                PartWriter(journal.part(number, layer.suffix), (len(layer.bands), *shape), layer.dtype)
+                RowWriter(journal.part(number, layer.suffix), (len(layer.bands), *shape), layer.dtype)
             )
             for layer in reversed(made)
         ]
@@ -109,7 +109,7 @@ def write_part(
         targets[0].tag({key: str(tally.get(key, 0)) for key in _COUNTED})
 
 
-def oddities(journal: Journal, parts: int) -> Iterator[str]:
+def input_oddities(journal: PartStore, parts: int) -> Iterator[str]:
     """What the user should know of the pixels of a map that have no class, out of all its parts.
 
     Raises:
@@ -121,7 +121,7 @@ def oddities(journal: Journal, parts: int) -> Iterator[str]:
             for key in _COUNTED:
                 total[key] += int(reader.tags[key])
     if total["strays"]:
-        yield f"{total['strays']} px {STRAYS}"
+        yield f"{total['strays']} px {IMPLAUSIBLE}"
     if total["undecided"]:
         yield (
             f"{total['undecided']} px are nodata since the model says NaN there: its weights, or what it "
@@ -130,11 +130,11 @@ def oddities(journal: Journal, parts: int) -> Iterator[str]:
 
 
 def assemble(
-    journal: Journal,
-    geometry: Geometry,
+    journal: PartStore,
+    geometry: GeoBox,
     parts: tuple[Grid, ...],
-    made: tuple[Layer, ...],
-    outlining: Outlining | None,
+    made: tuple[RasterSpec, ...],
+    outlining: PolygonOptions | None,
 ) -> None:
     """Joins the parts to the files of a map, in the folder of its journal.
 
@@ -152,16 +152,16 @@ def assemble(
     """
     for layer in made:
         places = [(part.area, journal.part(i, layer.suffix)) for i, part in enumerate(parts)]
-        join(_within(journal.folder, layer.suffix), layer, geometry, places)
+        write_cog(_within(journal.folder, layer.suffix), layer, geometry, places)
     if outlining:
         _outline(journal.folder, made, outlining)
 
 
 def publish(
-    journal: Journal,
+    journal: PartStore,
     file: Path,
-    made: tuple[Layer, ...],
-    outlining: Outlining | None,
+    made: tuple[RasterSpec, ...],
+    outlining: PolygonOptions | None,
     found: Mapping[str, Any],
 ) -> None:
     """Moves a map to its place, the class raster last, and removes its parts.
@@ -182,11 +182,11 @@ def publish(
         for path in _files(journal.folder, made, outlining is not None):
             path.replace(file.with_name(f"{stem}_{path.name}"))
     except OSError as error:
-        raise unwritten(file, error) from error
+        raise write_error(file, error) from error
     journal.clear()
 
 
-def left_over(file: Path, made: tuple[Layer, ...], outlining: Outlining | None) -> list[Path]:
+def stale_outputs(file: Path, made: tuple[RasterSpec, ...], outlining: PolygonOptions | None) -> list[Path]:
     """Files beside a class raster that say what an earlier map of the same raster said.
 
     Args:
@@ -196,27 +196,27 @@ def left_over(file: Path, made: tuple[Layer, ...], outlining: Outlining | None) 
     """
     new = {layer.suffix for layer in made} | ({POLYGONS} if outlining else set())
     stem = file.name.removesuffix(CLASSES)
-    beside = (file.with_name(f"{stem}{suffix}") for suffix in BESIDE if suffix not in new)
+    beside = (file.with_name(f"{stem}{suffix}") for suffix in COMPANION_SUFFIXES if suffix not in new)
     return [path for path in beside if path.exists()]
 
 
-def _outline(folder: Path, made: tuple[Layer, ...], outlining: Outlining) -> None:
+def _outline(folder: Path, made: tuple[RasterSpec, ...], outlining: PolygonOptions) -> None:
     """Makes polygons of the joined rasters."""
     *others, classes = made
     probable = next((layer for layer in others if layer.suffix == PROBABILITIES), None)
-    certainty = Certainty(_within(folder, PROBABILITIES), probable.scale) if probable else None
+    certainty = ConfidenceRaster(_within(folder, PROBABILITIES), probable.scale) if probable else None
     file, raster = _within(folder, POLYGONS), _within(folder, CLASSES)
     write_polygons(file, raster, classes.nodata, classes.classes, classes.colors, certainty, outlining)
 
 
-def _files(folder: Path, made: tuple[Layer, ...], outlined: bool) -> Iterator[Path]:
+def _files(folder: Path, made: tuple[RasterSpec, ...], outlined: bool) -> Iterator[Path]:
     if outlined:
         yield _within(folder, POLYGONS)
     for layer in made:
         raster = _within(folder, layer.suffix)
-        yield style_file(raster)
+        yield qml_path(raster)
         if layer.classes:
-            yield table_file(raster)
+            yield pam_path(raster)
         yield raster
 
 

@@ -14,14 +14,14 @@ import rasterio
 from rich.console import Console
 from rich.table import Table
 
-from geo_seg.prediction.measure import Sample, classify, sample
-from geo_seg.prediction.planner import Choices, Chooser, parts_of
+from geo_seg.prediction.measure import WindowSample, sample_windows, timed_predict
+from geo_seg.prediction.planner import MapPlan, Planner, split_into_parts
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.prediction.window_reader import Source
-from geo_seg.raster.cog import Layer
-from geo_seg.raster.geobox import Geometry
-from geo_seg.tiling import STRIDE
-from geo_seg.vectorize.geopackage import Outlining, write_polygons
+from geo_seg.prediction.window_reader import RasterInput
+from geo_seg.raster.cog import RasterSpec
+from geo_seg.raster.geobox import GeoBox
+from geo_seg.tiling import OUTPUT_STRIDE
+from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
 
 _OVERVIEWS = 4 / 3  # each has a quarter of the pixels of the one before
 _SHARE = 1 / 20  # of what the models would see, that they may see here: the rest of a tenth is for the rest
@@ -33,7 +33,7 @@ _LISTED = 20  # rasters in the table
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedMap:
     """What a map would take, as far as the header of its raster says it.
 
     Attributes:
@@ -46,8 +46,8 @@ class Planned:
         memory: bytes beyond the model at most.
     """
 
-    source: Source
-    chosen: Choices
+    source: RasterInput
+    chosen: MapPlan
     parts: int
     windows: int
     tall: int
@@ -55,15 +55,15 @@ class Planned:
     memory: int
 
     @classmethod
-    def of(cls, source: Source, chooser: Chooser) -> Self:
+    def of(cls, source: RasterInput, chooser: Planner) -> Self:
         """Plan a map without measuring anything.
 
         Raises:
             ConfigError: options don't fit the raster or the memory.
         """
-        chosen = chooser.choose(source, measures=False)
-        parts = parts_of(source, chosen)
-        memory = max(chooser.needed(source, part, chosen.batch_size) for part in parts)
+        chosen = chooser.plan(source, measures=False)
+        parts = split_into_parts(source, chosen)
+        memory = max(chooser.estimate_bytes(source, part, chosen.batch_size) for part in parts)
         tall, wide = parts[0].rows.window, parts[0].cols.window
         return cls(source, chosen, len(parts), sum(map(len, parts)), tall, wide, memory)
 
@@ -75,7 +75,7 @@ class Planned:
     @property
     def seen(self) -> float:
         """Pixels that the model sees in all windows."""
-        return self.windows * self.tall * self.wide * self.source.scale.share
+        return self.windows * self.tall * self.wide * self.source.scale.pixel_ratio
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _Timed:
         precision: that it was done in.
     """
 
-    windows: list[tuple[Source, list[Any], list[Sample]]]
+    windows: list[tuple[RasterInput, list[Any], list[WindowSample]]]
     seconds: float
     precision: str
 
@@ -98,12 +98,12 @@ class _Timed:
         return sum(valid.size for _, _, samples in self.windows for _, valid in samples)
 
 
-def forecast(
-    plans: Sequence[Planned],
+def print_forecast(
+    plans: Sequence[PlannedMap],
     predictor: Predictor,
-    chooser: Chooser,
-    made: tuple[Layer, ...],
-    outlining: Outlining | None,
+    chooser: Planner,
+    made: tuple[RasterSpec, ...],
+    outlining: PolygonOptions | None,
     console: Console,
 ) -> None:
     """Show what maps would take: a table, and what all of them take together.
@@ -129,7 +129,7 @@ def forecast(
     console.print(_table(plans, rate))
     chosen = plans[0].chosen
     pixels = sum(plan.pixels for plan in plans)
-    raw = sum(len(layer.bands) * layer.depth for layer in made) * pixels / 1e6
+    raw = sum(len(layer.bands) * layer.bytes_per_value for layer in made) * pixels / 1e6
     lines = [
         f"windows: margin {chosen.margin}, overlap {chosen.overlap}, blend {chosen.blend}",
         f"memory: at most {max(plan.memory for plan in plans) / 1e9:.2f} GB beyond the model",
@@ -157,7 +157,7 @@ def forecast(
     console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
-def _time(plans: Sequence[Planned], predictor: Predictor, chooser: Chooser) -> _Timed | None:
+def _time(plans: Sequence[PlannedMap], predictor: Predictor, chooser: Planner) -> _Timed | None:
     """Reads and predicts some windows; None where that would be too much, or where they hold nothing."""
     room = _SHARE * sum(plan.seen for plan in plans) / _ROUNDS
     precision = plans[0].chosen.precision
@@ -165,7 +165,7 @@ def _time(plans: Sequence[Planned], predictor: Predictor, chooser: Chooser) -> _
         precision = chooser.precision(plans[0].source)
         room -= _TO_COMPARE
     count = next(n for n in range(_WINDOWS, 0, -1) if n == 1 or math.isqrt(int(room / n)) >= _ENOUGH)
-    side = math.isqrt(int(room / count)) // STRIDE * STRIDE
+    side = math.isqrt(int(room / count)) // OUTPUT_STRIDE * OUTPUT_STRIDE
     chosen = [plans[i] for i in np.unique(np.linspace(0, len(plans) - 1, count).round().astype(int))]
     found, seconds = [], 0.0
     for plan in chosen:
@@ -173,23 +173,23 @@ def _time(plans: Sequence[Planned], predictor: Predictor, chooser: Chooser) -> _
         if fitting < plan.source.scale.unit:
             continue
         begin = time.monotonic()
-        samples = list(sample(plan.source, fitting, max(count // len(chosen), 1)))
+        samples = list(sample_windows(plan.source, fitting, max(count // len(chosen), 1)))
         seconds += time.monotonic() - begin
         # reading goes on beside the model where there is a second core; counted in, it is an upper bound
-        classes, took = classify(predictor, samples, precision)
+        classes, took = timed_predict(predictor, samples, precision)
         found.append((plan.source, classes, samples))
         seconds += took
     timed = _Timed(found, seconds, precision)
     return timed if timed.seen else None
 
 
-def _table(plans: Sequence[Planned], rate: float) -> Table:
+def _table(plans: Sequence[PlannedMap], rate: float) -> Table:
     table = Table(title=f"{len(plans)} map{'s' * (len(plans) > 1)}, if they were made")
     table.add_column("raster", overflow="fold")
     for column in ("Mpx", "windows", "seen per px", "parts", "GB", "s"):
         table.add_column(column, justify="right")
 
-    def row(name: str, some: Sequence[Planned], windows: str) -> None:
+    def row(name: str, some: Sequence[PlannedMap], windows: str) -> None:
         pixels, seen = sum(plan.pixels for plan in some), sum(plan.seen for plan in some)
         took = "–" if math.isnan(rate) else f"{rate * seen:,.1f}"
         memory = max(plan.memory for plan in some) / 1e9
@@ -210,16 +210,16 @@ def _table(plans: Sequence[Planned], rate: float) -> Table:
     return table
 
 
-def _polygons(timed: _Timed, pixels: int, layer: Layer, outlining: Outlining) -> str:
+def _polygons(timed: _Timed, pixels: int, layer: RasterSpec, outlining: PolygonOptions) -> str:
     """What polygons of all maps would take, from those of the windows."""
-    if not all(source.scale.as_is for source, _, _ in timed.windows):
+    if not all(source.scale.is_identity for source, _, _ in timed.windows):
         return "polygons: are not estimated with resolution="
     place = {"driver": "GTiff", "count": 1, "dtype": layer.dtype, "nodata": layer.nodata}
     count, size, begin = 0, 0, time.monotonic()
     with TemporaryDirectory() as folder:
         raster, file = Path(folder, "classes.tif"), Path(folder, "polygons.gpkg")
         for source, found, samples in timed.windows:
-            geometry = Geometry.of(source.info.path)
+            geometry = GeoBox.from_raster(source.info.path)
             middle = geometry.transform @ geometry.transform.translation(
                 source.info.width // 2, source.info.height // 2
             )

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.config.inference import InferenceConfig
-from geo_seg.inference.part_store import Journal, digest_of, identify
-from geo_seg.inference.summary import Mapped
+from geo_seg.inference.part_store import PartStore, ensemble_digest, map_fingerprint
+from geo_seg.inference.summary import MapRecord
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.raster.reader import RasterInfo
 
-_SHAPING = (  # options that the bytes of a map depend on
+_KEYS_THAT_SHAPE_A_MAP = (  # options that the bytes of a map depend on
     "window",
     "margin",
     "overlap",
@@ -37,7 +37,7 @@ _SHAPING = (  # options that the bytes of a map depend on
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedMap:
     """A finished map.
 
     Attributes:
@@ -46,7 +46,7 @@ class Finished:
         earlier: whether an earlier run made it.
     """
 
-    mapped: Mapped
+    mapped: MapRecord
     confusion: NDArray[np.int64] | None
     earlier: bool = False
 
@@ -72,7 +72,7 @@ class Finished:
             found: what as_plain gave.
         """
         areas, confusion = found["areas"], found["confusion"]
-        mapped = Mapped(
+        mapped = MapRecord(
             file,
             source,
             np.array(found["counts"], np.int64),
@@ -84,7 +84,7 @@ class Finished:
         return cls(mapped, None if confusion is None else np.array(confusion, np.int64), earlier=True)
 
 
-class Earlier:
+class EarlierMap:
     """What earlier runs have left in the folder of the maps.
 
     Args:
@@ -99,17 +99,19 @@ class Earlier:
     ) -> None:
         self._ensemble = ensemble
         self._suffixes = suffixes
-        self._options = {**{key: getattr(config, key) for key in _SHAPING}, "device": device}
+        self._options = {**{key: getattr(config, key) for key in _KEYS_THAT_SHAPE_A_MAP}, "device": device}
 
-    def journal(self, file: Path) -> Journal:
+    def journal(self, file: Path) -> PartStore:
         """Return the journal of a map."""
-        return Journal(file, self._suffixes)
+        return PartStore(file, self._suffixes)
 
     def identity(self, info: RasterInfo) -> dict[str, Any]:
         """Return what the map of a raster is made of."""
-        return identify(self._models, info, self._options)
+        return map_fingerprint(self._models, info, self._options)
 
-    def of_same(self, file: Path, source: str, asked: Mapping[str, Any], info: RasterInfo) -> Finished | None:
+    def of_same(
+        self, file: Path, source: str, asked: Mapping[str, Any], info: RasterInfo
+    ) -> FinishedMap | None:
         """Return a map, if it is there and a command that is not at its end made just this one.
 
         Args:
@@ -122,9 +124,9 @@ class Earlier:
         known = journal.found()
         if known is None or known["asked"] != asked or journal.resume(self.identity(info))[0] is None:
             return None
-        return Finished.from_plain(file, source, known)
+        return FinishedMap.from_plain(file, source, known)
 
-    def of_any(self, file: Path, source: str, asked: Mapping[str, Any]) -> Finished | None:
+    def of_any(self, file: Path, source: str, asked: Mapping[str, Any]) -> FinishedMap | None:
         """Return a map that is there, if a command made it that is not at its end; whatever it is made of.
 
         Args:
@@ -136,7 +138,7 @@ class Earlier:
         if known is None:
             return None
         same = known["asked"] == asked
-        return Finished.from_plain(file, source, known if same else {**known, "confusion": None})
+        return FinishedMap.from_plain(file, source, known if same else {**known, "confusion": None})
 
     def forget(self, file: Path) -> None:
         """Forget what was kept of a finished map."""
@@ -146,4 +148,4 @@ class Earlier:
 
     @cached_property
     def _models(self) -> str:
-        return digest_of(self._ensemble)
+        return ensemble_digest(self._ensemble)

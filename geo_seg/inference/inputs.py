@@ -8,25 +8,27 @@ from typing import Any
 
 from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster.band_names import assign, match
-from geo_seg.raster.open_image import check_types, look_at_image, open_image
-from geo_seg.raster.paths import container, rasters_at, title
+from geo_seg.raster.band_names import assign_bands, match_bands
+from geo_seg.raster.open_image import check_types, open_image, read_image_info
+from geo_seg.raster.paths import container_of, display_name, rasters_at
 from geo_seg.raster.reader import RasterInfo
-from geo_seg.runtime.cache_dir import cache_folder
+from geo_seg.runtime.cache_dir import cache_dir
 
 CLASSES = "_classes.tif"
 PROBABILITIES = "_probabilities.tif"
 UNCERTAINTIES = "_uncertainty.tif"
 POLYGONS = "_polygons.gpkg"
 DIFFERENCE = "_difference.tif"
-BESIDE = (PROBABILITIES, UNCERTAINTIES, DIFFERENCE, POLYGONS)
+COMPANION_SUFFIXES = (PROBABILITIES, UNCERTAINTIES, DIFFERENCE, POLYGONS)
 """Ends of the names of what may lie beside a class raster."""
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg")
 """Of files that are taken for rasters in a folder."""
 
 _LONGEST = 255 - len(f"{DIFFERENCE}.aux.xml")  # bytes of a name of a map that leave room for its files
-_ITEMS = {".json"}  # STAC items; a folder may hold other JSON files, too, so that they have to be named
+_STAC_SUFFIXES = {
+    ".json"
+}  # STAC items; a folder may hold other JSON files, too, so that they have to be named
 
 
 def find_rasters(given: Any, output: Path) -> dict[str, str]:
@@ -69,11 +71,11 @@ def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[in
     Raises:
         DataError: it can't be opened, or doesn't have these bands.
     """
-    if Path(path).suffix.lower() not in _ITEMS:
-        info = look_at_image(path)
-        return info, *fitting_bands(info, checkpoint)
+    if Path(path).suffix.lower() not in _STAC_SUFFIXES:
+        info = read_image_info(path)
+        return info, *bands_for(info, checkpoint)
     names = checkpoint.band_names if all(checkpoint.band_names) else None
-    info, bands = open_image((path,), names or checkpoint.bands, cache_folder(None))
+    info, bands = open_image((path,), names or checkpoint.bands, cache_dir(None))
     if len(bands) != checkpoint.in_channels:
         raise DataError(
             f"{path}: has {len(bands)} bands in its assets, the model takes {checkpoint.in_channels} bands "
@@ -82,7 +84,7 @@ def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[in
     return info, bands, []
 
 
-def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[tuple[int, ...], list[str]]:
+def bands_for(info: RasterInfo, checkpoint: Checkpoint) -> tuple[tuple[int, ...], list[str]]:
     """The bands of a raster that the model takes, in its order, and notes on them.
 
     Bands are found by the names that they had in training, or by what these mean; those that no name tells
@@ -96,16 +98,16 @@ def fitting_bands(info: RasterInfo, checkpoint: Checkpoint) -> tuple[tuple[int, 
     if checkpoint.bands is None:
         by_number = list(info.bands)
         there = {band: there[band] for band in info.bands}
-        if len(by_number) != checkpoint.in_channels and None in match(wanted, list(there.values())):
+        if len(by_number) != checkpoint.in_channels and None in match_bands(wanted, list(there.values())):
             raise DataError(
                 f"{info.path}: has {len(by_number)} bands, the model takes {checkpoint.in_channels} "
-                f"({', '.join(checkpoint.facts.band_names)}); give a raster with just these, or name its "
+                f"({', '.join(checkpoint.metadata.band_names)}); give a raster with just these, or name its "
                 "bands"
             )
         numbers = [*by_number, *[None] * len(wanted)][: len(wanted)]
     else:
         numbers = [band if isinstance(band, int) else None for band in checkpoint.bands]
-    found = assign(info.path, wanted, numbers, there)
+    found = assign_bands(info.path, wanted, numbers, there)
     check_types(info, found.bands)
     notes = []
     if found.renamed:
@@ -147,10 +149,10 @@ def _check_name(name: str, path: str) -> None:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    stems = [title(path) for path in paths]
+    stems = [display_name(path) for path in paths]
     if len(set(stems)) == len(stems):
         return stems
-    places = [Path(container(path)).absolute() for path in paths]
+    places = [Path(container_of(path)).absolute() for path in paths]
     shared = len(Path(os.path.commonpath(places)).parts)
     longer = [
         "_".join((*place.parent.parts[shared:], stem)) for place, stem in zip(places, stems, strict=True)

@@ -12,22 +12,22 @@ from typing import Any
 import torch
 
 import geo_seg
-from geo_seg.checkpoints.checkpoint import entry
-from geo_seg.data.cache import files_of, state_of
+from geo_seg.checkpoints.checkpoint import to_dict
+from geo_seg.data.cache import constituent_files, file_state
 from geo_seg.errors import DataError
 from geo_seg.prediction.ensemble import Ensemble
-from geo_seg.prediction.planner import Choices
-from geo_seg.raster.paths import absolute
+from geo_seg.prediction.planner import MapPlan
+from geo_seg.raster.paths import absolute_path
 from geo_seg.raster.reader import RasterInfo
-from geo_seg.raster.writer import is_whole, unwritten
-from geo_seg.runtime.files import write_whole
+from geo_seg.raster.writer import is_complete_geotiff, write_error
+from geo_seg.runtime.files import atomic_write
 
 _PLAN = "plan.json"
 _FOUND = "found.json"
 _FORMAT = 3  # of the plan and of the way in which a raster is cut; another one makes parts stale
 
 
-class Journal:
+class PartStore:
     """What is known of an unfinished map.
 
     A part is done when a file bears its name; nothing else says so, and nothing else is needed to go on
@@ -44,7 +44,7 @@ class Journal:
         self._file = file
         self._suffixes = suffixes
 
-    def resume(self, identity: Mapping[str, Any]) -> tuple[Choices | None, str]:
+    def resume(self, identity: Mapping[str, Any]) -> tuple[MapPlan | None, str]:
         """What an earlier run chose, if it was about to make the same map.
 
         Args:
@@ -55,7 +55,7 @@ class Journal:
         """
         try:
             plan = json.loads((self.folder / _PLAN).read_text())
-            known, choices = plan["identity"], Choices(**plan["choices"])
+            known, choices = plan["identity"], MapPlan(**plan["choices"])
         except FileNotFoundError:
             return None, ""
         except (OSError, ValueError, KeyError, TypeError):
@@ -65,7 +65,7 @@ class Journal:
         ]
         return (None, ", ".join(differing)) if differing else (choices, "")
 
-    def begin(self, identity: Mapping[str, Any], choices: Choices) -> None:
+    def begin(self, identity: Mapping[str, Any], choices: MapPlan) -> None:
         """Starts anew: whatever lies in the folder goes.
 
         Raises:
@@ -76,9 +76,9 @@ class Journal:
         try:
             self.folder.mkdir()
             content = {"identity": dict(identity), "choices": asdict(choices)}
-            write_whole(plan, json.dumps(content, indent=1), synced=True)
+            atomic_write(plan, json.dumps(content, indent=1), fsync=True)
         except OSError as error:
-            raise unwritten(plan, error) from error
+            raise write_error(plan, error) from error
 
     def part(self, number: int, suffix: str) -> Path:
         """The raster of a part."""
@@ -87,7 +87,7 @@ class Journal:
     def done(self, number: int) -> bool:
         """Whether a part is complete: its rasters, and the tags of its classes, which are written last."""
         *others, classes = (self.part(number, suffix) for suffix in self._suffixes)
-        return is_whole(classes, "strays") and all(is_whole(path) for path in others)
+        return is_complete_geotiff(classes, "strays") and all(is_complete_geotiff(path) for path in others)
 
     def note(self, found: Mapping[str, Any], raster: Path) -> None:
         """Keep what is known of a map that is about to get its place.
@@ -100,7 +100,7 @@ class Journal:
             OSError: the disk doesn't take it.
         """
         content = {"format": _FORMAT, "raster": _state(raster), "found": found}
-        write_whole(self.folder / _FOUND, json.dumps(content), synced=True)
+        atomic_write(self.folder / _FOUND, json.dumps(content), fsync=True)
 
     def found(self) -> dict[str, Any] | None:
         """Return what note kept, if the map is in its place and nobody has changed it since."""
@@ -142,45 +142,45 @@ class Journal:
         return DataError(f"{self.folder}: cannot be removed ({error.strerror}); may files there be removed?")
 
 
-def digest_of(ensemble: Ensemble) -> str:
+def ensemble_digest(ensemble: Ensemble) -> str:
     """Return a hash of the models: their weights, and all that their checkpoints say of them."""
     digest = hashlib.sha256()
     for checkpoint in ensemble.checkpoints:
-        digest.update(json.dumps(entry(checkpoint.facts), sort_keys=True).encode())
+        digest.update(json.dumps(to_dict(checkpoint.metadata), sort_keys=True).encode())
         for name, tensor in sorted(checkpoint.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def identify(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
+def map_fingerprint(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a map is made of, in plain containers.
 
     Files are known by size and times of change, remote ones only by what their header says.
 
     Args:
-        models: what digest_of says of them.
+        models: what ensemble_digest says of them.
         info: header of the raster.
         options: that the user gave and the bytes depend on.
     """
-    files = stamps(info)
+    files = file_stamps(info)
     return {
         "format": _FORMAT,
         "versions": f"geo_seg {geo_seg.__version__}, torch {torch.__version__}",
         "checkpoint": models,
-        "input": {**asdict(info), "path": absolute(info.path) if files else info.path},
+        "input": {**asdict(info), "path": absolute_path(info.path) if files else info.path},
         "files": files,
         "options": dict(options),
     }
 
 
-def stamps(info: RasterInfo) -> dict[str, list[int]]:
-    """Return the state of all local files that a raster consists of, see state_of."""
+def file_stamps(info: RasterInfo) -> dict[str, list[int]]:
+    """Return the state of all local files that a raster consists of, see file_state."""
     found = {}
-    for path in files_of(info.path):
+    for path in constituent_files(info.path):
         # statistics and overviews may be added by whoever looks at the raster; no map depends on them
         if path.exists() and not path.name.endswith((".aux.xml", ".ovr")):
-            found[str(path)] = state_of(path.stat())
+            found[str(path)] = file_state(path.stat())
     return found
 
 
@@ -191,7 +191,7 @@ def _neutral(name: str) -> str:
 
 def _state(path: Path) -> list[int]:
     """Return what a file keeps when it is moved to its place."""
-    return state_of(path.stat())[:2]
+    return file_state(path.stat())[:2]
 
 
 def _text(value: Any) -> str:

@@ -14,24 +14,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.cache import Stamp, stamp_of
-from geo_seg.data.class_table import ClassTable, check_mask, class_table
-from geo_seg.data.labels.prepare import Labels
-from geo_seg.data.scenes.file_pairs import VECTORS, Source, is_vector
+from geo_seg.data.cache import Stamp, file_stamps
+from geo_seg.data.class_table import ClassTable, build_class_table, check_mask
+from geo_seg.data.labels.prepare import LabelPreparer
+from geo_seg.data.scenes.file_pairs import VECTORS, SceneFiles, is_vector
 from geo_seg.errors import CheckpointError, ConfigError, DataError, first_line
-from geo_seg.inference.assemble import SOFTWARE, class_storage
+from geo_seg.inference.assemble import SOFTWARE, class_dtype
 from geo_seg.inference.inputs import CLASSES, DIFFERENCE, SUFFIXES
-from geo_seg.inference.part_store import Journal
-from geo_seg.metrics.scores import Scores, scores
-from geo_seg.raster.cog import Layer
+from geo_seg.inference.part_store import PartStore
+from geo_seg.metrics.scores import Scores, segmentation_scores
+from geo_seg.raster.cog import RasterSpec
 from geo_seg.raster.georeference import same_grid
-from geo_seg.raster.paths import absolute, container, rasters_at, title
+from geo_seg.raster.paths import absolute_path, container_of, display_name, rasters_at
 from geo_seg.raster.reader import RasterInfo, RasterReader
-from geo_seg.raster.writer import PartWriter, unwritten
-from geo_seg.runtime.files import write_whole
+from geo_seg.raster.writer import RowWriter, write_error
+from geo_seg.runtime.files import atomic_write
 from geo_seg.tiling import Grid, Window
 
-FILE = "metrics.json"
+METRICS_FILE = "metrics.json"
 """Where the scores go, beside the maps."""
 
 _REMEDY = (
@@ -42,7 +42,7 @@ _ROWS = 256  # that are compared at once
 _RIGHT = (235, 235, 235)  # colour of pixels that are right in a raster of differences
 
 
-class Scoring:
+class LabelComparison:
     """Labels of the rasters of a run.
 
     Args:
@@ -58,7 +58,7 @@ class Scoring:
 
     def __init__(self, labels: Any, rasters: dict[str, str], checkpoint: Checkpoint) -> None:
         self._config = _dataset(checkpoint)
-        self._table = replace(class_table(self._config), remedy=_REMEDY)
+        self._table = replace(build_class_table(self._config), remedy=_REMEDY)
         self._names = checkpoint.class_names
         self._colors = checkpoint.class_colors
         self._files = _match(labels, rasters)
@@ -69,7 +69,7 @@ class Scoring:
         """How many were compared."""
         return len(self._counts)
 
-    def open(self, name: str, info: RasterInfo) -> "Reference | None":
+    def open(self, name: str, info: RasterInfo) -> "RasterReference | None":
         """The labels of a raster, or None if it has none.
 
         Raises:
@@ -78,37 +78,39 @@ class Scoring:
         if name not in self._files:
             return None
         path = self._files[name]
-        mask, notes = Labels(self._config, self._table).open(Source(name, (info.path,), path), info)
+        mask, notes = LabelPreparer(self._config, self._table).prepare(
+            SceneFiles(name, (info.path,), path), info
+        )
         _check_values(mask, self._table)
         if not is_vector(path):
             with RasterReader(path) as reader:
                 if not same_grid(reader.info, info):
                     notes = ["lie on another grid; every pixel gets the nearest value", *notes]
-        return Reference(path, mask, self._table, self.layer, tuple(notes))
+        return RasterReference(path, mask, self._table, self.layer, tuple(notes))
 
     def stamp(self, name: str) -> Stamp | None:
         """Return what tells two states of a raster's labels apart; None where there are none on this disk."""
-        return stamp_of([absolute(self._files[name])]) if name in self._files else None
+        return file_stamps([absolute_path(self._files[name])]) if name in self._files else None
 
     def add(self, name: str, counts: NDArray[np.int64]) -> Scores:
         """Keeps the confusion matrix of a finished map; gives its scores."""
         self._counts[name] = counts
-        return scores(torch.from_numpy(counts), self._names)
+        return segmentation_scores(torch.from_numpy(counts), self._names)
 
     @property
-    def layer(self) -> Layer:
+    def layer(self) -> RasterSpec:
         """The raster that shows where a map is wrong."""
-        nodata, dtype = class_storage(len(self._names) + 1)
+        nodata, dtype = class_dtype(len(self._names) + 1)
         shown = ("right", *(f"wrong: is {name}" for name in self._names))
         title = ("label of wrong pixels",)
-        return Layer(DIFFERENCE, dtype, nodata, title, shown, (_RIGHT, *self._colors), 1, SOFTWARE)
+        return RasterSpec(DIFFERENCE, dtype, nodata, title, shown, (_RIGHT, *self._colors), 1, SOFTWARE)
 
     @property
     def total(self) -> Scores | None:
         """The scores of all maps together; None without any."""
         if not self._counts:
             return None
-        return scores(torch.from_numpy(np.sum(list(self._counts.values()), axis=0)), self._names)
+        return segmentation_scores(torch.from_numpy(np.sum(list(self._counts.values()), axis=0)), self._names)
 
     def write(self, folder: Path) -> None:
         """Writes the scores of all maps together, and of each.
@@ -116,15 +118,18 @@ class Scoring:
         Raises:
             DataError: they can't be written.
         """
-        each = {name: scores(torch.from_numpy(counts), self._names) for name, counts in self._counts.items()}
-        file = folder / FILE
+        each = {
+            name: segmentation_scores(torch.from_numpy(counts), self._names)
+            for name, counts in self._counts.items()
+        }
+        file = folder / METRICS_FILE
         try:
-            write_whole(file, json.dumps({**(self.total or {}), "scenes": each}, indent=2), synced=True)
+            atomic_write(file, json.dumps({**(self.total or {}), "scenes": each}, indent=2), fsync=True)
         except OSError as error:
-            raise unwritten(file, error) from error
+            raise write_error(file, error) from error
 
 
-class Reference:
+class RasterReference:
     """The labels of one raster, on its grid.
 
     Args:
@@ -136,7 +141,7 @@ class Reference:
     """
 
     def __init__(
-        self, path: str, mask: RasterInfo, table: ClassTable, layer: Layer, notes: tuple[str, ...]
+        self, path: str, mask: RasterInfo, table: ClassTable, layer: RasterSpec, notes: tuple[str, ...]
     ) -> None:
         self.path = path
         self.layer = layer
@@ -144,7 +149,7 @@ class Reference:
         self._mask = mask
         self._table = table
 
-    def compare(self, journal: Journal, number: int, part: Grid) -> NDArray[np.int64]:
+    def compare(self, journal: PartStore, number: int, part: Grid) -> NDArray[np.int64]:
         """Counts a finished part of a map, and writes where it is wrong.
 
         Args:
@@ -165,7 +170,7 @@ class Reference:
         with (
             RasterReader(journal.part(number, CLASSES)) as found,
             RasterReader(self._mask.path) as mask,
-            PartWriter(file, (1, area.height, area.width), self.layer.dtype) as target,
+            RowWriter(file, (1, area.height, area.width), self.layer.dtype) as target,
         ):
             for row in range(0, area.height, _ROWS):
                 height = min(_ROWS, area.height - row)
@@ -182,13 +187,13 @@ class Reference:
 
 def _dataset(checkpoint: Checkpoint) -> DatasetConfig:
     """What labels meant in training, and nothing else; label rasters on another grid are aligned."""
-    held = checkpoint.facts.config.get("dataset", {})
+    held = checkpoint.metadata.config.get("dataset", {})
     known: dict[Any, Any] = {key: held[key] for key in _MEANING if key in held}
     try:
         merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), {"name": "-", "root": ".", **known})
         merged.label.align = "reproject"
         found: Any = OmegaConf.to_object(merged)
-        class_table(found)
+        build_class_table(found)
     except (OmegaConfBaseException, ConfigError) as error:
         raise CheckpointError(
             f"{checkpoint.path}: doesn't say what the values of labels mean ({first_line(error)}); labels= "
@@ -207,7 +212,7 @@ def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
         found += [path for path in _expand(pattern) if path not in found]
     if len(found) == 1 and (len(rasters) == 1 or is_vector(found[0])):  # one file of polygons for all
         return dict.fromkeys(rasters, found[0])
-    stems = [title(path) for path in found]
+    stems = [display_name(path) for path in found]
     twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"labels={labels}: several files are named {twice}; expected one for each raster")
@@ -215,7 +220,7 @@ def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
     matched = {
         name: by_stem[stem]
         for name, path in rasters.items()
-        for stem in [name if name in by_stem else Path(container(path)).stem]
+        for stem in [name if name in by_stem else Path(container_of(path)).stem]
         if stem in by_stem
     }
     if not matched:

@@ -6,23 +6,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from geo_seg.config.hydra_setup import again
+from geo_seg.config.hydra_setup import this_command
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import DataError
-from geo_seg.inference.engines.local import Outcome, local, sharers, speaks
-from geo_seg.inference.engines.torchrun import torchrun
+from geo_seg.inference.engines.local import MapResult, is_main_process, processes_per_host, run_local
+from geo_seg.inference.engines.torchrun import run_torchrun
 from geo_seg.inference.inputs import find_rasters
 from geo_seg.inference.mapper import Mapper
-from geo_seg.inference.reference_labels import Scoring
-from geo_seg.inference.summary import Mapped, Summary
-from geo_seg.prediction.ensemble import gather
-from geo_seg.raster.writer import prepare_folder
+from geo_seg.inference.reference_labels import LabelComparison
+from geo_seg.inference.summary import MapRecord, Summary
+from geo_seg.prediction.ensemble import load_ensemble
+from geo_seg.raster.writer import ensure_writable
 from geo_seg.report.tables import score_table
-from geo_seg.runtime.lock import maps_held
+from geo_seg.runtime.lock import maps_lock
 from geo_seg.vectorize.geopackage import prove_geopackages
 
 
-def run(config: InferenceConfig) -> list[Mapped]:
+def run(config: InferenceConfig) -> list[MapRecord]:
     """Maps every raster of the input; one that fails doesn't stop the others.
 
     Args:
@@ -37,21 +37,21 @@ def run(config: InferenceConfig) -> list[Mapped]:
         CheckpointError: there is no model in the checkpoint.
         DataError: there is nothing to map, nothing can be written, or a raster failed.
     """
-    console = Console(highlight=False, quiet=not speaks(config.engine))
+    console = Console(highlight=False, quiet=not is_main_process(config.engine))
     output = Path(config.output)
     rasters = find_rasters(config.input, output)
-    ensemble = gather(config)
+    ensemble = load_ensemble(config)
     names = ensemble.first.class_names
-    scoring = None if config.labels is None else Scoring(config.labels, rasters, ensemble.first)
+    scoring = None if config.labels is None else LabelComparison(config.labels, rasters, ensemble.first)
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     for note in (note for checkpoint in ensemble.checkpoints for note in checkpoint.notes):
         say(f"note: {note}")
-    mapper = Mapper(config, ensemble, scoring, say, sharers(config))
+    mapper = Mapper(config, ensemble, scoring, say, processes_per_host(config))
     summary = Summary(output, names, list(rasters.values()), dry=config.dry_run)
-    made: list[Mapped] = []
+    made: list[MapRecord] = []
     failed = 0
     with _held(config, output, rasters), _explained(config, rasters, made, say):
         for outcome in _outcomes(config, mapper, rasters, console):
@@ -69,7 +69,7 @@ def run(config: InferenceConfig) -> list[Mapped]:
             _warn(made)
         if failed:
             raise DataError(f"{failed} of {len(rasters)} rasters were not mapped, for the reasons above")
-        if speaks(config.engine):
+        if is_main_process(config.engine):
             mapper.forget(rasters)
     return made
 
@@ -78,10 +78,10 @@ def _held(config: InferenceConfig, output: Path, rasters: Mapping[str, str]) -> 
     """Makes the folder of the maps, and holds them there; ranks do it through the first one."""
     if config.dry_run:
         return nullcontext()
-    prepare_folder(output)
+    ensure_writable(output)
     if config.polygons:
         prove_geopackages(output)
-    return maps_held(output, list(rasters)) if speaks(config.engine) else nullcontext()
+    return maps_lock(output, list(rasters)) if is_main_process(config.engine) else nullcontext()
 
 
 @contextmanager
@@ -94,30 +94,30 @@ def _explained(
     except KeyboardInterrupt:
         if not config.dry_run:
             done = f"stopped; {len(made)} of {len(rasters)} maps were made"
-            line = " the same command" if config.engine == "torchrun" else f"\n{again()}"
+            line = " the same command" if config.engine == "torchrun" else f"\n{this_command()}"
             say(f"{done}; go on with{line}")
         raise
 
 
 def _outcomes(
     config: InferenceConfig, mapper: Mapper, rasters: Mapping[str, str], console: Console
-) -> Iterator[Outcome]:
+) -> Iterator[MapResult]:
     if config.engine == "ray" and not config.dry_run:
-        from geo_seg.inference.engines.ray_engine import on_ray
+        from geo_seg.inference.engines.ray_engine import run_ray
 
-        return on_ray(mapper, rasters, console, config)
-    return (torchrun if config.engine == "torchrun" else local)(mapper, rasters, console)
+        return run_ray(mapper, rasters, console, config)
+    return (run_torchrun if config.engine == "torchrun" else run_local)(mapper, rasters, console)
 
 
 def _take_in(
-    outcome: Outcome, raster: str, summary: Summary, scoring: Scoring | None, console: Console
+    outcome: MapResult, raster: str, summary: Summary, scoring: LabelComparison | None, console: Console
 ) -> None:
     if outcome.error is not None:
         summary.fail(raster, str(outcome.error))
         said = f"error: {outcome.error}"
         Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
     elif outcome.made is None:
-        summary.keep(outcome.name)
+        summary.add_skipped(outcome.name)
     else:
         summary.add(outcome.name, outcome.made.mapped)
         if scoring and outcome.made.confusion is not None:
@@ -125,7 +125,7 @@ def _take_in(
     summary.keep_up()
 
 
-def _conclude(summary: Summary, scoring: Scoring | None, output: Path, console: Console) -> None:
+def _conclude(summary: Summary, scoring: LabelComparison | None, output: Path, console: Console) -> None:
     """Writes and shows what holds for all maps; ranks that made some for the first one have nothing."""
     summary.conclude(console)
     if scoring and scoring.total:
@@ -134,7 +134,7 @@ def _conclude(summary: Summary, scoring: Scoring | None, output: Path, console: 
             console.print(score_table(scoring.total, f"all {scoring.maps} maps"))
 
 
-def _warn(made: Sequence[Mapped]) -> None:
+def _warn(made: Sequence[MapRecord]) -> None:
     """Says again which maps are not to be trusted, where all that scrolled by has an end."""
     console = Console(stderr=True, highlight=False)
     for mapped in made:
@@ -143,7 +143,7 @@ def _warn(made: Sequence[Mapped]) -> None:
             console.print(text, style="bold red", markup=False, soft_wrap=True)
 
 
-def _line(mapped: Mapped, names: Sequence[str]) -> str:
+def _line(mapped: MapRecord, names: Sequence[str]) -> str:
     total = int(mapped.counts.sum())
     counts = zip(names, mapped.counts.tolist(), strict=True)
     shares = [f"{name} {count / total:.1%}" for name, count in counts if count]

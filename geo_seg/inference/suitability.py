@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from geo_seg.checkpoints.checkpoint import Checkpoint
-from geo_seg.data.scales import MENDING, listed_scale
-from geo_seg.prediction.window_reader import Source
-from geo_seg.raster.geobox import Geometry
+from geo_seg.data.scales import SCALE_REMEDY, format_scales
+from geo_seg.prediction.window_reader import RasterInput
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.reader import RasterInfo, RasterReader
 from geo_seg.raster.scale_offset import ScaleOffset, scale_offset
 from geo_seg.tiling import Window
@@ -26,7 +26,7 @@ class Suitability:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._facts = checkpoint.facts
+        self._facts = checkpoint.metadata
         self._declared: tuple[ScaleOffset, str] | None = None  # scale and offset, and what declares them
         if self._facts.scale_offset is not None:
             pairs = tuple((scale, offset) for scale, offset in self._facts.scale_offset)
@@ -54,14 +54,14 @@ class Suitability:
         self._declared = (there, whose)
         if here != there:
             yield (
-                f"declares another scale and offset ({listed_scale(here)}) than {whose} "
-                f"({listed_scale(there)}); values are taken as they are stored, so that the same one means "
-                f"something else; {MENDING}"
+                f"declares another scale and offset ({format_scales(here)}) than {whose} "
+                f"({format_scales(there)}); values are taken as they are stored, so that the same one means "
+                f"something else; {SCALE_REMEDY}"
             )
-        if ignored := Geometry.of(info.path).ignored:
+        if ignored := GeoBox.from_raster(info.path).dropped:
             yield f"its {ignored} are not carried over to the map"
 
-    def warning(self, source: Source) -> str:
+    def warning(self, source: RasterInput) -> str:
         """Tell that values are unlike those that the model has seen; "" where they are not.
 
         Args:
@@ -74,7 +74,7 @@ class Suitability:
         return _strange_values(source, seen, self._facts.band_names) if seen else ""
 
 
-def _strange_values(source: Source, seen: Sequence[Sequence[float]], names: Sequence[str]) -> str:
+def _strange_values(source: RasterInput, seen: Sequence[Sequence[float]], names: Sequence[str]) -> str:
     info = source.info
     parts = []
     with RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader:

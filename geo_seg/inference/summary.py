@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from geo_seg.raster.writer import unwritten
-from geo_seg.runtime.files import write_whole
-from geo_seg.runtime.redaction import shortest, without_places
+from geo_seg.raster.writer import write_error
+from geo_seg.runtime.files import atomic_write
+from geo_seg.runtime.redaction import short_names, strip_paths
 
 FILE = "summary.json"
 """Where it goes, beside the maps."""
@@ -26,7 +26,7 @@ _PAUSE = 20  # times as long as writing took: of thousands of maps it takes a wh
 
 
 @dataclass(frozen=True)
-class Mapped:
+class MapRecord:
     """One finished map.
 
     Attributes:
@@ -62,7 +62,7 @@ class Summary:
         self, folder: Path, names: tuple[str, ...], inputs: Sequence[str], dry: bool = False
     ) -> None:
         self._file = folder / FILE
-        self._inputs = shortest(inputs)
+        self._inputs = short_names(inputs)
         self._names = names
         self._maps: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
@@ -72,7 +72,7 @@ class Summary:
             known = json.loads(self._file.read_text())["maps"]
             self._before = {name: entry for name, entry in known.items() if set(entry["classes"]) == {*names}}
 
-    def add(self, name: str, mapped: Mapped) -> None:
+    def add(self, name: str, mapped: MapRecord) -> None:
         """Takes a map in."""
         areas = None if mapped.areas is None else mapped.areas / _HECTARE
         self._maps[name] = {
@@ -87,7 +87,7 @@ class Summary:
             },
         }
 
-    def keep(self, name: str) -> None:
+    def add_skipped(self, name: str) -> None:
         """Takes a map in that was there already, with what an earlier run said of it."""
         if name in self._before:
             self._maps[name] = self._before[name]
@@ -95,7 +95,7 @@ class Summary:
     def fail(self, source: str, reason: str) -> None:
         """Takes in that a raster was not mapped."""
         known = {**self._inputs, f"{self._file.parent}/": ""}
-        self._failed[self._inputs[source]] = without_places(reason, known)
+        self._failed[self._inputs[source]] = strip_paths(reason, known)
 
     def keep_up(self) -> None:
         """Write it as it is now, unless that would take more than a twentieth of the time.
@@ -130,9 +130,9 @@ class Summary:
         total = _total(maps.values(), self._names)
         content = {"maps": maps, "failed": self._failed, "total": total}
         try:
-            write_whole(self._file, json.dumps(content, indent=1), synced=True)
+            atomic_write(self._file, json.dumps(content, indent=1), fsync=True)
         except OSError as error:
-            raise unwritten(self._file, error) from error
+            raise write_error(self._file, error) from error
 
     def _table_of_maps(self, total: dict[str, Any]) -> Table:
         table = Table(title=f"{len(self._maps)} maps")

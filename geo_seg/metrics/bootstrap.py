@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import mean_ious
+from geo_seg.metrics.scores import mean_iou
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 """Share of the draws that an interval holds."""
 
-_FEWEST = 5  # places; with fewer, drawing them again says little
-_AT_ONCE = 1 << 22  # weights in memory
+_MIN_UNITS = 5  # places; with fewer, drawing them again says little
+_CHUNK_VALUES = 1 << 22  # weights in memory
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Places:
+class ResamplingUnits:
     """What is drawn: places that are taken as independent of each other.
 
     Attributes:
@@ -30,7 +30,7 @@ class Places:
     counts: NDArray[np.int64]
 
 
-def places_of(windows: NDArray[np.integer[Any]], scenes: Sequence[int]) -> Places | None:
+def resampling_units(windows: NDArray[np.integer[Any]], scenes: Sequence[int]) -> ResamplingUnits | None:
     """What can be drawn: scenes with labels, or else windows with labels, of which there are five or more.
 
     Args:
@@ -44,32 +44,33 @@ def places_of(windows: NDArray[np.integer[Any]], scenes: Sequence[int]) -> Place
     np.add.at(whole, np.asarray(scenes, int), windows)
     for kind, counts in (("scenes", whole), ("windows", windows.astype(np.int64))):
         labelled = counts[counts[:, 1].sum(1) > 0]
-        if len(labelled) >= _FEWEST:
-            return Places(kind, labelled)
+        if len(labelled) >= _MIN_UNITS:
+            return ResamplingUnits(kind, labelled)
     return None
 
 
-def intervals(places: Places | None, draws: int, seed: int) -> dict[str, Any] | None:
+def bootstrap_intervals(places: ResamplingUnits | None, resamples: int, seed: int) -> dict[str, Any] | None:
     """Percentile intervals of the scores by the bootstrap: as many places, drawn with replacement.
 
     Args:
         places: what is drawn.
-        draws: how often; 0 for no intervals.
+        resamples: how often; 0 for no intervals.
         seed: of the draws.
 
     Returns:
         level, draws, unit and units (how many places of which kind), and pairs of lower and upper end: miou,
         accuracy and classes (IoU of each; None where the draws don't give one). None without places.
     """
-    if places is None or not draws:
+    if places is None or not resamples:
         return None
     drawn = [
-        _scores(np.tensordot(part, places.counts, 1)) for part in _weights(len(places.counts), draws, seed)
+        _scores(np.tensordot(part, places.counts, 1))
+        for part in _multinomial_counts(len(places.counts), resamples, seed)
     ]
     accuracy, miou, classes = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     return {
-        "level": LEVEL,
-        "draws": draws,
+        "level": CONFIDENCE_LEVEL,
+        "draws": resamples,
         "unit": places.kind,
         "units": len(places.counts),
         "miou": _interval(miou),
@@ -78,10 +79,10 @@ def intervals(places: Places | None, draws: int, seed: int) -> dict[str, Any] | 
     }
 
 
-def _weights(units: int, draws: int, seed: int) -> list[NDArray[np.int64]]:
+def _multinomial_counts(units: int, draws: int, seed: int) -> list[NDArray[np.int64]]:
     """How often each place is in each draw, (some draws, places) at a time."""
     draw = np.random.default_rng(seed)
-    step = max(_AT_ONCE // units, 1)
+    step = max(_CHUNK_VALUES // units, 1)
     shares = np.full(units, 1 / units)
     return [draw.multinomial(units, shares, min(step, draws - done)) for done in range(0, draws, step)]
 
@@ -91,12 +92,12 @@ def _scores(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
     right, labelled, predicted = (counts[:, row].astype(float) for row in range(3))
     either = labelled + predicted - right
     iou = np.divide(right, either, out=np.full_like(right, np.nan), where=either > 0)
-    return right.sum(1) / labelled.sum(1), mean_ious(counts), iou
+    return right.sum(1) / labelled.sum(1), mean_iou(counts), iou
 
 
 def _interval(values: NDArray[np.float64]) -> Interval | None:
     known = values[np.isfinite(values)]
     if not len(known):
         return None
-    low, high = np.percentile(known, (50 * (1 - LEVEL), 50 * (1 + LEVEL)))
+    low, high = np.percentile(known, (50 * (1 - CONFIDENCE_LEVEL), 50 * (1 + CONFIDENCE_LEVEL)))
     return float(low), float(high)

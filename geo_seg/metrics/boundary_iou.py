@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchmetrics import Metric
 
-from geo_seg.metrics.scores import mean_of_present, ratio
+from geo_seg.metrics.scores import mean_over_present, safe_divide
 
-LEAST = 100
+MIN_BOUNDARY_PIXELS = 100
 """Pixels in the band of a label below which its boundary IoU would be chance."""
 
 
@@ -47,8 +47,10 @@ class BoundaryIoU(Metric):
             labels: (N, H, W) class ids or ignore_index.
         """
         valid = labels.ne(self.ignore_index)
-        distance = band_width(self.width, *labels.shape[-2:])
-        truth, guess = (near_another(ids, valid, distance, self.num_classes) for ids in (labels, predicted))
+        distance = boundary_width_px(self.width, *labels.shape[-2:])
+        truth, guess = (
+            near_other_class(ids, valid, distance, self.num_classes) for ids in (labels, predicted)
+        )
         size = self.num_classes + 1  # the last one is for pixels outside of the bands
         rows, cols = (
             torch.where(band, ids.int(), self.num_classes)
@@ -63,7 +65,9 @@ class BoundaryIoU(Metric):
         return self.counts
 
 
-def boundary_scores(counts: Tensor, least: int = LEAST) -> tuple[list[float | None], float | None]:
+def boundary_iou_scores(
+    counts: Tensor, least: int = MIN_BOUNDARY_PIXELS
+) -> tuple[list[float | None], float | None]:
     """Boundary IoU out of what BoundaryIoU counts.
 
     Args:
@@ -74,16 +78,18 @@ def boundary_scores(counts: Tensor, least: int = LEAST) -> tuple[list[float | No
         Per class, None where there is hardly a boundary; and the mean over the classes that have one.
     """
     both, truth, guess = counts.tolist()
-    found = [ratio(b, t + g - b) if t >= least else None for b, t, g in zip(both, truth, guess, strict=True)]
-    return found, mean_of_present(found, truth)
+    found = [
+        safe_divide(b, t + g - b) if t >= least else None for b, t, g in zip(both, truth, guess, strict=True)
+    ]
+    return found, mean_over_present(found, truth)
 
 
-def band_width(width: float, height: int, columns: int) -> int:
+def boundary_width_px(width: float, height: int, columns: int) -> int:
     """Pixels of a band, at least 1, for a width as BoundaryIoU takes it, in windows of this size."""
     return max(round(width * math.hypot(height, columns) if width < 1 else width), 1)
 
 
-def near_another(ids: Tensor, valid: Tensor, distance: int, num_classes: int) -> Tensor:
+def near_other_class(ids: Tensor, valid: Tensor, distance: int, num_classes: int) -> Tensor:
     """Where a valid pixel has a valid pixel of another class within a distance.
 
     Args:

@@ -17,7 +17,7 @@ _SURE = 1e-6  # thresholds nearer to 0 or 1 would be lost in float32
 _BINS = 15  # of confidence, as in Guo et al. 2017
 
 
-class TemperatureSearch(Metric):
+class TemperatureScaling(Metric):
     """The temperature that gives validation pixels the highest likelihood (Guo et al. 2017), in one pass.
 
     Logits are divided by it before they become probabilities; it doesn't change which class is the most
@@ -29,7 +29,7 @@ class TemperatureSearch(Metric):
     """
 
     full_state_update = False
-    cost: Tensor
+    nll: Tensor
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -50,27 +50,27 @@ class TemperatureSearch(Metric):
             chosen = ((chosen.double() * 0.6180339887498949) % 1 * size).long()
         seen = logits.flatten(2)[:, :, chosen, None].float()  # (N, channels, pixels, 1)
         found = labels.flatten(1)[:, chosen, None].long()
-        valid = _counts(found, self.task.ignore_index)
+        valid = valid_mask(found, self.task.ignore_index)
         target = torch.where(valid, found, 0).unsqueeze(1)
         for number, log in enumerate(self.logs):
             likelihood = self.task.log_probabilities(seen / 10**log).gather(1, target)[:, 0]
-            self.cost[number] -= torch.where(valid, likelihood, 0.0).sum().double()
+            self.nll[number] -= torch.where(valid, likelihood, 0.0).sum().double()
 
     def compute(self) -> Tensor:
         """The temperature, from 0.1 to 10; 1 where there is nothing to fit it to."""
-        if not self.cost.isfinite().all() or not self.cost.any():
-            return torch.ones_like(self.cost[0])
-        best = int(self.cost.argmin())
-        log = torch.full_like(self.cost[0], self.logs[best])
+        if not self.nll.isfinite().all() or not self.nll.any():
+            return torch.ones_like(self.nll[0])
+        best = int(self.nll.argmin())
+        log = torch.full_like(self.nll[0], self.logs[best])
         if 0 < best < _TEMPERATURES - 1:
-            before, least, after = self.cost[best - 1 : best + 2]
+            before, least, after = self.nll[best - 1 : best + 2]
             bend = before - 2 * least + after
             if bend > 0:
                 log = log + (before - after) / (2 * bend) * (self.logs[1] - self.logs[0])
         return 10**log
 
 
-class ThresholdSearch(Metric):
+class ThresholdTuning(Metric):
     """The logit above which a pixel should be foreground: the one with the highest mean IoU.
 
     Args:
@@ -96,7 +96,7 @@ class ThresholdSearch(Metric):
         bins = self.counts.shape[1]
         place = (logits[:, 0].float().nan_to_num(0.0) / _STEP).ceil() + bins // 2 - 1
         cell = labels.long() * bins + place.clamp(0, bins - 1).long()  # a bin holds its upper end
-        cell = torch.where(_counts(labels, self.ignore_index), cell, 2 * bins)
+        cell = torch.where(valid_mask(labels, self.ignore_index), cell, 2 * bins)
         self.counts += torch.bincount(cell.flatten(), minlength=2 * bins + 1)[: 2 * bins].view(2, bins)
 
     def compute(self) -> Tensor:
@@ -122,11 +122,11 @@ class Calibration(nn.Module):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.temperature = TemperatureSearch(task)
-        self.threshold = ThresholdSearch(task.ignore_index) if task.binary else None
+        self.temperature = TemperatureScaling(task)
+        self.threshold = ThresholdTuning(task.ignore_index) if task.binary else None
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts a batch; see TemperatureSearch."""
+        """Counts a batch; see TemperatureScaling."""
         self.temperature.update(logits, labels)
         if self.threshold is not None:
             self.threshold.update(logits, labels)
@@ -145,7 +145,7 @@ class Calibration(nn.Module):
         return temperature, threshold
 
 
-class Reliability(Metric):
+class CalibrationError(Metric):
     """How often predictions of a confidence are right, before and after the temperature.
 
     Args:
@@ -153,8 +153,8 @@ class Reliability(Metric):
     """
 
     full_state_update = False
-    sums: Tensor
-    cost: Tensor
+    bin_sums: Tensor
+    nll: Tensor
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Reliability(Metric):
             temperature: that the logits were divided by: what the probabilities were before it is p^t,
                 made to sum to 1.
         """
-        valid = _counts(labels, self.task.ignore_index)
+        valid = valid_mask(labels, self.task.ignore_index)
         target = torch.where(valid, labels, 0).long()
         scaled = probabilities.float().clamp(min=torch.finfo(torch.float32).tiny).log()
         for row, logs in enumerate(((temperature * scaled).log_softmax(dim=1), scaled)):
@@ -180,11 +180,11 @@ class Reliability(Metric):
             place = (confidence * _BINS).long().clamp(max=_BINS - 1)
             place = torch.where(valid, place, _BINS).flatten()  # ignored pixels go to a bin of their own
             likelihood = logs.gather(1, target.unsqueeze(1))[:, 0]
-            self.cost[row] -= torch.where(valid, likelihood, 0.0).sum(dtype=torch.double)
+            self.nll[row] -= torch.where(valid, likelihood, 0.0).sum(dtype=torch.double)
             right = (best.indices == target).double()
             for part, value in enumerate((torch.ones_like(confidence), confidence, right)):
                 total = torch.zeros(_BINS + 1, dtype=torch.double, device=value.device)
-                self.sums[row, part] += total.index_add_(0, place, value.flatten())[:_BINS]
+                self.bin_sums[row, part] += total.index_add_(0, place, value.flatten())[:_BINS]
 
     def compute(self) -> dict[str, Any]:
         """Plain numbers, None where there is no pixel, each for probabilities before and after.
@@ -195,7 +195,7 @@ class Reliability(Metric):
             and "scaled".
         """
         return {
-            name: self._row(self.sums[row].tolist(), float(self.cost[row]))
+            name: self._row(self.bin_sums[row].tolist(), float(self.nll[row]))
             for row, name in enumerate(("raw", "scaled"))
         }
 
@@ -213,5 +213,6 @@ class Reliability(Metric):
         }
 
 
-def _counts(labels: Tensor, ignore_index: int | None) -> Tensor:
+def valid_mask(labels: Tensor, ignore_index: int | None) -> Tensor:
+    """Return which pixels count: those whose label is not ignore_index."""
     return torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels.ne(ignore_index)

@@ -46,7 +46,7 @@ class ConfusionMatrix(Metric):
         return self.counts
 
 
-class WindowCounts(Metric):
+class WindowClassCounts(Metric):
     """Pixels of every window of a grid, by class: right ones, labelled ones, predicted ones.
 
     What scores, their intervals and the choice of windows to show need of a window, and less than a matrix.
@@ -84,7 +84,7 @@ class WindowCounts(Metric):
         return self.counts
 
 
-class Mean(Metric):
+class WeightedMean(Metric):
     """Weighted mean over batches and processes; NaN stays NaN, and no value at all is NaN too."""
 
     full_state_update = False

@@ -5,7 +5,7 @@ from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
 
-class Means:
+class EpochMeans:
     """Weighted means by name, added up on the device; values that are not finite don't count."""
 
     def __init__(self) -> None:

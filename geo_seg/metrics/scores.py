@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def mean_ious(counts: NDArray[Any]) -> NDArray[np.float64]:
+def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Mean IoU over the classes that the labels have.
 
     Args:
@@ -49,7 +49,7 @@ class ClassScore:
     support: int
 
 
-def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
+def segmentation_scores(matrix: Tensor, names: Sequence[str]) -> Scores:
     """Scores out of a confusion matrix.
 
     Args:
@@ -66,29 +66,29 @@ def scores(matrix: Tensor, names: Sequence[str]) -> Scores:
     table = [
         ClassScore(
             name=name,
-            iou=ratio(r, t + p - r),
-            f1=ratio(2 * r, t + p),
-            precision=ratio(r, p),
-            recall=ratio(r, t),
+            iou=safe_divide(r, t + p - r),
+            f1=safe_divide(2 * r, t + p),
+            precision=safe_divide(r, p),
+            recall=safe_divide(r, t),
             support=int(t),
         )
         for name, r, t, p in zip(names, right.tolist(), labelled.tolist(), predicted.tolist(), strict=True)
     ]
     return {
-        "miou": mean_of_present([score.iou for score in table], labelled.tolist()),
-        "accuracy": ratio(float(right.sum()), float(counts.sum())),
+        "miou": mean_over_present([score.iou for score in table], labelled.tolist()),
+        "accuracy": safe_divide(float(right.sum()), float(counts.sum())),
         "pixels": int(counts.sum()),
         "classes": [asdict(score) for score in table],
         "confusion": matrix.cpu().long().tolist(),
     }
 
 
-def mean_of_present(values: Sequence[float | None], support: Sequence[float]) -> float | None:
+def mean_over_present(values: Sequence[float | None], support: Sequence[float]) -> float | None:
     """Mean over the classes that have any support; None if none has."""
     present = [value for value, count in zip(values, support, strict=True) if count and value is not None]
     return sum(present) / len(present) if present else None
 
 
-def ratio(part: float, whole: float) -> float | None:
+def safe_divide(part: float, whole: float) -> float | None:
     """A share; None of nothing."""
     return part / whole if whole else None

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geo_seg.tiling import STRIDE
+from geo_seg.tiling import OUTPUT_STRIDE
 
 
 class Normalize(nn.Module):
@@ -37,19 +37,19 @@ class Normalize(nn.Module):
         return scaled.masked_fill_(~valid.unsqueeze(1), 0.0)
 
 
-class AnySize(nn.Module):
+class PadToStride(nn.Module):
     """A network that takes any height and width: pads to a multiple of STRIDE, and crops its answer.
 
     Args:
         net: (N, bands, H, W) to (N, channels, H, W) for sides that are multiples of STRIDE.
-        least: smallest side that it takes.
+        min_size: smallest side that it takes.
         origin: what the user should know of where its weights come from; "" for nothing.
     """
 
-    def __init__(self, net: nn.Module, least: int = STRIDE, origin: str = "") -> None:
+    def __init__(self, net: nn.Module, min_size: int = OUTPUT_STRIDE, origin: str = "") -> None:
         super().__init__()
         self.net = net
-        self.least = least
+        self.least = min_size
         self.origin = origin
 
     def forward(self, image: Tensor) -> Tensor:
@@ -62,8 +62,8 @@ class AnySize(nn.Module):
             (N, channels, H, W) logits.
         """
         height, width = image.shape[-2:]
-        below = max(-height % STRIDE, self.least - height)
-        right = max(-width % STRIDE, self.least - width)
+        below = max(-height % OUTPUT_STRIDE, self.least - height)
+        right = max(-width % OUTPUT_STRIDE, self.least - width)
         if below or right:
             image = F.pad(image, (0, right, 0, below), mode="replicate")
         logits: Tensor = self.net(image)

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 
-def has_bfloat16(device: str) -> bool:
+def supports_bf16(device: str) -> bool:
     """Whether a type of device ("cpu", "cuda" ...) has hardware for bfloat16; elsewhere it is slow."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def spare_depthwise(model: nn.Module) -> None:
+def keep_depthwise_fp32(model: nn.Module) -> None:
     """Has a CPU train depthwise convolutions in float32 under autocast: in bfloat16 their gradients are slow.
 
     Args:

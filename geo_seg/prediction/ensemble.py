@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geo_seg.checkpoints.checkpoint import Checkpoint, load
+from geo_seg.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from geo_seg.checkpoints.files import expand_checkpoints
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError, ConfigError
@@ -46,14 +46,14 @@ class Ensemble:
         return max(checkpoint.window for checkpoint in self.checkpoints)
 
 
-def gather(config: InferenceConfig) -> Ensemble:
+def load_ensemble(config: InferenceConfig) -> Ensemble:
     """Loads the checkpoints that the configuration names.
 
     Raises:
         CheckpointError: one is missing or broken, or they don't agree.
         ConfigError: one is there twice, or weights or threshold don't fit them.
     """
-    found = tuple(load(path) for path in expand_checkpoints(config.checkpoint))
+    found = tuple(load_checkpoint(path) for path in expand_checkpoints(config.checkpoint))
     files = [checkpoint.path.resolve() for checkpoint in found]
     twice = next((c.path for c, file in zip(found, files, strict=True) if files.count(file) > 1), None)
     if twice is not None:
@@ -61,10 +61,10 @@ def gather(config: InferenceConfig) -> Ensemble:
             f"checkpoint={config.checkpoint}: {twice} is there twice; name each checkpoint once, and let "
             "weights say how much it counts"
         )
-    return assemble(found, config.weights, config.temperature, config.threshold)
+    return make_ensemble(found, config.weights, config.temperature, config.threshold)
 
 
-def assemble(
+def make_ensemble(
     checkpoints: Sequence[Checkpoint],
     weights: Sequence[float] | None = None,
     temperature: float | None = None,
@@ -96,18 +96,18 @@ def assemble(
         )
     given = [1.0] * len(checkpoints) if weights is None else list(weights)
     shares = tuple(weight / sum(given) for weight in given)
-    own = sum(share * c.facts.threshold for share, c in zip(shares, checkpoints, strict=True))
+    own = sum(share * c.metadata.threshold for share, c in zip(shares, checkpoints, strict=True))
     return Ensemble(
         tuple(checkpoints),
         shares,
-        tuple(temperature or checkpoint.facts.temperature for checkpoint in checkpoints),
+        tuple(temperature or checkpoint.metadata.temperature for checkpoint in checkpoints),
         own if threshold is None else threshold,
     )
 
 
 def _check_agreement(first: Checkpoint, other: Checkpoint) -> None:
     for fact, called in _SHARED.items():
-        here, there = getattr(first.facts, fact), getattr(other.facts, fact)
+        here, there = getattr(first.metadata, fact), getattr(other.metadata, fact)
         if here != there:
             raise CheckpointError(
                 f"{other.path}: has other {called} than {first.path} ({_text(there)}; {_text(here)}); the "

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.models.precision import has_bfloat16
+from geo_seg.models.precision import supports_bf16
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.prediction.window_reader import Source, read_reflected
+from geo_seg.prediction.window_reader import RasterInput, read_reflected
 from geo_seg.raster.reader import RasterReader
-from geo_seg.tiling import STRIDE, Window
+from geo_seg.tiling import OUTPUT_STRIDE, Window
 
 _AGREEMENT = 0.999  # of the classes, between a faster precision and float32
 _TOLERANCE = 0.0002  # share of pixels that a window may see otherwise than a larger one
@@ -22,27 +22,27 @@ _LARGE = 768  # side of those that margins are measured on; their middle, half a
 DEFAULT_MARGIN = 32
 """Pixels where there is nothing to measure a margin on."""
 
-Say = Callable[[str], None]
-Sample = tuple[NDArray[Any], NDArray[np.bool_]]
+Notify = Callable[[str], None]
+WindowSample = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
-def measure_precision(predictor: Predictor, source: Source, say: Say) -> str:
+def measure_precision(predictor: Predictor, source: RasterInput, say: Notify) -> str:
     """The fastest precision that agrees with float32 about the classes of a few windows of the raster.
 
     Raises:
         DataError: the raster can't be read.
     """
     device = predictor.device.type
-    candidates = (("bf16",) if has_bfloat16(device) else ()) + (("fp16",) if device != "cpu" else ())
+    candidates = (("bf16",) if supports_bf16(device) else ()) + (("fp16",) if device != "cpu" else ())
     if not candidates:
         return "fp32"
-    windows = list(sample(source, _SAMPLE))
+    windows = list(sample_windows(source, _SAMPLE))
     if not windows:
         return "fp32"
-    truth, slowest = classify(predictor, windows, "fp32")
+    truth, slowest = timed_predict(predictor, windows, "fp32")
     best, fastest, told = "fp32", slowest, []
     for name in candidates:
-        found, seconds = classify(predictor, windows, name)
+        found, seconds = timed_predict(predictor, windows, name)
         same = float(
             np.mean(np.concatenate([(f == t)[v] for f, t, (_, v) in zip(found, truth, windows, strict=True)]))
         )
@@ -55,21 +55,21 @@ def measure_precision(predictor: Predictor, source: Source, say: Say) -> str:
     return best
 
 
-def measure_margin(predictor: Predictor, source: Source, precision: str, say: Say) -> int:
+def measure_margin(predictor: Predictor, source: RasterInput, precision: str, say: Notify) -> int:
     """The smallest margin beyond which windows say the same as the larger windows around them.
 
     Raises:
         DataError: the raster can't be read.
     """
-    quarter = _LARGE // 4 // STRIDE * STRIDE
+    quarter = _LARGE // 4 // OUTPUT_STRIDE * OUTPUT_STRIDE
     middle = slice(quarter, 3 * quarter)
     differs, distance = [], []
-    for image, valid in sample(source, _LARGE):
+    for image, valid in sample_windows(source, _LARGE):
         if min(valid.shape) < _LARGE:
             continue
-        (large,), _ = classify(predictor, [(image, valid)], precision)
+        (large,), _ = timed_predict(predictor, [(image, valid)], precision)
         small_window = (image[:, middle, middle].copy(), valid[middle, middle].copy())
-        (small,), _ = classify(predictor, [small_window], precision)
+        (small,), _ = timed_predict(predictor, [small_window], precision)
         line = np.minimum(np.arange(2 * quarter), np.arange(2 * quarter)[::-1])
         inside = small_window[1]
         differs.append((small != large[middle, middle])[inside])
@@ -85,7 +85,7 @@ def measure_margin(predictor: Predictor, source: Source, precision: str, say: Sa
     return chosen
 
 
-def sample(source: Source, side: int, count: int = 3) -> Iterator[Sample]:
+def sample_windows(source: RasterInput, side: int, count: int = 3) -> Iterator[WindowSample]:
     """Some windows with valid pixels as the model sees them, spread over a raster.
 
     Args:
@@ -116,11 +116,15 @@ def sample(source: Source, side: int, count: int = 3) -> Iterator[Sample]:
                 return
 
 
-def classify(predictor: Predictor, windows: list[Sample], precision: str) -> tuple[list[NDArray[Any]], float]:
+def timed_predict(
+    predictor: Predictor, windows: list[WindowSample], precision: str
+) -> tuple[list[NDArray[Any]], float]:
     """Classes of some windows, and the seconds that the fastest of two rounds took."""
     times = []
     for _ in range(2):  # the first one also prepares kernels and buffers
         begin = time.perf_counter()
-        found = [predictor.classes(image[None], valid[None], precision)[0] for image, valid in windows]
+        found = [
+            predictor.predict_windows(image[None], valid[None], precision)[0] for image, valid in windows
+        ]
         times.append(time.perf_counter() - begin)
     return found, min(times)

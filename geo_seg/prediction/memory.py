@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.prediction.row_buffer import CHUNK, band_height
-from geo_seg.prediction.window_reader import AHEAD, Source, cache_size
+from geo_seg.prediction.row_buffer import CHUNK, buffer_height
+from geo_seg.prediction.window_reader import PREFETCH, RasterInput, cache_size
 from geo_seg.raster.writer import BLOCK
 from geo_seg.tiling import Grid
 
 _PROBE = 128  # side of the window that shows what the operations of a model hold, in pixels
 # U-Net, U-Net++, DeepLabV3+ and SegFormer with windows of 768 to 1536 px take 1.1 to 1.7 times that: what
 # operations need for themselves, and the allocator
-_ROUND = 1.7
+_OVERHEAD = 1.7
 
 
 def free_memory(device: torch.device) -> int:
@@ -52,14 +52,14 @@ def bytes_per_pixel(predictor: Predictor) -> float:
     shape = (1, predictor.bands, _PROBE, _PROBE)
     most = 0
     for model in predictor.models:
-        with Held() as held:
+        with PeakMemory() as held:
             model(torch.zeros(shape, device=predictor.device))
         most = max(most, held.most)
-    beside = 3 * predictor.bands + (3 + (predictor.votes > 1)) * predictor.task.num_classes
-    return 4 * beside + _ROUND * most / _PROBE**2
+    beside = 3 * predictor.bands + (3 + (predictor.n_passes > 1)) * predictor.task.num_classes
+    return 4 * beside + _OVERHEAD * most / _PROBE**2
 
 
-class Held(TorchDispatchMode):
+class PeakMemory(TorchDispatchMode):
     """Adds up what the operations within it return, for as long as somebody holds it.
 
     Attributes:
@@ -82,7 +82,9 @@ class Held(TorchDispatchMode):
         return found
 
 
-def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel: float, written: int) -> int:
+def estimate_part_bytes(
+    source: RasterInput, grid: Grid, classes: int, batch_size: int, per_pixel: float, written: int
+) -> int:
     """Bytes beyond the model that a part takes at most.
 
     Args:
@@ -96,12 +98,12 @@ def needed(source: Source, grid: Grid, classes: int, batch_size: int, per_pixel:
     depth = len(source.bands) * np.dtype(source.info.dtype).itemsize + 1
     window = grid.rows.window * grid.cols.window
     width = grid.cols.length
-    band = band_height(grid) * width * (4 * classes + 1)  # sums and validity
+    band = buffer_height(grid) * width * (4 * classes + 1)  # sums and validity
     deciding = CHUNK * width * (4 * classes + 16) + 2 * BLOCK * width * (written + 4)
-    reading = cache_size(source.info, grid) + (AHEAD + 2) * batch_size * window * depth
-    if not source.scale.as_is:  # pixels and logits in float32 on both sides
-        reading += AHEAD * batch_size * int(window * source.scale.share) * 4 * len(source.bands)
+    reading = cache_size(source.info, grid) + (PREFETCH + 2) * batch_size * window * depth
+    if not source.scale.is_identity:  # pixels and logits in float32 on both sides
+        reading += PREFETCH * batch_size * int(window * source.scale.pixel_ratio) * 4 * len(source.bands)
         deciding += window * (4 * len(source.bands) + batch_size * 8 * classes)
-    seen = batch_size * window * source.scale.share * per_pixel
+    seen = batch_size * window * source.scale.pixel_ratio * per_pixel
     # the allocator keeps a fifth of what is freed, as measured by benchmarks/inference.py memory
     return int(1.2 * (1.1 * band + deciding + reading + seen))

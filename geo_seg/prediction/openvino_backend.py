@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.models.layers import AnySize
+from geo_seg.models.layers import PadToStride
 
 _EXAMPLE = (1, 64, 64)  # batch, height and width that a network is traced with ...
 _PROOF = (2, 96, 160)  # ... and others, at which it must say the same
@@ -15,7 +15,7 @@ _TOLERANCE = 1e-2  # of logits, whose differences from torch are about 1e-4
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-class Translated(nn.Module):
+class OpenVINOModel(nn.Module):
     """A network that OpenVINO runs; everything around it stays in torch.
 
     Args:
@@ -28,9 +28,9 @@ class Translated(nn.Module):
 
     def __init__(self, model: nn.Module, bands: int) -> None:
         super().__init__()
-        if not isinstance(model, AnySize):
+        if not isinstance(model, PadToStride):
             raise ConfigError("backend=openvino: is for the architectures of model=; take backend=torch")
-        self._whole = AnySize(_Net(model.net, bands, model.least), model.least)
+        self._whole = PadToStride(_OpenVINONet(model.net, bands, model.least), model.least)
         batch, height, width = _PROOF
         probe = torch.randn(batch, bands, height, width, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
@@ -47,7 +47,7 @@ class Translated(nn.Module):
         return logits
 
 
-class _Net(nn.Module):
+class _OpenVINONet(nn.Module):
     def __init__(self, net: nn.Module, bands: int, least: int) -> None:
         super().__init__()
         import openvino  # an extra

@@ -8,13 +8,13 @@ import numpy as np
 
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError
-from geo_seg.prediction.decode import Shown
-from geo_seg.prediction.measure import DEFAULT_MARGIN, Say, measure_margin, measure_precision
-from geo_seg.prediction.memory import bytes_per_pixel, free_memory, needed
+from geo_seg.prediction.decode import OutputOptions
+from geo_seg.prediction.measure import DEFAULT_MARGIN, Notify, measure_margin, measure_precision
+from geo_seg.prediction.memory import bytes_per_pixel, estimate_part_bytes, free_memory
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.prediction.resample import Scale
-from geo_seg.prediction.window_reader import Source
-from geo_seg.tiling import STRIDE, Grid, Seams
+from geo_seg.prediction.resample import ResolutionScale
+from geo_seg.prediction.window_reader import RasterInput
+from geo_seg.tiling import OUTPUT_STRIDE, BlendSpec, Grid
 
 # from the largest; beyond it little is gained and much is waited for
 _WINDOWS = (1536, 1280, 1024, 768, 512, 384, 256)
@@ -26,7 +26,7 @@ _PART = 2048  # rows of a part at least: what a crash may cost
 
 
 @dataclass(frozen=True)
-class Choices:
+class MapPlan:
     """All that was chosen for a map and that its bytes depend on.
 
     Attributes:
@@ -50,7 +50,7 @@ class Choices:
     cols: int
 
 
-class Chooser:
+class Planner:
     """Settles everything that is "auto"; what was measured on the first raster holds for the others.
 
     Args:
@@ -62,7 +62,7 @@ class Chooser:
     """
 
     def __init__(
-        self, config: InferenceConfig, predictor: Predictor, training: int, say: Say, sharers: int
+        self, config: InferenceConfig, predictor: Predictor, training: int, say: Notify, sharers: int
     ) -> None:
         self._sharers = sharers
         self._config = config
@@ -85,7 +85,7 @@ class Chooser:
         device = self._predictor.device
         return free_memory(device) / (self._sharers if device.type == "cpu" else 1)
 
-    def precision(self, source: Source) -> str:
+    def precision(self, source: RasterInput) -> str:
         """Return what the model computes in, measured on the first raster that is asked about.
 
         Raises:
@@ -95,7 +95,7 @@ class Chooser:
             self._precision = measure_precision(self._predictor, source, self._say)
         return self._precision
 
-    def choose(self, source: Source, measures: bool = True) -> Choices:
+    def plan(self, source: RasterInput, measures: bool = True) -> MapPlan:
         """Settles it for a raster.
 
         Args:
@@ -111,7 +111,7 @@ class Chooser:
         window, batch = self._window(limit / 2, source.scale)
         precision = self.precision(source) if measures else self._precision or "fp32"
         margin = self._margin(source, precision, window, measures)
-        seams = Seams(margin, config.overlap, config.blend)
+        seams = BlendSpec(margin, config.overlap, config.blend)
         if seams.shared > window // 2:
             raise ConfigError(
                 f"margin={seams.margin} overlap={seams.overlap}: neighbours would share {seams.shared} px (2 "
@@ -120,7 +120,7 @@ class Chooser:
         grid = source.scale.grid(source.info, window, seams)
         # a part is counted in rows of the raster, seams are in pixels of the model
         shared = round(seams.shared * source.scale.rows / source.scale.unit)
-        made = Choices(
+        made = MapPlan(
             window=window,
             margin=seams.margin,
             overlap=seams.overlap,
@@ -132,14 +132,14 @@ class Chooser:
         )
         return replace(made, cols=self._panel(limit, source, grid, made)) if config.max_memory else made
 
-    def needed(self, source: Source, part: Grid, batch_size: int) -> int:
+    def estimate_bytes(self, source: RasterInput, part: Grid, batch_size: int) -> int:
         """Bytes beyond the model that a part of a raster takes at most."""
         config, classes = self._config, self._predictor.task.num_classes
-        shown = Shown(config.probabilities, config.uncertainty, config.probability_type)
+        shown = OutputOptions(config.probabilities, config.uncertainty, config.probability_type)
         written = shown.bytes_per_pixel(classes)
-        return needed(source, part, classes, batch_size, self.per_pixel, written)
+        return estimate_part_bytes(source, part, classes, batch_size, self.per_pixel, written)
 
-    def _margin(self, source: Source, precision: str, window: int, measures: bool) -> int:
+    def _margin(self, source: RasterInput, precision: str, window: int, measures: bool) -> int:
         given = self._config.margin
         if given is None:
             room = (_SHARED * window - self._config.overlap) / 2
@@ -152,16 +152,16 @@ class Chooser:
             return self._measured
         return int(given)
 
-    def _window(self, budget: float, scale: Scale) -> tuple[int, int]:
+    def _window(self, budget: float, scale: ResolutionScale) -> tuple[int, int]:
         """Side of the windows, and how many the model sees at once, in a budget of bytes."""
         given, batch = self._config.window, self._config.batch_size
         pixels = budget / self.per_pixel
         if given == "auto":
             room = pixels / (1 if batch == "auto" else int(batch))
             # of a finer raster, the band of rows that is blended grows with the square of the scale
-            fits = (side for side in _WINDOWS if side**2 <= room and side * scale.coarse <= _ROWS)
+            fits = (side for side in _WINDOWS if side**2 <= room and side * scale.max_downsampling <= _ROWS)
             fitting = next(fits, _WINDOWS[-1])
-            given = max(fitting, -(-self._training // STRIDE) * STRIDE)
+            given = max(fitting, -(-self._training // OUTPUT_STRIDE) * OUTPUT_STRIDE)
         if batch == "auto":
             # on a CPU, larger batches only leave the caches
             batch = (
@@ -169,11 +169,13 @@ class Chooser:
             )
         return int(given), int(batch)
 
-    def _panel(self, limit: float, source: Source, grid: Grid, made: Choices) -> int:
+    def _panel(self, limit: float, source: RasterInput, grid: Grid, made: MapPlan) -> int:
         """Columns of windows that a limit in bytes leaves room for, at most those of the raster."""
         most = 0
         for cols in range(made.cols, 0, -1):
-            most = max(self.needed(source, part, made.batch_size) for part in grid.cut(made.rows, cols))
+            most = max(
+                self.estimate_bytes(source, part, made.batch_size) for part in grid.split(made.rows, cols)
+            )
             if most <= limit:
                 return cols
         raise ConfigError(
@@ -182,8 +184,8 @@ class Chooser:
         )
 
 
-def parts_of(source: Source, chosen: Choices) -> tuple[Grid, ...]:
+def split_into_parts(source: RasterInput, chosen: MapPlan) -> tuple[Grid, ...]:
     """The parts of a raster, each of which can be made alone: panel by panel, from the top down."""
-    seams = Seams(chosen.margin, chosen.overlap, chosen.blend)
+    seams = BlendSpec(chosen.margin, chosen.overlap, chosen.blend)
     grid = source.scale.grid(source.info, chosen.window, seams)
-    return grid.cut(chosen.rows, chosen.cols)
+    return grid.split(chosen.rows, chosen.cols)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.prediction.decode import Shown, Strip, decide
+from geo_seg.prediction.decode import OutputOptions, OutputRows, decode_rows
 from geo_seg.prediction.ensemble import Ensemble
-from geo_seg.prediction.openvino_backend import Translated
-from geo_seg.prediction.resample import Scale
-from geo_seg.prediction.row_buffer import RowBand
-from geo_seg.prediction.tta import VIEWS, choose
-from geo_seg.prediction.window_reader import Batch, Source, batches, inner_part
+from geo_seg.prediction.openvino_backend import OpenVINOModel
+from geo_seg.prediction.resample import ResolutionScale
+from geo_seg.prediction.row_buffer import RowBuffer
+from geo_seg.prediction.tta import VIEWS, decode_probabilities
+from geo_seg.prediction.window_reader import Batch, RasterInput, crop_inner, read_batches
 from geo_seg.tiling import Grid, Tile, Window
 
 Tally = Counter[str]
@@ -30,7 +30,7 @@ _ROWS = 32  # of a window that are blended at once on a CPU
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictOptions:
     """How to predict.
 
     Attributes:
@@ -41,7 +41,7 @@ class Settings:
 
     precision: str
     batch_size: int
-    shown: Shown
+    shown: OutputOptions
 
 
 class Predictor:
@@ -79,24 +79,24 @@ class Predictor:
         if backend == "openvino":
             if device.type != "cpu":
                 raise ConfigError(f"backend=openvino: runs on the CPU, not on {device.type}; accelerator=cpu")
-            self._run = [Translated(model, self.bands) for model in self.models]
+            self._run = [OpenVINOModel(model, self.bands) for model in self.models]
         self._normalize = [checkpoint.normalize.to(device) for checkpoint in ensemble.checkpoints]
         self._ensemble = ensemble
         self._views = VIEWS[tta]
 
     @property
-    def votes(self) -> int:
+    def n_passes(self) -> int:
         """How often a window is predicted: models times views."""
         return len(self.models) * len(self._views)
 
-    def strips(
+    def predict_rows(
         self,
-        source: Source,
+        source: RasterInput,
         grid: Grid,
-        settings: Settings,
+        settings: PredictOptions,
         advance: Callable[[int], object],
         tally: Tally | None = None,
-    ) -> Iterator[Strip]:
+    ) -> Iterator[OutputRows]:
         """Map a part of a raster from the top down; memory follows its width times the window.
 
         The same part gives the same bytes wherever and whenever it is made.
@@ -119,7 +119,7 @@ class Predictor:
 
     def rows(
         self,
-        source: Source,
+        source: RasterInput,
         grid: Grid,
         precision: str,
         batch_size: int,
@@ -147,20 +147,22 @@ class Predictor:
             DataError: the raster can't be read.
         """
         tally = Counter() if tally is None else tally
-        band = RowBand(grid, self.task.num_classes, self.device)
+        band = RowBuffer(grid, self.task.num_classes, self.device)
         weights = [
             [torch.from_numpy(axis.weights(i)).to(self.device) for i in range(len(axis))]
             for axis in (grid.rows, grid.cols)
         ]
-        for batch in batches(source, grid, batch_size):
+        for batch in read_batches(source, grid, batch_size):
             tally["strays"] += batch.strays
             found = self._predict(batch, precision, source.scale)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
-                    valid = inner_part(tile, batch.valid[slot])
-                    self._blend(band, tile, found[slot], weights[0][tile.row], weights[1][tile.col], valid)
+                    valid = crop_inner(tile, batch.valid[slot])
+                    self._accumulate(
+                        band, tile, found[slot], weights[0][tile.row], weights[1][tile.col], valid
+                    )
                 if tile.col == len(grid.cols) - 1:
-                    for sums, valid in band.release(grid.rows.finished(tile.row)):
+                    for sums, valid in band.pop_rows(grid.rows.final_before(tile.row)):
                         decided = valid & torch.isfinite(sums).all(dim=0).cpu().numpy()
                         tally["undecided"] += int(np.count_nonzero(valid & ~decided))
                         yield sums, decided
@@ -194,13 +196,13 @@ class Predictor:
         return found
 
     @torch.inference_mode()
-    def classes(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> NDArray[Any]:
+    def predict_windows(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> NDArray[Any]:
         """The classes (N, height, width) of whole windows; the arguments are those of a batch."""
         total: Any = None
         for share, logits in self._votes(image, valid, precision):
             found = self._probabilities(logits) * share
             total = found if total is None else total.add_(found)
-        ids, _ = choose(total.transpose(0, 1), self.task.binary, self._ensemble.threshold)
+        ids, _ = decode_probabilities(total.transpose(0, 1), self.task.binary, self._ensemble.threshold)
         return ids.cpu().numpy()
 
     def _votes(
@@ -225,13 +227,19 @@ class Predictor:
         for member, temperature in enumerate(self._ensemble.temperatures):
             scaled = self._normalize[member](pixels, inside)
             for view in self._views:
-                logits = view.undo(self.logits(view.show(scaled), member, precision))
+                logits = view.invert(self.logits(view.apply(scaled), member, precision))
                 share = self._ensemble.weights[member] / len(self._views)
                 yield share, logits if temperature == 1 else logits.float() / temperature
 
     @torch.inference_mode()
-    def _blend(
-        self, band: RowBand, tile: Tile, found: Tensor, down: Tensor, across: Tensor, valid: NDArray[np.bool_]
+    def _accumulate(
+        self,
+        band: RowBuffer,
+        tile: Tile,
+        found: Tensor,
+        down: Tensor,
+        across: Tensor,
+        valid: NDArray[np.bool_],
     ) -> None:
         """Adds a window to the band, some rows at a time on a CPU, so that they stay in its caches.
 
@@ -247,12 +255,12 @@ class Predictor:
         step = _ROWS if self.device.type == "cpu" else height
         for begin in range(0, height, step):
             rows = slice(begin, min(begin + step, height))
-            likely = self._probabilities(found[None, :, rows])[0] if self.votes == 1 else found[:, rows]
+            likely = self._probabilities(found[None, :, rows])[0] if self.n_passes == 1 else found[:, rows]
             inner = Window(row + begin, col, rows.stop - begin, width)
             band.add(inner, likely, down[rows, None] * across, valid[rows])
 
     @torch.inference_mode()
-    def _predict(self, batch: Batch, precision: str, scale: Scale) -> list[Tensor]:
+    def _predict(self, batch: Batch, precision: str, scale: ResolutionScale) -> list[Tensor]:
         """What is found at the inner pixels of each window that the models see.
 
         Returns:
@@ -264,10 +272,10 @@ class Predictor:
         seen = [tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None]
         totals: list[Tensor] = []
         for share, found in self._votes(batch.image, batch.seen, precision):
-            logits = scale.undo(found, *batch.valid.shape[1:])
+            logits = scale.inverse(found, *batch.valid.shape[1:])
             for i, tile in enumerate(seen):
-                inner: Any = inner_part(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
-                if self.votes == 1:
+                inner: Any = crop_inner(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
+                if self.n_passes == 1:
                     totals.append(inner[0])
                 elif len(totals) <= i:
                     totals.append(self._probabilities(inner)[0] * share)
@@ -281,8 +289,8 @@ class Predictor:
 
     def decode(self, probabilities: Tensor) -> Tensor:
         """Return the class ids (rows, width) of probabilities (classes, rows, width), as in maps."""
-        return choose(probabilities, self.task.binary, self._ensemble.threshold)[0]
+        return decode_probabilities(probabilities, self.task.binary, self._ensemble.threshold)[0]
 
     @torch.inference_mode()
-    def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: Shown) -> Strip:
-        return decide(sums, valid, self.task.binary, self._ensemble.threshold, shown)
+    def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: OutputOptions) -> OutputRows:
+        return decode_rows(sums, valid, self.task.binary, self._ensemble.threshold, shown)

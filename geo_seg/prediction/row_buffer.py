@@ -13,7 +13,7 @@ CHUNK = 128
 """Rows that are decided at once."""
 
 
-class RowBand:
+class RowBuffer:
     """Sums of weighted probabilities for the rows that windows still add to, over the width of a part.
 
     Args:
@@ -25,7 +25,7 @@ class RowBand:
     def __init__(self, grid: Grid, classes: int, device: torch.device) -> None:
         self.top = grid.rows.begin  # row of the raster that row 0 of the band stands for
         self.left = grid.cols.begin
-        self.sums = torch.zeros(classes, band_height(grid), grid.cols.length, device=device)
+        self.sums = torch.zeros(classes, buffer_height(grid), grid.cols.length, device=device)
         self.valid = np.zeros(self.sums.shape[1:], bool)
 
     def add(self, inner: Window, probabilities: Tensor, weights: Tensor, valid: NDArray[np.bool_]) -> None:
@@ -42,7 +42,7 @@ class RowBand:
         self.sums[:, rows, cols].addcmul_(probabilities, weights)
         self.valid[rows, cols] = valid
 
-    def release(self, end: int) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
+    def pop_rows(self, end: int) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
         """Gives the rows before a row of the raster away, some at a time, and makes room for as many.
 
         Args:
@@ -64,7 +64,7 @@ class RowBand:
         self.top = end
 
 
-def band_height(grid: Grid) -> int:
-    """Rows that a RowBand keeps: those that a window has a weight for."""
+def buffer_height(grid: Grid) -> int:
+    """Rows that a RowBuffer keeps: those that a window has a weight for."""
     inner = [grid.rows.inner(row) for row in range(len(grid.rows))]
     return max(end - begin for begin, end in inner)

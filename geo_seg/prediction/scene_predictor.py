@@ -13,10 +13,10 @@ from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.prediction.ensemble import assemble
-from geo_seg.prediction.planner import Chooser, parts_of
+from geo_seg.prediction.ensemble import make_ensemble
+from geo_seg.prediction.planner import Planner, split_into_parts
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.prediction.window_reader import Source
+from geo_seg.prediction.window_reader import RasterInput
 from geo_seg.tiling import Window
 
 
@@ -44,9 +44,9 @@ class ScenePredictor:
         self.checkpoint = checkpoint
         self.device = device
         self._config = config
-        self._predictor = Predictor(assemble([checkpoint]), device)
+        self._predictor = Predictor(make_ensemble([checkpoint]), device)
         options = InferenceConfig(checkpoint="", input="", output="", precision=precision)
-        self._chooser = Chooser(options, self._predictor, checkpoint.window, say, sharers)
+        self._chooser = Planner(options, self._predictor, checkpoint.window, say, sharers)
 
     def rows(
         self, scene: Scene, areas: Sequence[Window]
@@ -67,8 +67,8 @@ class ScenePredictor:
             DataError: the image can't be read, and dataset.on_read_error is "raise".
         """
         source = self._source(scene, areas)
-        chosen = self._chooser.choose(source)
-        for part in parts_of(source, chosen):
+        chosen = self._chooser.plan(source)
+        for part in split_into_parts(source, chosen):
             if not source.wants(part.area):
                 continue
             top = part.area.row
@@ -100,12 +100,12 @@ class ScenePredictor:
 
     def description(self, scene: Scene) -> dict[str, Any]:
         """Return how a scene is predicted: windows, seams, precision, and the device."""
-        return {**asdict(self._chooser.choose(self._source(scene))), "device": self.device.type}
+        return {**asdict(self._chooser.plan(self._source(scene))), "device": self.device.type}
 
-    def _source(self, scene: Scene, areas: Sequence[Window] = ()) -> Source:
+    def _source(self, scene: Scene, areas: Sequence[Window] = ()) -> RasterInput:
         """Return what to read of a scene."""
         config = self._config
-        return Source(
+        return RasterInput(
             scene.image,
             scene.bands,
             config.nodata,

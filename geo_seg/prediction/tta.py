@@ -18,12 +18,12 @@ class View:
     turns: int
     mirrored: bool
 
-    def show(self, pixels: Tensor) -> Tensor:
+    def apply(self, pixels: Tensor) -> Tensor:
         """Pixels (..., height, width) as they look in this view."""
         turned = pixels.flip(-1) if self.mirrored else pixels
         return torch.rot90(turned, self.turns, (-2, -1)) if self.turns else turned  # it copies even for none
 
-    def undo(self, pixels: Tensor) -> Tensor:
+    def invert(self, pixels: Tensor) -> Tensor:
         """What show turned, back in its own frame."""
         straight = torch.rot90(pixels, -self.turns, (-2, -1)) if self.turns else pixels
         return straight.flip(-1) if self.mirrored else straight
@@ -39,7 +39,7 @@ VIEWS = {
 """By the words of the option tta."""
 
 
-def choose(probabilities: Tensor, binary: bool, threshold: float) -> tuple[Tensor, Tensor]:
+def decode_probabilities(probabilities: Tensor, binary: bool, threshold: float) -> tuple[Tensor, Tensor]:
     """Classes out of probabilities.
 
     Args:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from geo_seg.data.index import SKIPPED
 from geo_seg.errors import DataError
-from geo_seg.prediction.resample import Scale
+from geo_seg.prediction.resample import ResolutionScale
 from geo_seg.raster.reader import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
 
 _T = TypeVar("_T")
-_Held = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # image, seen and valid of a window
+_ReadWindow = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # image, seen and valid of a window
 _LEAST_CACHE = 64 << 20  # bytes
 _ENOUGH_CACHE = 256 << 20  # bytes; tiles that neighbours in the next row share are decoded again beyond it
-AHEAD = 2
+PREFETCH = 2
 """Batches that are read before they are asked for."""
 
 
@@ -48,7 +48,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Source:
+class RasterInput:
     """What to read of a raster.
 
     Attributes:
@@ -66,7 +66,7 @@ class Source:
     bands: tuple[Band, ...]
     nodata: float | None
     zero_is_nodata: bool
-    scale: Scale = field(default_factory=Scale)
+    scale: ResolutionScale = field(default_factory=ResolutionScale)
     areas: tuple[Window, ...] = ()
     skip_unreadable: bool = False
 
@@ -75,7 +75,7 @@ class Source:
         return not self.areas or any(window.intersects(area) for area in self.areas)
 
 
-def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
+def read_batches(source: RasterInput, grid: Grid, size: int) -> Iterator[Batch]:
     """Reads the windows of a grid, a few batches ahead of whoever takes them.
 
     Args:
@@ -86,10 +86,10 @@ def batches(source: Source, grid: Grid, size: int) -> Iterator[Batch]:
     Raises:
         DataError: the raster can't be read.
     """
-    return _read_ahead(_batches(source, grid, size), AHEAD)
+    return _read_ahead(_batches(source, grid, size), PREFETCH)
 
 
-def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, None]:
+def _batches(source: RasterInput, grid: Grid, size: int) -> Generator[Batch, None, None]:
     info = source.info
     with (
         rasterio.Env(GDAL_CACHEMAX=cache_size(info, grid)),
@@ -97,19 +97,19 @@ def _batches(source: Source, grid: Grid, size: int) -> Generator[Batch, None, No
     ):
         tiles: list[Tile] = []
         slots: list[int | None] = []
-        held: list[_Held] = []
+        held: list[_ReadWindow] = []
         for tile in grid:
             tiles.append(tile)
             wanted = source.wants(tile.inner)
             pixels = _read(reader, tile.window, grid.own(tile), source.skip_unreadable) if wanted else None
-            if pixels is not None and inner_part(tile, pixels[1]).any():
+            if pixels is not None and crop_inner(tile, pixels[1]).any():
                 slots.append(len(held))
                 held.append((*source.scale.apply(*pixels), pixels[1]))
             else:
                 slots.append(None)
             if len(held) == size or tile.col == len(grid.cols) - 1:
                 strays, reader.validity.strays = reader.validity.strays, 0
-                yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.as_is), strays)
+                yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.is_identity), strays)
                 tiles, slots, held = [], [], []
 
 
@@ -152,7 +152,9 @@ class _Readable:
         return image, valid
 
 
-def _stacked(held: list[_Held], as_is: bool) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+def _stacked(
+    held: list[_ReadWindow], as_is: bool
+) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
     if not held:
         nothing = np.empty((0, 0, 0), bool)
         return nothing[None][:0], nothing, nothing
@@ -186,7 +188,7 @@ def read_reflected(
     return np.pad(image, ((0, 0), *past), mode="reflect"), np.pad(valid, past, mode="reflect")
 
 
-def inner_part(tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
+def crop_inner(tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
     """The inner pixels of an array (..., height, width) that covers a tile's window."""
     top, left = tile.inner.row - tile.window.row, tile.inner.col - tile.window.col
     return pixels[..., top : top + tile.inner.height, left : left + tile.inner.width]

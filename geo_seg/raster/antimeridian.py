@@ -13,7 +13,7 @@ _POINTS = 22  # along a side
 _DEGREES = np.array([0.0, 1.0, 120.0, -120.0])
 
 
-def turn_of(crs: CRS | None) -> float | None:
+def full_turn(crs: CRS | None) -> float | None:
     """How far apart the first coordinates of a place are that differ by a turn around the earth.
 
     Args:
@@ -35,7 +35,9 @@ def turn_of(crs: CRS | None) -> float | None:
     return turn if np.allclose(turns, turns.round(), atol=1e-6) else None
 
 
-def unrolled(x: NDArray[np.float64], near: NDArray[np.float64] | float, turn: float) -> NDArray[np.float64]:
+def unwrap_longitudes(
+    x: NDArray[np.float64], near: NDArray[np.float64] | float, turn: float
+) -> NDArray[np.float64]:
     """First coordinates, moved by whole turns to within half a turn of others."""
     return x + turn * np.round((near - x) / turn)
 
@@ -48,7 +50,7 @@ def bounds_around(
     Args:
         crs: of the bounds.
         other: that they are wanted in.
-        turn: of the other, see turn_of.
+        turn: of the other, see full_turn.
         bounds: left, low, right and high.
 
     Returns:

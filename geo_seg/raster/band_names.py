@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from geo_seg.errors import DataError, nearest
+from geo_seg.errors import DataError, did_you_mean
 
 # common names of the STAC extension for electro-optical data, and what else they are called
 _WORDS = {
@@ -97,7 +97,7 @@ class Assignment(NamedTuple):
     numbered: tuple[tuple[str, int], ...]
 
 
-def match(wanted: Sequence[str], names: Sequence[str]) -> tuple[int | None, ...]:
+def match_bands(wanted: Sequence[str], names: Sequence[str]) -> tuple[int | None, ...]:
     """Find wanted bands among names: by the same name, by the same meaning, or by a kindred one.
 
     A code such as B4 means something else for each sensor. It is read as of a sensor that has all codes of
@@ -119,7 +119,7 @@ def match(wanted: Sequence[str], names: Sequence[str]) -> tuple[int | None, ...]
     return tuple(places.pop() if len(places) == 1 else None for places in agreed)
 
 
-def assign(
+def assign_bands(
     path: str, wanted: Sequence[str], numbers: Sequence[int | None], there: Mapping[int, str]
 ) -> Assignment:
     """Choose the wanted bands of a raster: by name where names are known, else by number.
@@ -134,18 +134,18 @@ def assign(
         DataError: a band isn't there, or names contradict the order of the numbers.
     """
     own, names = list(there), list(there.values())
-    places = match(wanted, names)
+    places = match_bands(wanted, names)
     named = {own[place]: wanted[i] for i, place in enumerate(places) if place is not None}
     bands: list[int] = []
     renamed, numbered = [], []
     for name, place, number in zip(wanted, places, numbers, strict=True):
         if place is not None:
             bands.append(own[place])
-            if _plain(names[place]) != _plain(name):
+            if _normalized(names[place]) != _normalized(name):
                 renamed.append((name, names[place]))
             continue
         if number is None or number not in there:
-            raise DataError(f"{path}: {_lacking(name, number, there)}")
+            raise DataError(f"{path}: {_missing_band(name, number, there)}")
         if number in named or _contradict(wanted, name, names, there[number]):
             raise DataError(
                 f"{path}: names contradict the order of its bands: {name or 'a band without a name'} would "
@@ -158,9 +158,9 @@ def assign(
     return Assignment(tuple(bands), tuple(renamed), tuple(numbered))
 
 
-def _lacking(name: str, number: int | None, there: Mapping[int, str]) -> str:
+def _missing_band(name: str, number: int | None, there: Mapping[int, str]) -> str:
     names = [other for other in there.values() if other]
-    hint = f"; {nearest(name, names)}" if names else " without names"
+    hint = f"; {did_you_mean(name, names)}" if names else " without names"
     return f"no band {name or number}; it has {len(there)} bands{hint}"
 
 
@@ -172,7 +172,7 @@ def _contradict(wanted: Sequence[str], name: str, names: Sequence[str], other: s
     """Whether two names mean different bands, whatever the sensors are."""
     here, there = wanted.index(name), names.index(other)
     return all(
-        first[here] and second[there] and not _akin(first[here], second[there])
+        first[here] and second[there] and not _same_meaning(first[here], second[there])
         for first, second in product(_readings(wanted), _readings(names))
     )
 
@@ -181,24 +181,24 @@ def _places(
     wanted: Sequence[str], names: Sequence[str], meant: _Reading, read: _Reading
 ) -> tuple[int | None, ...]:
     """Places of wanted bands if names mean this: the same text first, then the same and kindred meanings."""
-    texts = list(dict.fromkeys(map(_plain, wanted)))  # a band may be wanted twice
-    meanings = {text: meaning for text, meaning in zip(map(_plain, wanted), meant, strict=True)}
-    plain = [_plain(name) for name in names]
+    texts = list(dict.fromkeys(map(_normalized, wanted)))  # a band may be wanted twice
+    meanings = {text: meaning for text, meaning in zip(map(_normalized, wanted), meant, strict=True)}
+    plain = [_normalized(name) for name in names]
     found: dict[str, int] = {}
     for alike in (
         lambda text, i: text == plain[i],
         lambda text, i: meanings[text] == read[i] != "",
-        lambda text, i: bool(meanings[text] and read[i]) and _akin(meanings[text], read[i]),
+        lambda text, i: bool(meanings[text] and read[i]) and _same_meaning(meanings[text], read[i]),
     ):
         open_texts = [text for text in texts if text and text not in found]
         open_places = [i for i in range(len(names)) if plain[i] and i not in found.values()]
         pairs = [(text, i) for text in open_texts for i in open_places if alike(text, i)]
         of_text, of_place = Counter(text for text, _ in pairs), Counter(i for _, i in pairs)
         found |= {text: i for text, i in pairs if of_text[text] == of_place[i] == 1}
-    return tuple(found.get(_plain(name)) for name in wanted)
+    return tuple(found.get(_normalized(name)) for name in wanted)
 
 
-def _akin(one: str, other: str) -> bool:
+def _same_meaning(one: str, other: str) -> bool:
     return one == other or other in _AKIN.get(one, ()) or one in _AKIN.get(other, ())
 
 
@@ -251,5 +251,5 @@ def _squeezed(text: str) -> str:
     return re.sub(r"[^0-9a-z]", "", text.lower())
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return name.strip().lower()

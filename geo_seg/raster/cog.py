@@ -10,12 +10,12 @@ import numpy as np
 import rasterio.shutil
 from rasterio.dtypes import typename_fwd
 
-from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.overviews import write_overviews
 from geo_seg.raster.pixel_areas import PixelAreas
 from geo_seg.raster.reader import RasterReader
-from geo_seg.raster.sidecars import Color, write_gray_style, write_legends
-from geo_seg.raster.writer import FAILURES, UNFINISHED, settle, unwritten, vacate
+from geo_seg.raster.sidecars import Color, write_class_sidecars, write_gray_style
+from geo_seg.raster.writer import TEMP_SUFFIX, WRITE_ERRORS, commit, remove_leftovers, write_error
 from geo_seg.tiling import Window
 
 _CACHE = 64 << 20  # bytes of decoded blocks: parts are read, and the map is written, once from the top down
@@ -23,7 +23,7 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Layer:
+class RasterSpec:
     """What a raster of a map holds.
 
     Attributes:
@@ -35,7 +35,7 @@ class Layer:
         colors: of these classes, red, green and blue from 0 to 255.
         scale: what its pixels are multiplied with to get what they mean.
         tags: of the whole file.
-        half: whether floating-point pixels take 16 bits in the file.
+        float16: whether floating-point pixels take 16 bits in the file.
     """
 
     suffix: str
@@ -46,15 +46,15 @@ class Layer:
     colors: tuple[Color, ...]
     scale: float
     tags: Mapping[str, str]
-    half: bool = False
+    float16: bool = False
 
     @property
-    def depth(self) -> int:
+    def bytes_per_value(self) -> int:
         """Bytes of a pixel in each band."""
-        return 2 if self.half else np.dtype(self.dtype).itemsize
+        return 2 if self.float16 else np.dtype(self.dtype).itemsize
 
 
-def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> None:
+def write_cog(file: Path, layer: RasterSpec, geometry: GeoBox, parts: Sequence[tuple[Window, Path]]) -> None:
     """Joins parts to a Cloud Optimized GeoTIFF; memory doesn't depend on its size.
 
     Overviews show the most frequent class of the raster's own pixels, or the mean of anything else.
@@ -68,10 +68,10 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
     Raises:
         DataError: it can't be written, or a part can't be read.
     """
-    frame, hidden = file.with_suffix(".vrt"), file.with_name(f"{file.name}{UNFINISHED}")
+    frame, hidden = file.with_suffix(".vrt"), file.with_name(f"{file.name}{TEMP_SUFFIX}")
     try:
-        vacate(hidden)
-        described = _describe(layer, geometry, parts)
+        remove_leftovers(hidden)
+        described = build_vrt(layer, geometry, parts)
         ET.ElementTree(described).write(frame, encoding="utf-8")
         with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=False):
             if layer.classes:
@@ -89,18 +89,18 @@ def join(file: Path, layer: Layer, geometry: Geometry, parts: Sequence[tuple[Win
                     if layer.classes
                     else {"overview_resampling": "average"}
                 ),
-                **({"nbits": 16} if layer.half else {}),
+                **({"nbits": 16} if layer.float16 else {}),
             )
-        settle(hidden, file)
+        commit(hidden, file)
         if layer.classes:
-            write_legends(file, layer.classes, layer.colors)
+            write_class_sidecars(file, layer.classes, layer.colors)
         else:
             write_gray_style(file, 1 / layer.scale)
-    except FAILURES as error:
-        raise unwritten(file, error) from error
+    except WRITE_ERRORS as error:
+        raise write_error(file, error) from error
 
 
-def count_classes(path: Path, classes: int, ground: PixelAreas | None) -> tuple[Any, Any]:
+def class_histogram(path: Path, classes: int, ground: PixelAreas | None) -> tuple[Any, Any]:
     """Pixels and area of each class in a part.
 
     Args:
@@ -131,7 +131,7 @@ def count_classes(path: Path, classes: int, ground: PixelAreas | None) -> tuple[
     return counts, None if ground is None else square
 
 
-def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Path]]) -> ET.Element:
+def build_vrt(layer: RasterSpec, geometry: GeoBox, parts: Sequence[tuple[Window, Path]]) -> ET.Element:
     """A virtual raster of GDAL's that shows the parts as one."""
     root = ET.Element("VRTDataset", rasterXSize=str(geometry.width), rasterYSize=str(geometry.height))
     if geometry.crs:
@@ -139,7 +139,7 @@ def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Pa
     if not geometry.transform.is_identity:
         numbers = geometry.transform.to_gdal()
         ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, numbers))
-    _tags(root, layer.tags)
+    _add_metadata(root, layer.tags)
     for number, name in enumerate(layer.bands, 1):
         band = ET.SubElement(
             root,
@@ -152,7 +152,7 @@ def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Pa
         if layer.scale != 1:
             ET.SubElement(band, "Scale").text = repr(layer.scale)
         if layer.colors:
-            _tags(band, {f"CLASS_{index}": text for index, text in enumerate(layer.classes)})
+            _add_metadata(band, {f"CLASS_{index}": text for index, text in enumerate(layer.classes)})
             ET.SubElement(band, "ColorInterp").text = "Palette"
             table = ET.SubElement(band, "ColorTable")
             for red, green, blue in layer.colors:
@@ -160,7 +160,7 @@ def _describe(layer: Layer, geometry: Geometry, parts: Sequence[tuple[Window, Pa
         else:  # three bands of bytes are not red, green and blue
             ET.SubElement(band, "ColorInterp").text = "Gray" if number == 1 else "Undefined"
         for window, path in parts:
-            _place(band, number, window, path)
+            _add_source(band, number, window, path)
     return root
 
 
@@ -173,13 +173,13 @@ def _add_overviews(root: ET.Element, files: Sequence[Path]) -> None:
         ET.SubElement(overview, "SourceBand").text = "1"
 
 
-def _tags(parent: ET.Element, tags: Mapping[str, str]) -> None:
+def _add_metadata(parent: ET.Element, tags: Mapping[str, str]) -> None:
     metadata = ET.SubElement(parent, "Metadata")
     for key, value in tags.items():
         ET.SubElement(metadata, "MDI", key=key).text = value
 
 
-def _place(band: ET.Element, number: int, window: Window, path: Path) -> None:
+def _add_source(band: ET.Element, number: int, window: Window, path: Path) -> None:
     source = ET.SubElement(band, "SimpleSource")
     ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = path.name
     ET.SubElement(source, "SourceBand").text = str(number)

@@ -11,7 +11,7 @@ from geo_seg.errors import DataError
 
 
 @dataclass(frozen=True)
-class Geometry:
+class GeoBox:
     """Where a raster's pixels lie.
 
     Attributes:
@@ -19,17 +19,17 @@ class Geometry:
         height: rows.
         crs: coordinate reference system of rasterio, or None.
         transform: affine transform of rasterio; the identity without georeference.
-        ignored: what the raster says of its place beyond that, and no map takes over; "" for nothing.
+        dropped: what the raster says of its place beyond that, and no map takes over; "" for nothing.
     """
 
     width: int
     height: int
     crs: Any
     transform: Any
-    ignored: str
+    dropped: str
 
     @classmethod
-    def of(cls, path: str | Path) -> Self:
+    def from_raster(cls, path: str | Path) -> Self:
         """Reads it from a raster.
 
         Raises:

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from geo_seg.raster.geobox import Geometry
-from geo_seg.raster.pixel_areas import pixel_sides, transformed
+from geo_seg.raster.geobox import GeoBox
+from geo_seg.raster.pixel_areas import pixel_size_metres, transform_points
 from geo_seg.raster.reader import RasterInfo
 
 _CLOSE = 0.1  # pixels: no nearest neighbour changes by that, while rounded coordinates do differ
@@ -24,30 +24,32 @@ def same_grid(image: RasterInfo, other: RasterInfo) -> bool:
         return True
     if (image.crs, image.transform) == (other.crs, other.transform):
         return True
-    xs, ys = corners(other, 0, other.height)
+    xs, ys = corner_coordinates(other, 0, other.height)
     if image.crs and other.crs and image.crs != other.crs:
-        xs, ys = transformed(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs, ys)
+        xs, ys = transform_points(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs, ys)
     # differences of map coordinates to differences of columns and rows
-    shift = np.linalg.solve(_matrix(image)[:2, :2], np.stack([xs, ys]) - corners(image, 0, image.height))
+    shift = np.linalg.solve(
+        _matrix(image)[:2, :2], np.stack([xs, ys]) - corner_coordinates(image, 0, image.height)
+    )
     return bool(np.all(np.abs(shift) < _CLOSE))
 
 
-def corners(info: RasterInfo, top: int, bottom: int) -> NDArray[np.float64]:
+def corner_coordinates(info: RasterInfo, top: int, bottom: int) -> NDArray[np.float64]:
     """The (2, 4) map coordinates of the corners of a raster's rows from top to below bottom."""
     cols, rows = np.array([0, info.width, 0, info.width]), np.array([top, top, bottom, bottom])
     places: NDArray[np.float64] = _matrix(info) @ np.stack([cols, rows, np.ones(4)])
     return places[:2]
 
 
-def affine(info: RasterInfo) -> Affine:
+def affine_of(info: RasterInfo) -> Affine:
     """The transform from (column, row) to map coordinates."""
     return Affine(*info.transform) if info.transform else Affine.identity()
 
 
-def ground_sides(info: RasterInfo) -> tuple[float, float] | None:
-    """Metres on the ground along a row and along a column of the pixel in the middle; see pixel_sides."""
+def ground_pixel_size(info: RasterInfo) -> tuple[float, float] | None:
+    """Return metres on the ground along a row and along a column of the pixel in the middle."""
     crs = CRS.from_wkt(info.crs) if info.crs and info.transform else None
-    return pixel_sides(Geometry(info.width, info.height, crs, affine(info), ""))
+    return pixel_size_metres(GeoBox(info.width, info.height, crs, affine_of(info), ""))
 
 
 def _matrix(info: RasterInfo) -> NDArray[np.float64]:

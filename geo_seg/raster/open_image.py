@@ -7,11 +7,11 @@ from pathlib import Path
 
 from geo_seg.errors import DataError
 from geo_seg.raster.georeference import describe_grid, same_grid
-from geo_seg.raster.paths import absolute, is_remote
-from geo_seg.raster.reader import Band, RasterInfo, inspect, resolve_bands
+from geo_seg.raster.paths import absolute_path, is_remote
+from geo_seg.raster.reader import Band, RasterInfo, read_info, resolve_bands
 from geo_seg.raster.scale_offset import scale_offset
-from geo_seg.raster.stac_items import bands_of_item
-from geo_seg.runtime.cache_dir import keep
+from geo_seg.raster.stac_items import item_bands
+from geo_seg.runtime.cache_dir import write_cache_file
 
 _TYPES = {
     "uint8": "Byte",
@@ -29,7 +29,7 @@ def open_image(
     images: Sequence[str],
     bands: Sequence[Band] | None,
     folder: Path,
-    look: Callable[[str], RasterInfo] = inspect,
+    read_info: Callable[[str], RasterInfo] = read_info,
     root: Path | None = None,
 ) -> tuple[RasterInfo, tuple[int, ...]]:
     """The header of an image and the bands that are wanted; where it isn't one raster, a VRT makes one of it.
@@ -39,18 +39,18 @@ def open_image(
         bands: numbers or names, in the order wanted; None takes every data band. Only the assets of a STAC
             item that hold them are opened.
         folder: where VRTs go; their names follow from their content.
-        look: reads the header of a raster.
+        read_info: reads the header of a raster.
         root: the folder that assets of a STAC item must lie below; None lets them lie anywhere.
 
     Raises:
         DataError: a file can't be opened, lies elsewhere, or doesn't line up, or there is no such band.
     """
     if len(images) == 1 and images[0].lower().endswith(".json"):
-        headers = bands_of_item(images[0], bands, lambda path: look_at_image(path, look), root)
-        header = look(_stack(headers, folder))
+        headers = item_bands(images[0], bands, lambda path: read_image_info(path, read_info), root)
+        header = read_info(_stack(headers, folder))
         return header, header.bands
-    headers = [look_at_image(image, look) for image in images]
-    header = headers[0] if len(headers) == 1 else look(_stack(headers, folder))
+    headers = [read_image_info(image, read_info) for image in images]
+    header = headers[0] if len(headers) == 1 else read_info(_stack(headers, folder))
     chosen = resolve_bands(header, bands)
     check_types(header, chosen)
     return header, chosen
@@ -72,7 +72,7 @@ def check_types(info: RasterInfo, bands: Sequence[int]) -> None:
             )
 
 
-def look_at_image(path: str, look: Callable[[str], RasterInfo] = inspect) -> RasterInfo:
+def read_image_info(path: str, look: Callable[[str], RasterInfo] = read_info) -> RasterInfo:
     """Read the header of a raster whose values are measurements.
 
     Raises:
@@ -103,7 +103,7 @@ def _stack(headers: Sequence[RasterInfo], folder: Path) -> str:
     content = _vrt(headers)
     file = folder / "images" / f"{hashlib.sha256(content).hexdigest()[:24]}.vrt"
     if not file.exists():
-        keep(file, content)
+        write_cache_file(file, content)
     return str(file)
 
 
@@ -139,7 +139,7 @@ def _vrt(headers: Sequence[RasterInfo]) -> bytes:
 def _source(band: ET.Element, path: str, number: str) -> None:
     source = ET.SubElement(band, "SimpleSource")
     file = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
-    file.text = path if is_remote(path) else absolute(path)
+    file.text = path if is_remote(path) else absolute_path(path)
     ET.SubElement(source, "SourceBand").text = number
 
 

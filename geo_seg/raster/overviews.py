@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from geo_seg.raster.writer import PartWriter
+from geo_seg.raster.writer import RowWriter
 
 _TILE = 512  # rows and columns that are counted at once, so that they stay in the processor's cache
 _COLS = 1 << 14  # columns that are read at once
@@ -45,7 +45,7 @@ def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
         files = [raster.with_name(f"{raster.stem}_{2 << level}.tif") for level in range(levels)]
         sizes = [(-(-height >> level), -(-width >> level)) for level in range(1, levels + 1)]
         writers = [
-            stack.enter_context(PartWriter(file, (1, *size), dtype))
+            stack.enter_context(RowWriter(file, (1, *size), dtype))
             for file, size in zip(files, sizes, strict=True)
         ]
         side = max(_TILE, 1 << levels)
@@ -57,7 +57,7 @@ def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
                 pixels = source.read(1, window=Window(cols.start, rows.start, len(cols), len(rows)))
                 for part in _pieces(cols.start, cols.stop, side):
                     tile = pixels[:, part.start - cols.start : part.stop - cols.start]
-                    for level, small in enumerate(most_frequent(tile, nodata, levels), 1):
+                    for level, small in enumerate(downsample_mode(tile, nodata, levels), 1):
                         left = part.start >> level
                         strips[level - 1][:, left : left + small.shape[1]] = small
             for writer, strip in zip(writers, strips, strict=True):
@@ -65,7 +65,7 @@ def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
     return files
 
 
-def most_frequent(pixels: NDArray[Any], nodata: int, levels: int) -> list[NDArray[Any]]:
+def downsample_mode(pixels: NDArray[Any], nodata: int, levels: int) -> list[NDArray[Any]]:
     """The most frequent class of squares of 2, 4, 8 ... pixels; see write_overviews.
 
     Args:

@@ -60,24 +60,24 @@ def has_sure_path(name: str) -> bool:
     return found is None or re.fullmatch(r'(NETCDF|HDF5|ZARR):"?', found.before, re.IGNORECASE) is not None
 
 
-def container(name: str) -> str:
+def container_of(name: str) -> str:
     """The path of the file or folder that holds a raster: the name itself, but for one inside a container."""
     found = subdataset(name)
     return found.path if found else name
 
 
-def moved(name: str, path: str | Path) -> str:
+def relocate(name: str, path: str | Path) -> str:
     """The name of a raster whose container lies at another path."""
     found = subdataset(name)
     return found.at(str(path)) if found else str(path)
 
 
-def absolute(name: str) -> str:
+def absolute_path(name: str) -> str:
     """The name of a raster with an absolute path in it."""
-    return moved(name, Path(container(name)).absolute())
+    return relocate(name, Path(container_of(name)).absolute())
 
 
-def title(name: str) -> str:
+def display_name(name: str) -> str:
     """What to call a raster: its file's name without suffix, and what it is called inside."""
     found = subdataset(name)
     return f"{Path(found.path).stem}_{found.inside}" if found else Path(name).stem
@@ -105,7 +105,7 @@ def rasters_at(pattern: str, suffixes: Sequence[str]) -> list[str]:
     Returns:
         Their names in order; none where there is nothing.
     """
-    inner = container(pattern)
+    inner = container_of(pattern)
     if inner.startswith("/vsi") or "://" in inner or is_raster_file(Path(inner)):
         return [pattern]
     if Path(inner).is_dir():
@@ -113,7 +113,7 @@ def rasters_at(pattern: str, suffixes: Sequence[str]) -> list[str]:
         found = [path for path in files if path.is_dir() or path.suffix.lower() in suffixes]
     else:
         found = sorted(map(Path, glob(inner, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute ones
-    return [moved(pattern, path) for path in found if is_raster_file(path)]
+    return [relocate(pattern, path) for path in found if is_raster_file(path)]
 
 
 def open_source(path: str | Path) -> Any:
@@ -125,16 +125,16 @@ def open_source(path: str | Path) -> Any:
     try:
         source = rasterio.open(path)
     except RasterioError as error:
-        reason = _absence(path) or str(error).split(": ")[-1]
+        reason = _describe_missing(path) or str(error).split(": ")[-1]
         raise DataError(f"{path}: cannot be opened as a raster ({reason})") from error
-    wrong = _unfit(source)
+    wrong = _describe_unreadable(source)
     if wrong:
         source.close()
         raise DataError(f"{path}: {wrong}")
     return source
 
 
-def _unfit(source: Any) -> str:
+def _describe_unreadable(source: Any) -> str:
     """What speaks against a raster, or ""."""
     if not source.count:
         names = source.subdatasets
@@ -149,9 +149,9 @@ def _unfit(source: Any) -> str:
     return ""
 
 
-def _absence(path: str | Path) -> str:
+def _describe_missing(path: str | Path) -> str:
     """Why there is nothing to read in a file, or ""."""
-    place = container(str(path))
+    place = container_of(str(path))
     if place.startswith("/vsi") or "://" in place:
         return ""
     if not Path(place).exists():
@@ -175,11 +175,11 @@ def gdal_path(path: str) -> str:
 
 def is_remote(path: str) -> bool:
     """Whether a path is GDAL's own, not one of the file system."""
-    place = container(path)
+    place = container_of(path)
     return place.startswith("/vsi") or "://" in place
 
 
-def check_below(path: str | Path, root: Path, named: str) -> None:
+def check_below_root(path: str | Path, root: Path, named: str) -> None:
     """Raise unless a file lies below a folder, wherever symbolic links lead.
 
     Args:
@@ -190,7 +190,7 @@ def check_below(path: str | Path, root: Path, named: str) -> None:
     Raises:
         DataError: it lies elsewhere, or is remote.
     """
-    inner = container(str(path))
+    inner = container_of(str(path))
     if is_remote(inner) or not has_sure_path(str(path)):
         place = ""
     elif (resolved := Path(os.path.realpath(inner))).is_relative_to(os.path.realpath(root)):

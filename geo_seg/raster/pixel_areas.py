@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform
 
-from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.tiling import Window
 
 _REACH = 500.0  # metres to each side, over which a pixel's sides are measured
@@ -45,7 +45,7 @@ class PixelAreas:
         return self.areas[top:end][:, self.panel]
 
 
-def pixel_areas(geometry: Geometry) -> PixelAreas | None:
+def pixel_areas(geometry: GeoBox) -> PixelAreas | None:
     """Square metres of the pixels of a raster: on the ellipsoid of its CRS, whatever that is.
 
     Planes stretch areas: web Mercator by 4 at 60 degrees, UTM by up to 0.2 %. Only where a CRS has no place
@@ -59,7 +59,7 @@ def pixel_areas(geometry: Geometry) -> PixelAreas | None:
     """
     if not geometry.crs:
         return None
-    surface = _Surface.of(geometry.crs)
+    surface = _EarthSurface.of(geometry.crs)
     if surface is None:
         return None
     height, width = geometry.height, geometry.width
@@ -81,7 +81,7 @@ def pixel_areas(geometry: Geometry) -> PixelAreas | None:
     return PixelAreas(whole, np.searchsorted(edges, np.arange(width) + 0.5) - 1)
 
 
-def pixel_sides(geometry: Geometry) -> tuple[float, float] | None:
+def pixel_size_metres(geometry: GeoBox) -> tuple[float, float] | None:
     """Metres on the ground along a row and along a column of the pixel in the middle of a raster.
 
     Where a plane shows them as they are but for half a percent, as UTM does, they are those in the plane:
@@ -93,7 +93,7 @@ def pixel_sides(geometry: Geometry) -> tuple[float, float] | None:
     Returns:
         None without a CRS, or where it has no unit or the middle lies outside its projection.
     """
-    surface = _Surface.of(geometry.crs) if geometry.crs else None
+    surface = _EarthSurface.of(geometry.crs) if geometry.crs else None
     if surface is None:
         return None
     place = geometry.transform
@@ -105,7 +105,7 @@ def pixel_sides(geometry: Geometry) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
-class _Surface:
+class _EarthSurface:
     """What map coordinates lie on: an ellipsoid, or a plane.
 
     Attributes:
@@ -143,7 +143,7 @@ class _Surface:
         except CRSError:
             return None
 
-    def middle(self, geometry: Geometry) -> tuple[float, float]:
+    def middle(self, geometry: GeoBox) -> tuple[float, float]:
         """Metres along a row and along a column in the middle of a raster; NaN outside the projection."""
         col, row = np.array([geometry.width / 2]), np.array([geometry.height / 2])
         across, down = np.linalg.norm(self.sides(geometry.transform, col, row)[:, 0], axis=-1).tolist()
@@ -174,7 +174,7 @@ class _Surface:
         if self.base is None:
             return np.stack([x, y, np.zeros_like(x)], axis=1) * self.unit
         if self.crs != self.base:
-            x, y = transformed(self.crs, self.base, x, y)
+            x, y = transform_points(self.crs, self.base, x, y)
         east, north = x * self.base.units_factor[1], y * self.base.units_factor[1]
         normal = self.radius / np.sqrt(1 - self.squared * np.sin(north) ** 2)
         flat = normal * np.cos(north)
@@ -200,7 +200,7 @@ def _ellipsoid(content: Mapping[str, Any]) -> tuple[float, float]:
     return radius, flattening * (2 - flattening)
 
 
-def transformed(
+def transform_points(
     source: CRS, target: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return points (n,) in another CRS; NaN where they have no place in it.
@@ -215,7 +215,7 @@ def transformed(
         if len(x) == 1:
             return np.array([np.nan]), np.array([np.nan])
     half = len(x) // 2
-    parts = [transformed(source, target, x[part], y[part]) for part in (slice(half), slice(half, None))]
+    parts = [transform_points(source, target, x[part], y[part]) for part in (slice(half), slice(half, None))]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 

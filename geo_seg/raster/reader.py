@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geo_seg.errors import DataError, nearest
-from geo_seg.raster.band_names import match
+from geo_seg.errors import DataError, did_you_mean
+from geo_seg.raster.band_names import match_bands
 from geo_seg.raster.paths import open_source
-from geo_seg.raster.validity import Validity, mask_of, pixel_value
+from geo_seg.raster.validity import Validity, mask_from_flags, nodata_as_pixel
 from geo_seg.tiling import Window
 
 Band = int | str
@@ -128,7 +128,7 @@ class RasterReader:
         declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
         types = [self._source.dtypes[band - 1] for band in self.bands]
         self.nodata = tuple(
-            declared.get(band) if nodata is None else pixel_value(nodata, kind)
+            declared.get(band) if nodata is None else nodata_as_pixel(nodata, kind)
             for band, kind in zip(self.bands, types, strict=True)
         )
         self._whole = whole
@@ -208,7 +208,7 @@ class RasterReader:
             ) from error
 
     @property
-    def decodes(self) -> bool:
+    def needs_decoding(self) -> bool:
         """Whether a window costs more than its bytes: compressed, in strips, or not a GeoTIFF at all."""
         height, width = self._source.block_shapes[0]
         striped = width == self.info.width and height < self.info.height
@@ -232,7 +232,7 @@ class RasterReader:
         self.close()
 
 
-def inspect(path: str | Path) -> RasterInfo:
+def read_info(path: str | Path) -> RasterInfo:
     """Reads the header of a raster.
 
     Raises:
@@ -255,7 +255,7 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
     """
     if bands is None:
         return info.bands
-    places = match([band if isinstance(band, str) else "" for band in bands], info.names)
+    places = match_bands([band if isinstance(band, str) else "" for band in bands], info.names)
     found = []
     for band, place in zip(bands, places, strict=True):
         if place is not None:
@@ -265,7 +265,7 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
         else:
             named = [name for name in info.names if name]
             names = ", ".join(named) or "none"
-            hint = f"; {nearest(band, named)}" if isinstance(band, str) and named else ""
+            hint = f"; {did_you_mean(band, named)}" if isinstance(band, str) and named else ""
             raise DataError(
                 f"{info.path}: no band {band!r}; it has {len(info.bands)} "
                 f"(numbers {info.bands[0]} to {info.bands[-1]}, names: {names}){hint}"
@@ -287,10 +287,10 @@ def _header(source: Any, path: str) -> RasterInfo:
         dtype=str(np.result_type(*types)),
         crs=source.crs.to_wkt() if source.crs else None,
         transform=tuple(source.transform)[:6] if referenced else None,
-        nodata=tuple(pixel_value(source.nodatavals[b - 1], source.dtypes[b - 1]) for b in bands),
+        nodata=tuple(nodata_as_pixel(source.nodatavals[b - 1], source.dtypes[b - 1]) for b in bands),
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
         block=source.block_shapes[bands[0] - 1],
-        masks=tuple(mask_of(source.mask_flag_enums[b - 1], b, bands[0]) for b in bands),
+        masks=tuple(mask_from_flags(source.mask_flag_enums[b - 1], b, bands[0]) for b in bands),
         palette=len(bands) == 1 and kinds[bands[0]] == ColorInterp.palette,
         alpha=alpha,
         scales=tuple(source.scales[b - 1] for b in bands),

@@ -12,17 +12,17 @@ STYLES = "layer_styles"
 _QGIS_FILE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"  # QGIS reads no style without it
 
 
-def table_file(raster: Path) -> Path:
+def pam_path(raster: Path) -> Path:
     """The attribute table of a raster."""
     return raster.with_name(f"{raster.name}.aux.xml")
 
 
-def style_file(raster: Path) -> Path:
+def qml_path(raster: Path) -> Path:
     """The QGIS style of a raster."""
     return raster.with_suffix(".qml")
 
 
-def write_legends(raster: Path, names: Sequence[str], colors: Sequence[Color]) -> None:
+def write_class_sidecars(raster: Path, names: Sequence[str], colors: Sequence[Color]) -> None:
     """Writes both beside a raster.
 
     Args:
@@ -33,8 +33,8 @@ def write_legends(raster: Path, names: Sequence[str], colors: Sequence[Color]) -
     Raises:
         OSError: the disk refuses.
     """
-    ET.ElementTree(attribute_table(names, colors)).write(table_file(raster), encoding="utf-8")
-    style_file(raster).write_bytes(_QGIS_FILE + ET.tostring(qgis_style(names, colors), encoding="utf-8"))
+    ET.ElementTree(attribute_table(names, colors)).write(pam_path(raster), encoding="utf-8")
+    qml_path(raster).write_bytes(_QGIS_FILE + ET.tostring(qgis_style(names, colors), encoding="utf-8"))
 
 
 def write_gray_style(raster: Path, brightest: float) -> None:
@@ -57,7 +57,7 @@ def write_gray_style(raster: Path, brightest: float) -> None:
         ET.SubElement(contrast, key).text = value
     ET.SubElement(contrast, "algorithm").text = "StretchToMinimumMaximum"
     ET.indent(root)
-    style_file(raster).write_bytes(_QGIS_FILE + ET.tostring(root, encoding="utf-8"))
+    qml_path(raster).write_bytes(_QGIS_FILE + ET.tostring(root, encoding="utf-8"))
 
 
 def attribute_table(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
@@ -106,7 +106,7 @@ def qgis_style(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
     return root
 
 
-def polygon_styles(
+def layer_style_row(
     layer: str, column: str, names: Sequence[str], colors: Sequence[Color]
 ) -> dict[str, object]:
     """The one row of the table in which QGIS looks for the style of a layer of a GeoPackage.

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyogrio.raw
 
-from geo_seg.errors import DataError, first_line, nearest
-from geo_seg.raster.band_names import match
-from geo_seg.raster.paths import check_below, gdal_path, is_remote
+from geo_seg.errors import DataError, did_you_mean, first_line
+from geo_seg.raster.band_names import match_bands
+from geo_seg.raster.paths import check_below_root, gdal_path, is_remote
 from geo_seg.raster.reader import Band, RasterInfo
 from geo_seg.raster.scale_offset import scale_offset
 
@@ -55,8 +55,8 @@ class _Band:
     alone: bool
 
 
-def bands_of_item(
-    item: str, bands: Sequence[Band] | None, look: _Look, root: Path | None = None
+def item_bands(
+    item: str, bands: Sequence[Band] | None, read_info: _Look, root: Path | None = None
 ) -> list[RasterInfo]:
     """Find bands among the assets of a STAC item.
 
@@ -65,7 +65,7 @@ def bands_of_item(
         bands: numbers, counted over all bands of all assets, or names: asset keys where the asset has one
             band, names and common names of bands, descriptions in files of which the item lists none. None
             takes all but alpha bands.
-        look: reads the header of a raster. Assets that hold none of the bands aren't opened, but for those
+        read_info: reads a header. Assets that hold none of the bands aren't opened, but for those
             whose bands the item doesn't list, where these could be meant.
         root: the folder that assets must lie below; None lets them lie anywhere.
 
@@ -83,8 +83,8 @@ def bands_of_item(
     @cache
     def opened(asset: _Asset) -> RasterInfo:
         if root is not None:
-            check_below(asset.path, root, f"{item}: the asset {asset.path}")
-        return look(asset.path)
+            check_below_root(asset.path, root, f"{item}: the asset {asset.path}")
+        return read_info(asset.path)
 
     listed = [band for asset in assets for band in _listed(asset)]
     names = [band for band in bands or () if isinstance(band, str)]
@@ -106,7 +106,9 @@ def bands_of_item(
             chosen.append(listed[band - 1])
         else:
             known = [name.lower() for one in listed for name in one.names]
-            raise DataError(f"{item}: no band {band!r} among its assets; {nearest(str(band), set(known))}")
+            raise DataError(
+                f"{item}: no band {band!r} among its assets; {did_you_mean(str(band), set(known))}"
+            )
     return [_header(band, opened(band.asset)) for band in chosen]
 
 
@@ -149,7 +151,7 @@ def _named(item: str, wanted: Sequence[str], bands: Sequence[_Band]) -> dict[str
             found[name] = same[0]
     for group in (alone, several):  # keys, else names, else common names
         for names in zip_longest(*(band.names for band in group), fillvalue=""):
-            for name, place in zip(wanted, match(wanted, names), strict=True):
+            for name, place in zip(wanted, match_bands(wanted, names), strict=True):
                 if place is not None:
                     found.setdefault(name, group[place])
     return found

@@ -13,7 +13,9 @@ from geo_seg.tiling import Window
 LARGEST = 1e30
 """Numbers beyond it, either way, are fill values, as netCDF's or the ends of float32, and no measurements."""
 
-STRAYS = f"hold NaN, infinity or numbers beyond {LARGEST:g}, which no nodata value declares, and are nodata"
+IMPLAUSIBLE = (
+    f"hold NaN, infinity or numbers beyond {LARGEST:g}, which no nodata value declares, and are nodata"
+)
 """What is said of strays, after their number."""
 
 _EPSILON = 2.0**-23  # of float32
@@ -22,7 +24,7 @@ Span = tuple[float, float] | None
 """Lowest and highest value that a nodata value stands for; None where no pixel can be told by it."""
 
 
-def pixel_value(nodata: float | None, dtype: str) -> float | None:
+def nodata_as_pixel(nodata: float | None, dtype: str) -> float | None:
     """The nodata value as GDAL looks for it among pixels of a type.
 
     Args:
@@ -43,13 +45,13 @@ def pixel_value(nodata: float | None, dtype: str) -> float | None:
     return float(kind.type(nodata)) if abs(nodata) <= np.finfo(kind).max else None
 
 
-def span(nodata: float | None, dtype: str) -> Span:
+def nodata_span(nodata: float | None, dtype: str) -> Span:
     """The lowest and highest pixel that GDAL takes for a nodata value: floats are compared with a tolerance.
 
     Of values beyond LARGEST, whose neighbours GDAL's arithmetic can't tell apart, all of the same sign.
 
     Args:
-        nodata: what pixel_value gives.
+        nodata: what nodata_as_pixel gives.
         dtype: NumPy name of the pixels' type.
     """
     if nodata is None or np.isnan(nodata):  # NaN is nodata everywhere
@@ -76,7 +78,7 @@ def _last_equal(value: Any, far: Any) -> float:
     return float(near)
 
 
-def within(band: NDArray[Any], limits: Span) -> NDArray[np.bool_]:
+def in_span(band: NDArray[Any], limits: Span) -> NDArray[np.bool_]:
     """Where the pixels of a band have a nodata value."""
     if limits is None:
         return np.zeros(band.shape, bool)
@@ -85,7 +87,7 @@ def within(band: NDArray[Any], limits: Span) -> NDArray[np.bool_]:
     return found
 
 
-def mask_of(flags: Collection[MaskFlags], band: int, first: int) -> int:
+def mask_from_flags(flags: Collection[MaskFlags], band: int, first: int) -> int:
     """The band whose mask has to be read for a band; 0 where nodata value and alpha say all, or nothing does.
 
     Args:
@@ -106,7 +108,7 @@ class Validity:
 
     Args:
         source: the raster; its handle is the reader's.
-        nodata: per band that is read, see pixel_value.
+        nodata: per band that is read, see nodata_as_pixel.
         types: per band, NumPy name of its own type.
         zero_is_nodata: a pixel whose bands are all 0 is nodata, whatever else is.
         masks: bands whose masks count.
@@ -125,7 +127,7 @@ class Validity:
     ) -> None:
         self.strays = 0
         self._source = source
-        self._spans = [span(value, kind) for value, kind in zip(nodata, types, strict=True)]
+        self._spans = [nodata_span(value, kind) for value, kind in zip(nodata, types, strict=True)]
         self._dark = zero_is_nodata or all(value == 0 for value in nodata)
         self._masks = sorted(masks)
         self._alpha = alpha
@@ -163,7 +165,7 @@ class Validity:
             valid &= lit
         for band, limits in zip(pixels, self._spans, strict=True):
             if limits is not None and limits != (0, 0):
-                valid &= ~within(band, limits)
+                valid &= ~in_span(band, limits)
         return valid
 
 

@@ -20,17 +20,23 @@ from geo_seg.errors import DataError
 BLOCK = 256
 """Rows of a block of a raster."""
 
-UNFINISHED = ".new"
+TEMP_SUFFIX = ".new"
 """End of the name of a file that is being written."""
 
-FAILURES = (RasterioError, CPLE_BaseError, OSError)
+WRITE_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 """What goes wrong in writing."""
 
-_RESTS = ("-journal", "-wal", "-shm", ".ovr.tmp", ".msk.ovr.tmp")  # of SQLite, and of GDAL's COG driver
-_PROBE = 1 << 20  # bytes that have to fit into the output folder before any work
+_LEFTOVER_SUFFIXES = (
+    "-journal",
+    "-wal",
+    "-shm",
+    ".ovr.tmp",
+    ".msk.ovr.tmp",
+)  # of SQLite, and of GDAL's COG driver
+_PROBE_BYTES = 1 << 20  # bytes that have to fit into the output folder before any work
 
 
-class PartWriter:
+class RowWriter:
     """A compressed raster of a part of a map, written in rows from the top down.
 
     It is written under another name, and gets its own only when all of it is on the disk.
@@ -47,12 +53,12 @@ class PartWriter:
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str) -> None:
         count, height, width = shape
         self.path = path
-        self._hidden = path.with_name(f"{path.name}{UNFINISHED}")
+        self._hidden = path.with_name(f"{path.name}{TEMP_SUFFIX}")
         self._rows = np.empty((count, min(BLOCK, height), width), dtype)  # rows that don't fill a block yet
         self._filled = 0
         self._written = 0
         try:
-            vacate(self._hidden)
+            remove_leftovers(self._hidden)
             self._target = rasterio.open(
                 self._hidden,
                 "w",
@@ -67,8 +73,8 @@ class PartWriter:
                 zlevel=1,
                 BIGTIFF="IF_SAFER",
             )
-        except FAILURES as error:
-            raise unwritten(path, error) from error
+        except WRITE_ERRORS as error:
+            raise write_error(path, error) from error
 
     def append(self, rows: NDArray[Any]) -> None:
         """Writes the next rows; whole blocks go to the file, the rest waits.
@@ -102,16 +108,16 @@ class PartWriter:
             self._flush()
         try:
             self._target.close()
-            settle(self._hidden, self.path)
-        except FAILURES as error:
-            raise unwritten(self.path, error) from error
+            commit(self._hidden, self.path)
+        except WRITE_ERRORS as error:
+            raise write_error(self.path, error) from error
 
     def _flush(self) -> None:
         part = rasterio.windows.Window(0, self._written, self._target.width, self._filled)
         try:
             self._target.write(self._rows[:, : self._filled], window=part)
-        except FAILURES as error:
-            raise unwritten(self.path, error) from error
+        except WRITE_ERRORS as error:
+            raise write_error(self.path, error) from error
         self._written += self._filled
         self._filled = 0
 
@@ -125,11 +131,11 @@ class PartWriter:
             self.close()
         else:
             # the first error is the one to report; the rest of it is removed before the next run
-            with suppress(*FAILURES):
+            with suppress(*WRITE_ERRORS):
                 self._target.close()
 
 
-def prepare_folder(folder: Path) -> None:
+def ensure_writable(folder: Path) -> None:
     """Makes a folder for maps, and proves that files can be written there.
 
     Raises:
@@ -138,14 +144,14 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(_PROBE))
+            probe.write(bytes(_PROBE_BYTES))
     except OSError as error:
         raise DataError(
             f"output={folder}: nothing can be written there ({error.strerror}); choose another folder"
         ) from error
 
 
-def vacate(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what an earlier run left under a name, and beside it.
 
     GDAL opens a file before it writes over it, and refuses one whose directory is broken; SQLite would take
@@ -154,11 +160,11 @@ def vacate(path: Path) -> None:
     Raises:
         OSError: it can't be removed.
     """
-    for name in (path.name, *(f"{path.name}{end}" for end in _RESTS)):
+    for name in (path.name, *(f"{path.name}{end}" for end in _LEFTOVER_SUFFIXES)):
         path.with_name(name).unlink(missing_ok=True)
 
 
-def settle(hidden: Path, final: Path) -> None:
+def commit(hidden: Path, final: Path) -> None:
     """Proves that all of a raster is on the disk, and gives it its final name.
 
     Args:
@@ -171,12 +177,12 @@ def settle(hidden: Path, final: Path) -> None:
     """
     with hidden.open("rb+") as file:
         os.fsync(file.fileno())
-    if not is_whole(hidden):  # GDAL doesn't report what it couldn't write while closing
-        raise unwritten(final, None)
+    if not is_complete_geotiff(hidden):  # GDAL doesn't report what it couldn't write while closing
+        raise write_error(final, None)
     hidden.replace(final)
 
 
-def is_whole(path: Path, tag: str = "") -> bool:
+def is_complete_geotiff(path: Path, tag: str = "") -> bool:
     """Whether a file is a GeoTIFF that has a tag, and every block lies inside the file."""
     try:
         size = path.stat().st_size
@@ -192,19 +198,19 @@ def is_whole(path: Path, tag: str = "") -> bool:
                 )
                 if begin is None or length is None or int(begin) + int(length) > size:
                     return False
-    except FAILURES:
+    except WRITE_ERRORS:
         return False
     return True
 
 
-def unwritten(path: Path, error: Exception | None) -> DataError:
+def write_error(path: Path, error: Exception | None) -> DataError:
     """The error of a file that can't be written, with the reason.
 
     Args:
         path: its final name.
         error: what the system or GDAL said; None where they said nothing.
     """
-    if path.parent.exists() and shutil.disk_usage(path.parent).free < _PROBE:
+    if path.parent.exists() and shutil.disk_usage(path.parent).free < _PROBE_BYTES:
         reason = "the disk is full"
     elif error is None:
         reason = "not all of it reached the disk; is it full, or over a quota?"

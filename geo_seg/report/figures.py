@@ -21,7 +21,7 @@ _SCORES = ("val/miou", "val/boundary_iou", "val/accuracy")
 _WIDTH = 5.4  # inches of a figure: two stand side by side, one fits a narrow window
 
 
-class Drawn(NamedTuple):
+class RenderedFigure(NamedTuple):
     """A figure.
 
     Attributes:
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     alt: str
 
 
-def curves(rows: Sequence[Mapping[str, float]]) -> list[Drawn]:
+def training_curves(rows: Sequence[Mapping[str, float]]) -> list[RenderedFigure]:
     """Losses and validation scores by epoch, as far as there are any."""
     drawn = []
     for name, keys, title in (("loss", _LOSSES, "Loss"), ("curves", _SCORES, "Validation scores")):
@@ -55,11 +55,13 @@ def curves(rows: Sequence[Mapping[str, float]]) -> list[Drawn]:
         axes.grid(alpha=0.3)
         if name == "curves":
             axes.set_ylim(0, 1)
-        drawn.append(Drawn(name, _png(figure), f"{title} over {len(rows)} epochs: {'; '.join(ends)}"))
+        drawn.append(
+            RenderedFigure(name, _png(figure), f"{title} over {len(rows)} epochs: {'; '.join(ends)}")
+        )
     return drawn
 
 
-def confusion(found: Scores, names: Sequence[str]) -> Drawn:
+def confusion_matrix(found: Scores, names: Sequence[str]) -> RenderedFigure:
     """Which classes are taken for which: shares of the labelled pixels of each class, and counts."""
     counts = np.array(found["confusion"], float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -83,10 +85,10 @@ def confusion(found: Scores, names: Sequence[str]) -> Drawn:
             worst = int(others.argmax())
             taken = f", {percent(others[worst])} taken for {names[worst]}" if others[worst] > 0 else ""
             said.append(f"{name} {percent(shares[number_, number_])} right{taken}")
-    return Drawn("confusion", _png(figure), f"Confusion matrix by label: {'; '.join(said)}")
+    return RenderedFigure("confusion", _png(figure), f"Confusion matrix by label: {'; '.join(said)}")
 
 
-def reliability(found: Mapping[str, Any]) -> Drawn:
+def reliability_diagram(found: Mapping[str, Any]) -> RenderedFigure:
     """Accuracy by confidence, before and after the temperature; the diagonal is what is wished for."""
     figure, axes = _figure(3.8)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
@@ -109,10 +111,12 @@ def reliability(found: Mapping[str, Any]) -> Drawn:
     axes.set_title(f"Reliability, temperature {found['temperature']:.2f}")
     axes.legend(frameon=False, loc="upper left")
     axes.grid(alpha=0.3)
-    return Drawn("reliability", _png(figure), f"Reliability diagram: {', '.join(said)} the temperature")
+    return RenderedFigure(
+        "reliability", _png(figure), f"Reliability diagram: {', '.join(said)} the temperature"
+    )
 
 
-def balance(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> Drawn:
+def class_balance(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> RenderedFigure:
     """Shares of the classes in every split."""
     figure, axes = _figure(1.2 + 0.3 * len(names) * len(shares) ** 0.5)
     place = np.arange(len(names))
@@ -127,10 +131,10 @@ def balance(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> Draw
         f"{split}: " + ", ".join(f"{n} {percent(v)}" for n, v in zip(names, values, strict=True))
         for split, values in shares.items()
     )
-    return Drawn("balance", _png(figure), f"Class balance. {said}")
+    return RenderedFigure("balance", _png(figure), f"Class balance. {said}")
 
 
-def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str]) -> Drawn:
+def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str]) -> RenderedFigure:
     """Where the scenes of every split lie.
 
     Args:
@@ -153,7 +157,7 @@ def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str
     axes.set_ylabel(axis[1])
     figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False)
     there = ", ".join(split for split, shapes in outlines.items() if shapes)
-    return Drawn("split_map", _png(figure), f"Map of the places of the splits: {there}")
+    return RenderedFigure("split_map", _png(figure), f"Map of the places of the splits: {there}")
 
 
 def _short(count: float) -> str:

@@ -78,7 +78,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], *
     )
 
 
-def picture(file: bytes, alt: str, caption: object = "", kind: str = "") -> str:
+def image(file: bytes, alt: str, caption: object = "", kind: str = "") -> str:
     """A picture with what it shows in words.
 
     Args:
@@ -104,25 +104,27 @@ def paragraph(content: object) -> str:
     return f"<p>{text(content)}</p>"
 
 
-def folded(title: str, content: str) -> str:
+def details(title: str, content: str) -> str:
     """Long text that is shown when asked for."""
     return f"<details><summary>{text(title)}</summary><pre>{text(content)}</pre></details>"
 
 
-def key(color: Sequence[int], name: str) -> Markup:
+def legend_entry(color: Sequence[int], name: str) -> Markup:
     """A class with its colour."""
     shown = "#{:02x}{:02x}{:02x}".format(*color)
     mark = f'<span class="key" style="background:{shown}"></span>'
     return Markup(f'<span class="class">{mark}{html.escape(name)}</span>')
 
 
-def keys(colors: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+def legend(colors: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     """All classes with their colours."""
-    listed = "".join(f"<li>{key(color, name)}</li>" for color, name in zip(colors, names, strict=True))
+    listed = "".join(
+        f"<li>{legend_entry(color, name)}</li>" for color, name in zip(colors, names, strict=True)
+    )
     return f'<ul class="keys" aria-label="classes and their colours">{listed}</ul>'
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
+def render_page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
     """The whole page.
 
     Args:

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.split_areas import ground_of
+from geo_seg.data.split_areas import split_rectangles
 from geo_seg.tiling import Window
 
 _LON_LAT = "EPSG:4326"
@@ -19,7 +19,9 @@ BUFFER = "buffer"
 Outlines = Mapping[str, Sequence[NDArray[np.float64]]]
 
 
-def outlines(scenes: Mapping[str, Sequence[Scene]], window: int) -> tuple[Outlines, tuple[str, str]] | None:
+def scene_outlines(
+    scenes: Mapping[str, Sequence[Scene]], window: int
+) -> tuple[Outlines, tuple[str, str]] | None:
     """The corners of what every split has of its scenes.
 
     Args:
@@ -40,7 +42,7 @@ def outlines(scenes: Mapping[str, Sequence[Scene]], window: int) -> tuple[Outlin
         placed = [scene for scene in placed if scene.image.crs]
     system = next(iter(systems)) if len(systems) == 1 else _LON_LAT
     known = {id(scene) for scene in placed}
-    divided = {s.name: replace(s, barred=(), parts=()) for s in placed if s.barred or s.parts}
+    divided = {s.name: replace(s, excluded=(), blocks=()) for s in placed if s.excluded or s.blocks}
     drawn = {**({BUFFER: [*divided.values()]} if divided else {}), **scenes}
     known |= {id(scene) for scene in divided.values()}
     found = {
@@ -48,7 +50,7 @@ def outlines(scenes: Mapping[str, Sequence[Scene]], window: int) -> tuple[Outlin
             corners
             for scene in own
             if id(scene) in known
-            for part in ground_of(scene, window)
+            for part in split_rectangles(scene, window)
             if (corners := _corners(scene, part, system)) is not None
         ]
         for split, own in drawn.items()
@@ -60,10 +62,10 @@ def outlines(scenes: Mapping[str, Sequence[Scene]], window: int) -> tuple[Outlin
     crs = CRS.from_user_input(system)
     if crs.is_geographic:
         return found, ("longitude", "latitude")
-    return found, (f"x in {unit_of(crs)} ({_name(crs)})", f"y in {unit_of(crs)}")
+    return found, (f"x in {crs_unit(crs)} ({_name(crs)})", f"y in {crs_unit(crs)}")
 
 
-def place_of(scene: Scene, window: Window) -> str:
+def describe_location(scene: Scene, window: Window) -> str:
     """Where a window lies: rows and columns of its scene, and the coordinates of its middle."""
     row, col, height, width = window
     said = f"rows {row} to {row + height - 1}, columns {col} to {col + width - 1}"
@@ -75,7 +77,7 @@ def place_of(scene: Scene, window: Window) -> str:
     if scene.image.crs is None:
         return f"{said}; middle at {x:.1f}, {y:.1f}"
     crs = CRS.from_user_input(scene.image.crs)
-    point = _transformed(crs, _LON_LAT, [x], [y])
+    point = _to_system(crs, _LON_LAT, [x], [y])
     if point is None:
         return f"{said}; middle at {x:.1f}, {y:.1f} ({_name(crs)})"
     lon, lat = point[0].tolist()
@@ -92,11 +94,11 @@ def _corners(scene: Scene, part: Window, system: str | None) -> NDArray[np.float
     cols = np.array([0, 1, 1, 0]) * part.width + part.col
     x, y = a * cols + b * rows + c, d * cols + e * rows + f
     if system is not None and scene.image.crs != system:
-        return _transformed(CRS.from_user_input(scene.image.crs), system, x.tolist(), y.tolist())
+        return _to_system(CRS.from_user_input(scene.image.crs), system, x.tolist(), y.tolist())
     return np.stack([x, y], axis=1)
 
 
-def _transformed(crs: CRS, system: str, x: list[float], y: list[float]) -> NDArray[np.float64] | None:
+def _to_system(crs: CRS, system: str, x: list[float], y: list[float]) -> NDArray[np.float64] | None:
     """Points (n, 2) in another CRS; None where they have no place in it, as those of a local grid."""
     try:
         found = np.array(rasterio.warp.transform(crs, system, x, y)[:2], float).T
@@ -105,7 +107,7 @@ def _transformed(crs: CRS, system: str, x: list[float], y: list[float]) -> NDArr
     return found if np.isfinite(found).all() else None
 
 
-def unit_of(crs: CRS) -> str:
+def crs_unit(crs: CRS) -> str:
     """Return what the unit of map coordinates is called."""
     if crs.is_geographic:
         return "degrees"

@@ -13,10 +13,10 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 
 _VISIBLE = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
-_SIDE = 320  # pixels of a picture on the page at most: a screen shows no more beside three others
+_MAX_SIDE = 320  # pixels of a picture on the page at most: a screen shows no more beside three others
 _WRONG, _RIGHT = (214, 39, 40), (235, 235, 235)
 ERROR_LEGEND = (("errors: wrong", _WRONG), ("errors: right", _RIGHT))
 """What the colours of the panel of errors mean; pixels that don't count are white."""
@@ -58,7 +58,7 @@ def scale_bar(width: int, side: float | None) -> ScaleBar:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportWindow:
     """A window on the page.
 
     Attributes:
@@ -72,12 +72,12 @@ class Shown:
     panels: Sequence[tuple[str, bytes]]
 
 
-def panels(
+def draw_panels(
     image: NDArray[Any],
     labels: NDArray[np.integer[Any]],
     predicted: NDArray[np.integer[Any]] | None,
     valid: NDArray[np.bool_],
-    facts: Facts,
+    facts: CheckpointMetadata,
     stretch: NDArray[np.float64] | None = None,
 ) -> list[tuple[str, NDArray[np.uint8]]]:
     """What is shown of a window, each (H, W, 3).
@@ -105,7 +105,7 @@ def panels(
     return found
 
 
-def encoded(
+def encode_panels(
     found: Sequence[tuple[str, NDArray[np.uint8]]], bar: ScaleBar | None = None
 ) -> list[tuple[str, bytes]]:
     """Return panels as files for the page: the image as JPEG, the others as PNG; large ones are made smaller.
@@ -117,8 +117,8 @@ def encoded(
     files = []
     for name, pixels in found:
         picture = Image.fromarray(pixels)
-        if max(picture.size) > _SIDE:
-            scale = _SIDE / max(picture.size)
+        if max(picture.size) > _MAX_SIDE:
+            scale = _MAX_SIDE / max(picture.size)
             size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
             way = Image.Resampling.BOX if name == "image" else Image.Resampling.NEAREST
             picture = picture.resize(size, way)
@@ -148,7 +148,7 @@ def draw_picture(
     labels: NDArray[np.integer[Any]],
     predicted: NDArray[np.integer[Any]],
     valid: NDArray[np.bool_],
-    facts: Facts,
+    facts: CheckpointMetadata,
     title: str,
     stretch: NDArray[np.float64] | None = None,
     bar: ScaleBar | None = None,
@@ -166,7 +166,7 @@ def draw_picture(
         stretch: see true_color.
         bar: a length, drawn below the image; None for none.
     """
-    shown = panels(image, labels, predicted, valid, facts, stretch)
+    shown = draw_panels(image, labels, predicted, valid, facts, stretch)
     height, width = labels.shape
     figure = Figure(figsize=(16, 4.2 * height / width + 0.9), layout="constrained")
     figure.suptitle(title)
@@ -178,10 +178,10 @@ def draw_picture(
             axes.plot([0, bar.share * width], [height * 1.03] * 2, color="black", lw=2, clip_on=False)
             axes.text(0, height * 1.05, bar.text, va="top", fontsize=9)
     keys = [
-        Patch(color=hexadecimal(color), label=name)
+        Patch(color=hex_color(color), label=name)
         for name, color in zip(facts.class_names, facts.class_colors, strict=True)
     ]
-    keys += [Patch(color=hexadecimal(color), label=name) for name, color in ERROR_LEGEND]
+    keys += [Patch(color=hex_color(color), label=name) for name, color in ERROR_LEGEND]
     figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 8), frameon=False)
     figure.savefig(file, dpi=90)
 
@@ -228,6 +228,6 @@ def colorize(
     return listed[np.where(shown, classes, len(colors))]
 
 
-def hexadecimal(color: Sequence[int]) -> str:
+def hex_color(color: Sequence[int]) -> str:
     """A colour as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*color)

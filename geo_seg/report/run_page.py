@@ -7,15 +7,15 @@ from typing import Any
 
 import yaml
 
-from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.config.run_config import ABSENT
 from geo_seg.report import figures
 from geo_seg.report import html_page as markup
-from geo_seg.report.figures import Drawn
+from geo_seg.report.figures import RenderedFigure
 from geo_seg.report.locations import Outlines
-from geo_seg.report.pictures import ERROR_LEGEND, Shown
-from geo_seg.report.tables import class_table, counted, interval, number, percent, scene_table
-from geo_seg.runtime.files import write_whole
+from geo_seg.report.pictures import ERROR_LEGEND, ReportWindow
+from geo_seg.report.tables import class_score_table, count_noun, interval, number, percent, scene_table
+from geo_seg.runtime.files import atomic_write
 
 _MOST = 50  # scenes in the table; scenes.csv has all of them
 _EPOCHS = 10  # of which the speed is shown
@@ -26,26 +26,26 @@ class DataSummary:
     """What a data set consists of.
 
     Attributes:
-        facts: lines of name and value.
+        rows: lines of name and value.
         splits: per split the number of scenes, megapixels, and labelled pixels of each class.
         outlines: see geo_seg.report.locations; None without georeference.
         samples: training windows.
     """
 
-    facts: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[str, str]]
     splits: Mapping[str, tuple[int, float, Sequence[int]]]
     outlines: tuple[Outlines, tuple[str, str]] | None
-    samples: Sequence[Shown]
+    samples: Sequence[ReportWindow]
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportContent:
     """All that the page shows.
 
     Attributes:
         title: of the page.
         found: the content of metrics.json.
-        facts: of the checkpoint.
+        metadata: of the checkpoint.
         rows: the lines of metrics.csv.
         data: the data set.
         scenes: predictions in the middle of scenes.
@@ -59,11 +59,11 @@ class Content:
 
     title: str
     found: Mapping[str, Any]
-    facts: Facts
+    metadata: CheckpointMetadata
     rows: Sequence[Mapping[str, float]]
     data: DataSummary
-    scenes: Sequence[Shown]
-    windows: Sequence[Shown]
+    scenes: Sequence[ReportWindow]
+    windows: Sequence[ReportWindow]
     config: Mapping[str, Any]
     changes: Sequence[tuple[str, object, object]]
     machine: Sequence[tuple[str, str]]
@@ -71,7 +71,7 @@ class Content:
     speed: Sequence[Mapping[str, str]]
 
 
-def write(folder: Path, content: Content) -> None:
+def write_report_page(folder: Path, content: ReportContent) -> None:
     """Writes report.html, and the PNGs of its figures into figures/.
 
     Args:
@@ -80,16 +80,16 @@ def write(folder: Path, content: Content) -> None:
     """
     drawings = folder / "figures"
     drawings.mkdir(exist_ok=True)
-    found, facts, split = content.found, content.facts, content.found["split"]
+    found, facts, split = content.found, content.metadata, content.found["split"]
     scores = found[split]
     drawn = {
-        "Curves": figures.curves(content.rows),
-        "Confusion": [figures.confusion(scores, facts.class_names)],
-        "Calibration": [figures.reliability(scores["calibration"])],
+        "Curves": figures.training_curves(content.rows),
+        "Confusion": [figures.confusion_matrix(scores, facts.class_names)],
+        "Calibration": [figures.reliability_diagram(scores["calibration"])],
         "Data": _data_figures(content.data, facts.class_names),
     }
     for one in (one for several in drawn.values() for one in several):
-        write_whole(drawings / f"{one.name}.png", one.png)
+        atomic_write(drawings / f"{one.name}.png", one.png)
     sections = [
         ("Scores", _scores(content)),
         ("Scenes", _scenes(scores, facts, split)),
@@ -106,7 +106,7 @@ def write(folder: Path, content: Content) -> None:
         ),
         ("Environment", markup.table("Programs and machine", ["what", "which"], content.machine, words=True)),
     ]
-    write_whole(folder / "report.html", markup.page(content.title, _lead(found), sections))
+    atomic_write(folder / "report.html", markup.render_page(content.title, _lead(found), sections))
 
 
 def _lead(found: Mapping[str, Any]) -> str:
@@ -120,7 +120,7 @@ def _lead(found: Mapping[str, Any]) -> str:
     if "epochs" in found:
         said += (
             f"; best mean IoU on the validation scenes {number(found['best_val_miou'])}; "
-            f"{counted(found['epochs'], 'epoch')}, {counted(found['steps'], 'step')}."
+            f"{count_noun(found['epochs'], 'epoch')}, {count_noun(found['steps'], 'step')}."
         )
     else:
         said += f" with {found['checkpoint']}."
@@ -131,7 +131,7 @@ def _lead(found: Mapping[str, Any]) -> str:
     return lead
 
 
-def _scores(content: Content) -> str:
+def _scores(content: ReportContent) -> str:
     tables = []
     for split in ("test", "val"):
         if split in content.found:
@@ -142,11 +142,11 @@ def _scores(content: Content) -> str:
                 caption += f"; 95 % intervals from {sure['draws']} draws of {sure['units']} {sure['unit']}"
             else:
                 caption += "; no intervals: fewer than 5 scenes and windows, or evaluation.draws=0"
-            tables.append(class_table(scores, content.facts, caption))
+            tables.append(class_score_table(scores, content.metadata, caption))
     return "".join(tables)
 
 
-def _scenes(scores: Mapping[str, Any], facts: Facts, split: str) -> str:
+def _scenes(scores: Mapping[str, Any], facts: CheckpointMetadata, split: str) -> str:
     count = len(scores["scenes"])
     caption = f"Scores of the {split} scenes, the worst first"
     if count > _MOST:
@@ -154,7 +154,7 @@ def _scenes(scores: Mapping[str, Any], facts: Facts, split: str) -> str:
     return scene_table(dict(scores), facts.class_names, caption, _MOST)
 
 
-def _calibration(found: Mapping[str, Any], facts: Facts, split: str) -> str:
+def _calibration(found: Mapping[str, Any], facts: CheckpointMetadata, split: str) -> str:
     rows = [
         [name, number(found["raw"][key]), number(found["scaled"][key])]
         for key, name in (("ece", "expected calibration error"), ("nll", "negative log-likelihood"))
@@ -167,25 +167,25 @@ def _calibration(found: Mapping[str, Any], facts: Facts, split: str) -> str:
     return markup.paragraph(said) + markup.table(f"Calibration on the {split} scenes", head, rows)
 
 
-def _data_figures(data: DataSummary, names: Sequence[str]) -> list[Drawn]:
+def _data_figures(data: DataSummary, names: Sequence[str]) -> list[RenderedFigure]:
     shares = {
         split: [count / max(sum(counts), 1) for count in counts]
         for split, (_, _, counts) in data.splits.items()
     }
-    drawn = [figures.balance(shares, names)]
+    drawn = [figures.class_balance(shares, names)]
     if data.outlines:
         drawn.append(figures.split_map(*data.outlines))
     return drawn
 
 
-def _data(data: DataSummary, facts: Facts, drawn: Sequence[Drawn]) -> str:
+def _data(data: DataSummary, facts: CheckpointMetadata, drawn: Sequence[RenderedFigure]) -> str:
     rows = []
     for split, (scenes, size, counts) in data.splits.items():
         total = max(sum(counts), 1)
         rows.append([split, scenes, f"{size:.3g}", f"{sum(counts):,}", *(percent(n / total) for n in counts)])
     head = ["split", "scenes", "megapixels", "labelled pixels", *facts.class_names]
     parts = [
-        markup.table("The data set", ["what", "which"], data.facts, words=True),
+        markup.table("The data set", ["what", "which"], data.rows, words=True),
         markup.table("Splits, and shares of the classes in the labelled pixels", head, rows),
         _drawn(drawn),
     ]
@@ -194,14 +194,14 @@ def _data(data: DataSummary, facts: Facts, drawn: Sequence[Drawn]) -> str:
     return "".join(parts) + _shown("Windows that training sees, before augmentation.", data.samples, facts)
 
 
-def _configuration(content: Content) -> str:
+def _configuration(content: ReportContent) -> str:
     rows = [[key, _value(default), _value(value)] for key, default, value in content.changes]
     head = ["key", "default", "this run"]
     table = (
         markup.table("What differs from the default configuration", head, rows, words=True) if rows else ""
     )
     whole = yaml.safe_dump(dict(content.config), sort_keys=False, allow_unicode=True)
-    return table + markup.folded("The whole configuration", whole)
+    return table + markup.details("The whole configuration", whole)
 
 
 def _speed(rows: Sequence[Mapping[str, str]]) -> str:
@@ -218,20 +218,20 @@ def _value(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 
-def _drawn(several: Sequence[Drawn]) -> str:
+def _drawn(several: Sequence[RenderedFigure]) -> str:
     if not several:
         return ""
-    return markup.row(markup.picture(one.png, one.alt) for one in several)
+    return markup.row(markup.image(one.png, one.alt) for one in several)
 
 
-def _shown(title: str, several: Sequence[Shown], facts: Facts) -> str:
+def _shown(title: str, several: Sequence[ReportWindow], facts: CheckpointMetadata) -> str:
     if not several:
         return ""
-    parts = [markup.paragraph(title), markup.keys(facts.class_colors, facts.class_names)]
+    parts = [markup.paragraph(title), markup.legend(facts.class_colors, facts.class_names)]
     if any(name == "errors" for name, _ in several[0].panels):
-        parts.append(markup.keys([color for _, color in ERROR_LEGEND], [name for name, _ in ERROR_LEGEND]))
+        parts.append(markup.legend([color for _, color in ERROR_LEGEND], [name for name, _ in ERROR_LEGEND]))
     for one in several:
         parts.append(f"<h3>{markup.text(one.title)}</h3>{markup.paragraph(one.place)}")
-        panes = (markup.picture(png, f"{name} of {one.title}", name, "pane") for name, png in one.panels)
+        panes = (markup.image(png, f"{name} of {one.title}", name, "pane") for name, png in one.panels)
         parts.append(markup.row(panes))
     return "".join(parts)

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.metrics.scores import Scores
 from geo_seg.report import html_page as markup
 
@@ -28,7 +28,7 @@ def score_table(found: Scores, title: str) -> Table:
     return table
 
 
-def class_table(found: Scores, facts: Facts, caption: str) -> str:
+def class_score_table(found: Scores, facts: CheckpointMetadata, caption: str) -> str:
     """Scores of every class with intervals, and the mean."""
     sure = found["intervals"]
     edges = "boundary_iou" in found
@@ -38,7 +38,7 @@ def class_table(found: Scores, facts: Facts, caption: str) -> str:
     for place, (row, color) in enumerate(zip(found["classes"], facts.class_colors, strict=True)):
         rows.append(
             [
-                markup.key(color, row["name"]),
+                markup.legend_entry(color, row["name"]),
                 number(row["iou"]),
                 *([interval(sure["classes"][place])] if sure else []),
                 *([_boundary(row)] if edges else []),
@@ -89,7 +89,7 @@ def interval(found: Sequence[float] | None) -> str:
     return "–" if found is None else f"{found[0]:.3f} to {found[1]:.3f}"
 
 
-def counted(count: int, noun: str) -> str:
+def count_noun(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless there is one."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from geo_seg.errors import DataError
-from geo_seg.runtime.files import at_home, write_whole
+from geo_seg.runtime.files import atomic_write, expand_user
 
 
-def cache_folder(chosen: str | None) -> Path:
+def cache_dir(chosen: str | None) -> Path:
     """The folder; it need not exist.
 
     Args:
@@ -19,11 +19,11 @@ def cache_folder(chosen: str | None) -> Path:
         ConfigError: it is in the home folder, and this user has none.
     """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = at_home(chosen or str(Path(home) / "geo_seg"))
+    folder = expand_user(chosen or str(Path(home) / "geo_seg"))
     return Path(folder).absolute()
 
 
-def keep(path: Path, content: bytes | Callable[[Path], Any]) -> None:
+def write_cache_file(path: Path, content: bytes | Callable[[Path], Any]) -> None:
     """Writes a file of the folder, whoever else writes it at the same time.
 
     Args:
@@ -35,7 +35,7 @@ def keep(path: Path, content: bytes | Callable[[Path], Any]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content, shared=True)
+        atomic_write(path, content, concurrent=True)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}); see dataset.cache_dir"

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def shows_bars(console: Console) -> bool:
+def show_progress_bars(console: Console) -> bool:
     """Whether progress bars have somebody to look at them: a terminal, and not CI."""
     return console.is_terminal and os.environ.get("CI", "").lower() not in {"true", "1"}
 
 
-def quiet() -> None:
+def silence_library_warnings() -> None:
     """Silences what says nothing to the user."""
     # Lightning 2.6 uses a name that torch renamed; it warns at every fit
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
@@ -37,7 +37,7 @@ def quiet() -> None:
 
 
 @contextmanager
-def shown(console: Console, path: str, total: int) -> Iterator[Callable[[int], object]]:
+def progress_bar(console: Console, path: str, total: int) -> Iterator[Callable[[int], object]]:
     """A progress bar, where somebody looks.
 
     Args:
@@ -49,7 +49,7 @@ def shown(console: Console, path: str, total: int) -> Iterator[Callable[[int], o
         To be told how many more are done.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = console.quiet or not shows_bars(console)
+    hidden = console.quiet or not show_progress_bars(console)
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(os.path.basename(path), total=total)  # noqa: PTH119 - may be no path of files
         yield lambda count: progress.advance(task, count)

@@ -20,7 +20,7 @@ _MAPS = ".maps.lock"
 
 
 @contextmanager
-def held(folder: Path, said: str = "another process is training there") -> Iterator[None]:
+def folder_lock(folder: Path, said: str = "another process is training there") -> Iterator[None]:
     """Holds a folder as long as the block lasts.
 
     Args:
@@ -40,12 +40,12 @@ def held(folder: Path, said: str = "another process is training there") -> Itera
         yield
 
 
-def is_free(folder: Path) -> bool:
+def is_unlocked(folder: Path) -> bool:
     """Whether it is certain that no process holds a folder."""
     return _look(folder) is True
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether it is certain that a process holds a folder."""
     return _look(folder) is False
 
@@ -81,7 +81,7 @@ def _take(file: IO[bytes], tries: int) -> bool:
 
 
 @contextmanager
-def maps_held(folder: Path, names: Sequence[str]) -> Iterator[None]:
+def maps_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
     """Hold maps of a folder as long as the block lasts; other processes may make others there.
 
     Each name locks one byte of one file, so that thousands of maps take one file handle. The file goes with

@@ -13,7 +13,7 @@ _OPTIONS = (  # of mallopt, in glibc's malloc.h
 )
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Has this process keep the memory that it frees, for what it asks for next.
 
     A model on a CPU asks for the same hundreds of megabytes with every batch. glibc takes large pieces from
@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def lasting() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """What is made within it is kept for good: never searched for garbage, now or later.
 
     For the imports of large libraries: of their million objects none is garbage, and going through them over

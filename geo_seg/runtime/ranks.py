@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from geo_seg.errors import ConfigError
 
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in the order in which Lightning believes them
-_OF_A_RANK = (
+_RANK_VARIABLES = (
     *_RANKS,
     "WORLD_SIZE",
     "SLURM_NTASKS",
@@ -20,7 +20,7 @@ _OF_A_RANK = (
     "SLURM_NTASKS_PER_NODE",
     "SLURM_STEP_NUM_TASKS",
 )
-_NO_NUMBERS = ("MASTER_ADDR",)
+_TEXT_VARIABLES = ("MASTER_ADDR",)
 
 
 def check_ranks() -> None:
@@ -29,9 +29,9 @@ def check_ranks() -> None:
     Raises:
         ConfigError: names it.
     """
-    for name in _OF_A_RANK:
+    for name in _RANK_VARIABLES:
         value = os.environ.get(name, "0") or "0"
-        if name not in _NO_NUMBERS and not value.isdecimal():
+        if name not in _TEXT_VARIABLES and not value.isdecimal():
             raise ConfigError(
                 f"{name}={value}: expected a whole number in this variable of the environment, which "
                 f"torchrun and srun set; without these: unset {name}"
@@ -43,7 +43,7 @@ def rank() -> int:
     return int(next((os.environ[name] for name in _RANKS if os.environ.get(name)), 0))
 
 
-def is_one_of_many() -> bool:
+def is_distributed() -> bool:
     """Whether torchrun or srun has started this process together with others.
 
     SLURM_NTASKS doesn't tell: a plain batch script has it too.
@@ -52,7 +52,7 @@ def is_one_of_many() -> bool:
     return torchrun > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
-def without_folder() -> list[str]:
+def no_output_overrides() -> list[str]:
     """What makes Hydra leave no files: for the command line of a process that writes no run folder.
 
     torchrun and srun start all ranks at once, each with a clock of its own: Hydra would give each of them a
@@ -61,10 +61,10 @@ def without_folder() -> list[str]:
     return ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
 
-def without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+def strip_rank_env(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a process that is to start ranks of its own."""
     return {
         name: value
         for name, value in environment.items()
-        if name not in _OF_A_RANK and not name.startswith("TORCHELASTIC_")
+        if name not in _RANK_VARIABLES and not name.startswith("TORCHELASTIC_")
     }

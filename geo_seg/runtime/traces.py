@@ -10,7 +10,7 @@ from hydra.types import RunMode
 
 
 @contextmanager
-def no_traces() -> Iterator[None]:
+def remove_empty_folders_on_error() -> Iterator[None]:
     """Removes the folder that Hydra has made for a job, if the job fails before it writes anything."""
     try:
         yield

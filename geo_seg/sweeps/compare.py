@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import mean_ious
-from geo_seg.runtime.redaction import without_places
+from geo_seg.metrics.scores import mean_iou
+from geo_seg.runtime.redaction import strip_paths
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
 _DRAWS = 4000
@@ -41,7 +41,7 @@ class Run:
     @property
     def error(self) -> str:
         """What it failed of, without the folders of the paths in it: leaderboards are handed on."""
-        return without_places(self.outcome.error)
+        return strip_paths(self.outcome.error)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Difference:
     high: float
 
     @property
-    def real(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
 
@@ -120,7 +120,7 @@ class Group:
         found = self.difference
         if found is None:
             return ""
-        said = "real" if found.real else "may be chance"
+        said = "real" if found.significant else "may be chance"
         return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
 
 
@@ -134,20 +134,20 @@ def read_runs(sweep: Path) -> list[Run]:
     return runs
 
 
-def swept(runs: Sequence[Run]) -> list[str]:
+def swept_keys(runs: Sequence[Run]) -> list[str]:
     """The keys of which the runs have different values."""
     keys = dict.fromkeys(key for run in runs for key in run.choices)
     return [key for key in keys if len({run.choices.get(key) for run in runs}) > 1]
 
 
-def groups_of(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Finished runs by their choices, the best first, each compared with the best.
 
     The comparison draws the validation scenes (and the repetitions of a group) with replacement, the same
     scenes for all groups, and looks at the difference of the mean IoU. Its intervals hold together for all
     comparisons with 95 % (Bonferroni).
     """
-    keys = [key for key in swept(runs) if key != _REPEATS]
+    keys = [key for key in swept_keys(runs) if key != _REPEATS]
     found: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         if run.outcome.value is not None and run.outcome.status in {"done", "reused"}:
@@ -191,7 +191,7 @@ def _known(run: dict[str, Matrices]) -> set[tuple[str, tuple[int, ...]]]:
     return {(name, tuple(matrix.sum(1).tolist())) for name, matrix in run.items()}
 
 
-def mean_iou(matrices: NDArray[Any]) -> NDArray[np.float64]:
+def mean_iou_from_confusion(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Mean IoU over the classes that the labels have.
 
     Args:
@@ -201,14 +201,16 @@ def mean_iou(matrices: NDArray[Any]) -> NDArray[np.float64]:
         (...) values, 0 where there is no label at all.
     """
     right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    return mean_ious(np.stack([right, matrices.sum(-1), matrices.sum(-2)], -2))
+    return mean_iou(np.stack([right, matrices.sum(-1), matrices.sum(-2)], -2))
 
 
 def _drawn(
     runs: Sequence[Matrices], weights: NDArray[np.int64], draw: np.random.Generator
 ) -> NDArray[np.float64]:
     """Mean IoU of a group for each draw of scenes; its runs are drawn as well, but for the first row."""
-    values = np.stack([mean_iou(np.tensordot(weights, run, 1)) for run in runs])  # (runs, draws)
+    values = np.stack(
+        [mean_iou_from_confusion(np.tensordot(weights, run, 1)) for run in runs]
+    )  # (runs, draws)
     chosen = draw.integers(0, len(runs), values.shape)
     found: NDArray[np.float64] = np.take_along_axis(values, chosen, 0).mean(0)
     found[0] = values[:, 0].mean()

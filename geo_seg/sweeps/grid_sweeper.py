@@ -15,12 +15,12 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import geo_seg
-from geo_seg.cli import explain
-from geo_seg.config.training_checks import check_training
-from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
-from geo_seg.runtime.files import write_whole
-from geo_seg.runtime.lock import held, is_held
-from geo_seg.runtime.ranks import is_one_of_many
+from geo_seg.cli import format_error
+from geo_seg.config.training_checks import parse_train_config
+from geo_seg.errors import ConfigError, IncompatibleChoiceError, SweepError
+from geo_seg.runtime.files import atomic_write
+from geo_seg.runtime.lock import folder_lock, is_locked
+from geo_seg.runtime.ranks import is_distributed
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
 
 _SHARED = "multirun.yaml"
@@ -54,7 +54,7 @@ class GridSweeper(BasicSweeper):
             ConfigError: a choice that can't be enumerated, or see refuse.
             SweepError: runs failed.
         """
-        refuse(self.config)
+        check_sweep_allowed(self.config)
         assert self.hydra_context and self.launcher  # noqa: S101 - Hydra has called setup
         overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(
             [*self._parse_config(), *arguments]
@@ -71,18 +71,18 @@ class GridSweeper(BasicSweeper):
             self.validate_batch_is_legal(batch)
         assert self.config is not None  # noqa: S101 - as above
         runs = (list(words) for batch in batches for words in batch)
-        refuse_all_wrong(self.hydra_context.config_loader, self.config, runs)
+        check_any_run_valid(self.hydra_context.config_loader, self.config, runs)
         results: list[Sequence[JobReturn]] = []
         number = 0
-        with begun(self.config) as folder:
+        with start_sweep(self.config) as folder:
             for batch in batches:
                 results.append(self.launcher.launch(batch, initial_job_idx=number))
                 number += len(batch)
-            conclude(folder, [job for jobs in results for job in jobs])
+            finish_sweep(folder, [job for jobs in results for job in jobs])
         return results
 
 
-def refuse_all_wrong(loader: ConfigLoader, config: DictConfig, runs: Iterable[list[str]]) -> None:
+def check_any_run_valid(loader: ConfigLoader, config: DictConfig, runs: Iterable[list[str]]) -> None:
     """Raises what is wrong with the first run if no run is right: then there is no sweep to begin.
 
     Args:
@@ -93,8 +93,8 @@ def refuse_all_wrong(loader: ConfigLoader, config: DictConfig, runs: Iterable[li
     wrong: Exception | None = None
     for words in runs:
         try:
-            check_training(without_hydra(loader.load_sweep_config(config, words)))
-        except UnfitChoiceError:
+            parse_train_config(strip_hydra(loader.load_sweep_config(config, words)))
+        except IncompatibleChoiceError:
             return
         except Exception as error:
             wrong = wrong or error
@@ -104,7 +104,7 @@ def refuse_all_wrong(loader: ConfigLoader, config: DictConfig, runs: Iterable[li
         raise wrong
 
 
-def without_hydra(config: DictConfig) -> DictConfig:
+def strip_hydra(config: DictConfig) -> DictConfig:
     """The configuration of a run, without what is Hydra's own."""
     found = copy.deepcopy(config)
     with open_dict(found):
@@ -112,7 +112,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return found
 
 
-def refuse(config: Any) -> None:
+def check_sweep_allowed(config: Any) -> None:
     """Raises where a sweep can't be.
 
     Args:
@@ -122,7 +122,7 @@ def refuse(config: Any) -> None:
         ConfigError: torchrun or srun has started several processes, each of which would run the sweep; or its
             runs would not train.
     """
-    if is_one_of_many():
+    if is_distributed():
         raise ConfigError(
             "a sweep is started by one process, `python train.py -m ...`, not by torchrun or srun; its runs "
             "start their own processes (trainer.devices)"
@@ -135,7 +135,7 @@ def refuse(config: Any) -> None:
 
 
 @contextmanager
-def begun(config: Any) -> Iterator[Path]:
+def start_sweep(config: Any) -> Iterator[Path]:
     """Holds the folder of a sweep as long as it lasts, with the configuration that all runs share in it.
 
     Workers of whatever launcher find the code that started the sweep, installed or not.
@@ -148,19 +148,19 @@ def begun(config: Any) -> Iterator[Path]:
     """
     folder = Path(config.hydra.sweep.dir)
     if config.hydra.launcher.get("reuse", True):
-        _refuse_twice(config, folder)
+        _check_not_running(config, folder)
     code = str(Path(geo_seg.__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
-    with held(folder, "a sweep is running there"):
+    with folder_lock(folder, "a sweep is running there"):
         text = OmegaConf.to_yaml(config)
-        write_whole(folder / _SHARED, text)
+        atomic_write(folder / _SHARED, text)
         yield folder
 
 
-def _refuse_twice(config: Any, folder: Path) -> None:
+def _check_not_running(config: Any, folder: Path) -> None:
     """Raises if the same sweep is running beside this one: it would train every run a second time."""
     for file in folder.parent.glob(f"*/{_SHARED}"):
-        if file.parent.resolve() == folder.resolve() or not is_held(file.parent):
+        if file.parent.resolve() == folder.resolve() or not is_locked(file.parent):
             continue
         other: Any = OmegaConf.load(file)
         if other.hydra.overrides.task == config.hydra.overrides.task:
@@ -170,7 +170,7 @@ def _refuse_twice(config: Any, folder: Path) -> None:
             )
 
 
-def conclude(folder: Path, jobs: Sequence[JobReturn]) -> None:
+def finish_sweep(folder: Path, jobs: Sequence[JobReturn]) -> None:
     """Records how the runs ended, writes the leaderboard, and raises if runs failed.
 
     Args:
@@ -181,26 +181,27 @@ def conclude(folder: Path, jobs: Sequence[JobReturn]) -> None:
         SweepError: runs failed.
     """
     for job in jobs:
-        record(job)
+        record_outcome(job)
     from geo_seg.sweeps.leaderboard import write_leaderboard
 
     print(write_leaderboard(folder), flush=True)
     failed = [job for job in jobs if job.status is not JobStatus.COMPLETED]
     if failed:
-        first = folder_of(failed[0]).name
+        first = job_folder(failed[0]).name
         raise SweepError(
-            f"{len(failed)} of {len(jobs)} runs failed, {first} for one ({explain(_value(failed[0]))}); see "
+            f"{len(failed)} of {len(jobs)} runs failed, {first} for one "
+            f"({format_error(_value(failed[0]))}); see "
             f"{folder / 'leaderboard.md'}"
         )
 
 
-def record(job: JobReturn) -> Outcome:
+def record_outcome(job: JobReturn) -> Outcome:
     """Writes down how a job ended, for launchers that don't."""
-    folder = folder_of(job)
+    folder = job_folder(job)
     known = read_outcome(folder)
     overrides = tuple(filter_overrides(job.overrides or []))
     if job.status is not JobStatus.COMPLETED:
-        error = explain(_value(job))
+        error = format_error(_value(job))
         outcome = Outcome("failed", overrides, error=error, seconds=known.seconds, run=known.run)
     elif known.status in {"reused", "pruned", "skipped"}:
         return known
@@ -212,7 +213,7 @@ def record(job: JobReturn) -> Outcome:
     return outcome
 
 
-def folder_of(job: JobReturn) -> Path:
+def job_folder(job: JobReturn) -> Path:
     """The folder of a job in its sweep."""
     config: Any = job.hydra_cfg  # every launcher fills it in
     return Path(config.hydra.runtime.output_dir)

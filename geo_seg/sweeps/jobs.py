@@ -16,12 +16,12 @@ from omegaconf import OmegaConf
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.first_look import look_before_training
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.run_folder import RUN_FILE, code_version, config_hash, read_run_file
-from geo_seg.runtime.lock import is_free, is_held
+from geo_seg.run_folder import RUN_FILE, code_hash, config_hash, read_run_state
+from geo_seg.runtime.lock import is_locked, is_unlocked
 from geo_seg.runtime.orphans import GRACE
 from geo_seg.runtime.ranks import rank
-from geo_seg.sweeps.leaderboard import show
-from geo_seg.sweeps.outcomes import Outcome, forget_outcome, validation_score, write_outcome
+from geo_seg.sweeps.leaderboard import print_leaderboard
+from geo_seg.sweeps.outcomes import Outcome, delete_outcome, validation_score, write_outcome
 
 _CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _POLL = 0.5  # seconds between two looks at a run that is about to end
@@ -32,7 +32,7 @@ def finished_run(config: TrainConfig, sweep: Path) -> Path | None:
     return next(iter(_same(config, sweep, finished=True)), None)
 
 
-def broken_run(config: TrainConfig, folder: Path, taken: Collection[Path] = ()) -> Path | None:
+def interrupted_run(config: TrainConfig, folder: Path, taken: Collection[Path] = ()) -> Path | None:
     """A run that was interrupted and can go on, of this sweep or of one beside it; the same in all else.
 
     Args:
@@ -55,9 +55,9 @@ def await_end(run: Path) -> None:
         ConfigError: it doesn't end.
     """
     until = time.monotonic() + 1.5 * GRACE
-    if is_held(run):
+    if is_locked(run):
         print(f"{run}: waiting for the process that is training there to end", flush=True)
-    while is_held(run):
+    while is_locked(run):
         if time.monotonic() > until:
             raise ConfigError(f"{run}: another process is training there; stop it, or choose another folder")
         time.sleep(_POLL)
@@ -65,16 +65,16 @@ def await_end(run: Path) -> None:
 
 def _is_left(run: Path, sweep: Path) -> bool:
     """Whether nobody trains a run, and nobody will but who asks."""
-    if is_held(run) and (run.parent.resolve() == sweep.resolve() or not is_held(run.parent)):
+    if is_locked(run) and (run.parent.resolve() == sweep.resolve() or not is_locked(run.parent)):
         with suppress(ConfigError):
             await_end(run)
-    return is_free(run)
+    return is_unlocked(run)
 
 
 def _same(config: TrainConfig, sweep: Path, finished: bool) -> list[Path]:
     """Runs of this sweep and of those beside it, the newest sweep first."""
-    wanted = {"config": config_hash(config), "code": code_version(), "finished": finished}
-    known = {file.parent: read_run_file(file.parent) for file in sweep.parent.glob(f"*/*/{RUN_FILE}")}
+    wanted = {"config": config_hash(config), "code": code_hash(), "finished": finished}
+    known = {file.parent: read_run_state(file.parent) for file in sweep.parent.glob(f"*/*/{RUN_FILE}")}
     found = [run for run in sorted(known, reverse=True) if known[run].items() >= wanted.items()]
     if not found:
         return []
@@ -106,7 +106,7 @@ def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | Non
 
         return partial(check, config, HydraConfig.get().runtime.output_dir)
     if config.mode == "leaderboard":
-        return partial(show, str(config.sweep))
+        return partial(print_leaderboard, str(config.sweep))
     look_before_training(config)
     earlier = earlier_run(config)
     return None if earlier is None else partial(validation_score, earlier)
@@ -135,7 +135,7 @@ def earlier_run(config: TrainConfig) -> Path | None:
         )
     folder = Path(hydra.runtime.output_dir)
     if rank() == 0:
-        forget_outcome(folder)
+        delete_outcome(folder)
     run = finished_run(config, Path(hydra.sweep.dir))
     if run is not None and run.resolve() != folder.resolve() and rank() == 0:
         said = tuple(map(str, OmegaConf.to_container(hydra.overrides.task) or ()))
@@ -144,7 +144,7 @@ def earlier_run(config: TrainConfig) -> Path | None:
     return run
 
 
-def taken_up(config: TrainConfig) -> TrainConfig:
+def resume_interrupted(config: TrainConfig) -> TrainConfig:
     """The configuration of a job; in a sweep it goes on with an interrupted run that is the same.
 
     Jobs of the process launcher aren't in a sweep: they are told what to go on with. Those of several
@@ -154,7 +154,7 @@ def taken_up(config: TrainConfig) -> TrainConfig:
     if hydra.mode != RunMode.MULTIRUN or device_count(config.trainer) != 1:
         return config
     folder = Path(hydra.runtime.output_dir)
-    broken = broken_run(config, folder)
+    broken = interrupted_run(config, folder)
     if broken is None:
         return config
     said = tuple(map(str, OmegaConf.to_container(hydra.overrides.task) or ()))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geo_seg.errors import DataError
-from geo_seg.runtime.files import write_whole
-from geo_seg.sweeps.compare import Group, Run, groups_of, read_runs, swept
+from geo_seg.runtime.files import atomic_write
+from geo_seg.sweeps.compare import Group, Run, group_runs, read_runs, swept_keys
 
 _SHOWN = 20  # groups printed in the terminal
 
 
-def show(sweep: str) -> None:
+def print_leaderboard(sweep: str) -> None:
     """Writes the leaderboard of a sweep anew, finished or not, and prints it.
 
     Raises:
@@ -34,10 +34,10 @@ def write_leaderboard(sweep: Path) -> str:
     runs = read_runs(sweep) if sweep.is_dir() else []
     if not runs:
         raise DataError(f"sweep={sweep}: no runs are in there; expected the folder of a sweep, sweeps/...")
-    groups = groups_of(runs)
+    groups = group_runs(runs)
     _write_csv(sweep, runs)
     lines = [*_table(groups, len(groups)), "", *_ended(runs)]
-    write_whole(sweep / "leaderboard.md", "\n".join(lines) + "\n", shared=True)
+    atomic_write(sweep / "leaderboard.md", "\n".join(lines) + "\n", concurrent=True)
     from geo_seg.sweeps.leaderboard_page import write_page
 
     write_page(sweep / "leaderboard.html", sweep.name, runs, groups)
@@ -87,7 +87,7 @@ def _statuses(runs: Sequence[Run]) -> list[str]:
 
 
 def _write_csv(sweep: Path, runs: Sequence[Run]) -> None:
-    keys = swept(runs)
+    keys = swept_keys(runs)
     rows = []
     for run in sorted(
         runs, key=lambda run: -1 if run.outcome.value is None else run.outcome.value, reverse=True
@@ -122,4 +122,4 @@ def _write_csv(sweep: Path, runs: Sequence[Run]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     file = sweep / "leaderboard.csv"
-    write_whole(file, text.getvalue(), shared=True)  # a sweep and mode=leaderboard may meet
+    atomic_write(file, text.getvalue(), concurrent=True)  # a sweep and mode=leaderboard may meet

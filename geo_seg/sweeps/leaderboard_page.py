@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from geo_seg.report import html_page as markup
 from geo_seg.report.html_page import WIDE
-from geo_seg.runtime.files import write_whole
-from geo_seg.sweeps.compare import Group, Run, swept
+from geo_seg.runtime.files import atomic_write
+from geo_seg.sweeps.compare import Group, Run, swept_keys
 
 _MOST = 40  # rows of the heat map
 _WIDTH = 4.4  # inches of a figure: two stand side by side, one is readable in a narrow window
@@ -56,7 +56,7 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
         groups: the finished ones by their choices, the best first.
     """
     done = [run for group in groups for run in group.runs]
-    keys = swept(runs)
+    keys = swept_keys(runs)
     parts = [f"<h1>{html.escape(title)}</h1>", _group_table(groups)]
     if done:
         bars = [key for key in keys if len({run.choices.get(key) for run in done}) > 1]
@@ -77,7 +77,7 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style><main>{''.join(parts)}</main>"
         f"<script>{_SORT}</script></html>"
     )
-    write_whole(file, page, shared=True)
+    atomic_write(file, page, concurrent=True)
 
 
 def _group_table(groups: Sequence[Group]) -> str:

@@ -19,10 +19,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from geo_seg.errors import ConfigError, extra
-from geo_seg.run_folder import code_version
-from geo_seg.runtime.files import write_whole
-from geo_seg.sweeps.grid_sweeper import begun, conclude, refuse, refuse_all_wrong
+from geo_seg.errors import ConfigError, missing_extra
+from geo_seg.run_folder import code_hash
+from geo_seg.runtime.files import atomic_write
+from geo_seg.sweeps.grid_sweeper import check_any_run_valid, check_sweep_allowed, finish_sweep, start_sweep
 from geo_seg.sweeps.process_launcher import ProcessLauncher
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class OptunaSweeper(Sweeper):
             ConfigError: a choice that can't be searched, or a start by torchrun or srun.
             SweepError: runs failed.
         """
-        refuse(self._config)
+        check_sweep_allowed(self._config)
         if find_spec("optuna") is None:
-            raise ConfigError(f"sweeper=optuna: {extra('optuna')}")
+            raise ConfigError(f"sweeper=optuna: {missing_extra('optuna')}")
         said = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         overrides = OverridesParser.create(self._loader).parse_overrides(said)
         space = {o.key_or_group: o for o in overrides if o.is_sweep_override()}
@@ -130,11 +130,11 @@ class OptunaSweeper(Sweeper):
         from geo_seg.sweeps.trials import count_ended
 
         results: list[JobReturn] = []
-        with begun(self._config) as folder:
+        with start_sweep(self._config) as folder:
             study = self._study(folder, [*said, *(str(words_of(choice)) for choice in space.values())])
             while (left := self._trials - count_ended(study)) > 0:
                 results += self._run(study, space, fixed, left)
-            conclude(folder, results)
+            finish_sweep(folder, results)
         return results
 
     def _check_choices(self, space: "Space", fixed: list[str]) -> None:
@@ -145,26 +145,26 @@ class OptunaSweeper(Sweeper):
                 for value in override.sweep_string_iterator():
                     self._loader.load_sweep_config(self._config, [*groups, f"{key}={value}"])
         runs = ([*fixed, *words] for words in product(*map(words_of, space.values())))
-        refuse_all_wrong(self._loader, self._config, runs)
+        check_any_run_valid(self._loader, self._config, runs)
 
     def _run(self, study: "optuna.Study", space: "Space", fixed: list[str], left: int) -> Sequence[JobReturn]:
         """Asks for trials, runs them, and tells how they ended."""
-        from geo_seg.sweeps.trials import is_hopeless, next_trials, proposed, tell
+        from geo_seg.sweeps.trials import next_trials, proposed_values, report_trial, should_prune
 
         size: int = getattr(self._launcher, "slots", 1) if self._batch is None else self._batch
         trials = next_trials(study, size, left)
-        jobs = [[*fixed, *proposed(trial, space, self._make_sampler)] for trial in trials]
+        jobs = [[*fixed, *proposed_values(trial, space, self._make_sampler)] for trial in trials]
         first = trials[0].number
         if self._pruner != "none":
-            self._launcher.stop = lambda folder, number: is_hopeless(trials[number - first], folder)
+            self._launcher.stop = lambda folder, number: should_prune(trials[number - first], folder)
         results: Sequence[JobReturn] = self._launcher.launch(jobs, initial_job_idx=first)
         for trial, job in zip(trials, results, strict=True):
-            tell(study, trial, job)
+            report_trial(study, trial, job)
         return results
 
     def _study(self, folder: Path, said: list[str]) -> "optuna.Study":
         """Goes on with the newest search of the same kind in this folder or beside it, or begins one."""
-        from geo_seg.sweeps.trials import open_study, take_over
+        from geo_seg.sweeps.trials import adopt_trials, open_study
 
         identity = self._identity(said)
         earlier = next(
@@ -184,13 +184,13 @@ class OptunaSweeper(Sweeper):
             shutil.copyfile(earlier / _JOURNAL, journal)
         study = open_study(journal, self._make_pruner())
         if earlier is not None and elsewhere:
-            take_over(study, earlier, folder)
-        write_whole(folder / _IDENTITY, identity)
+            adopt_trials(study, earlier, folder)
+        atomic_write(folder / _IDENTITY, identity)
         return study
 
     def _identity(self, said: list[str]) -> str:
         """What two searches share that may go on with each other: the choices and the code."""
-        words = [*sorted(said), self._sampler, str(self._seed), code_version()]
+        words = [*sorted(said), self._sampler, str(self._seed), code_hash()]
         return json.dumps({"search": hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]})
 
     def _make_sampler(self, draw: int) -> Any:

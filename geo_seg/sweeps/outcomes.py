@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from geo_seg.run_folder import read_run_file
-from geo_seg.runtime.files import write_whole
+from geo_seg.run_folder import read_run_state
+from geo_seg.runtime.files import atomic_write
 
 _FILE = "outcome.json"
 _SCORES = "metrics.json"
@@ -46,7 +46,7 @@ class Outcome:
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Writes how a run ended into its folder of the sweep; the file is never half-written."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / _FILE, json.dumps(asdict(outcome), indent=2))
+    atomic_write(folder / _FILE, json.dumps(asdict(outcome), indent=2))
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -55,17 +55,17 @@ def read_outcome(folder: Path) -> Outcome:
         found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         overrides = _overrides(folder / ".hydra" / "overrides.yaml")
-        if read_run_file(folder).get("finished"):
+        if read_run_state(folder).get("finished"):
             return Outcome("done", overrides, value=validation_score(folder))
         return Outcome("running", overrides)
     outcome = Outcome(**{**found, "overrides": tuple(found["overrides"])})
     place = outcome.place(folder)
-    if outcome.status == "running" and read_run_file(place).get("finished"):
+    if outcome.status == "running" and read_run_state(place).get("finished"):
         return replace(outcome, status="done", value=validation_score(place))
     return outcome
 
 
-def forget_outcome(folder: Path) -> None:
+def delete_outcome(folder: Path) -> None:
     """Takes away how an earlier try at a run ended."""
     (folder / _FILE).unlink(missing_ok=True)
 

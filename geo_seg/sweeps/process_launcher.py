@@ -13,15 +13,15 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from geo_seg.cli import explain
+from geo_seg.cli import format_error
 from geo_seg.config.training import TrainConfig
-from geo_seg.config.training_checks import check_training
-from geo_seg.errors import ConfigError, SweepError, UnfitChoiceError
-from geo_seg.run_folder import read_run_file
-from geo_seg.sweeps.grid_sweeper import without_hydra
-from geo_seg.sweeps.jobs import await_end, broken_run, finished_run
-from geo_seg.sweeps.outcomes import Outcome, forget_outcome, read_outcome, validation_score, write_outcome
-from geo_seg.sweeps.processes import Command, Ended, run_all
+from geo_seg.config.training_checks import parse_train_config
+from geo_seg.errors import ConfigError, IncompatibleChoiceError, SweepError
+from geo_seg.run_folder import read_run_state
+from geo_seg.sweeps.grid_sweeper import strip_hydra
+from geo_seg.sweeps.jobs import await_end, finished_run, interrupted_run
+from geo_seg.sweeps.outcomes import Outcome, delete_outcome, read_outcome, validation_score, write_outcome
+from geo_seg.sweeps.processes import Command, ProcessResult, run_all
 
 log = logging.getLogger(__name__)
 _LOG = "run.log"
@@ -156,19 +156,19 @@ class ProcessLauncher(Launcher):
         """How a job ends that needs no process; else finds what it may go on with."""
         overrides = tuple(filter_overrides(job.overrides))
         try:
-            config = check_training(without_hydra(job.config))
+            config = parse_train_config(strip_hydra(job.config))
             await_end(job.folder)
-        except UnfitChoiceError as error:
-            print(f"skipped: {explain(error)}", file=sys.stderr)
-            return Outcome("skipped", overrides, error=explain(error))
+        except IncompatibleChoiceError as error:
+            print(f"skipped: {format_error(error)}", file=sys.stderr)
+            return Outcome("skipped", overrides, error=format_error(error))
         except Exception as error:
-            print(f"error: {explain(error)}", file=sys.stderr)
-            return Outcome("failed", overrides, error=explain(error))
+            print(f"error: {format_error(error)}", file=sys.stderr)
+            return Outcome("failed", overrides, error=format_error(error))
         if not self._reuse:
             return None
         if (earlier := self._earlier(job, config, overrides)) is not None:
             return earlier
-        if (broken := broken_run(config, job.folder, taken)) is not None:
+        if (broken := interrupted_run(config, job.folder, taken)) is not None:
             taken.add(broken)
             job.broken = broken
         return None
@@ -237,7 +237,7 @@ _NOT_STARTED = Outcome("failed", (), error="not started: a run failed before it,
 
 def _make_room(folder: Path) -> None:
     """Puts an earlier try at a run out of the way, but keeps it."""
-    forget_outcome(folder)
+    delete_outcome(folder)
     if not (folder / "checkpoints").exists():
         return
     shelf = folder.parent / "earlier"
@@ -246,10 +246,10 @@ def _make_room(folder: Path) -> None:
     folder.rename(shelf / f"{folder.name}.{count + 1}")
 
 
-def _outcome(job: _Job, end: Ended) -> Outcome:
+def _outcome(job: _Job, end: ProcessResult) -> Outcome:
     if end.stopped:
         return job.outcome("pruned", seconds=end.seconds)
-    if end.code == 0 and read_run_file(job.place).get("finished"):
+    if end.code == 0 and read_run_state(job.place).get("finished"):
         return job.outcome("done", value=validation_score(job.place), seconds=end.seconds)
     return job.outcome("failed", error=_reason(job.folder / _LOG, end.code), seconds=end.seconds)
 
@@ -265,7 +265,7 @@ def _return(job: _Job, outcome: Outcome) -> JobReturn:
     failed = outcome.status == "failed"
     found = JobReturn(
         overrides=list(job.overrides),
-        cfg=without_hydra(job.config),
+        cfg=strip_hydra(job.config),
         hydra_cfg=OmegaConf.masked_copy(job.config, "hydra"),
         working_dir=str(job.folder),
         task_name=str(job.config.hydra.job.name),

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import IO, Any
 
 from geo_seg.runtime.orphans import adopt
-from geo_seg.runtime.ranks import without_ranks
+from geo_seg.runtime.ranks import strip_rank_env
 
 _POLL = 0.2  # seconds between two looks at what runs
 _GRACE = 60.0  # seconds that a run has to write its checkpoint when it is told to stop
@@ -35,7 +35,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessResult:
     """How a command ended.
 
     Attributes:
@@ -69,7 +69,7 @@ def run_all(
     threads: int | None,
     started: Callable[[Command], None],
     stop: Callable[[int], bool],
-) -> Generator[Ended, None, None]:
+) -> Generator[ProcessResult, None, None]:
     """Runs commands and tells as each of them ends; whatever ends the caller, none of them stays behind.
 
     Args:
@@ -109,7 +109,7 @@ def environment(
     slot: int, slots: int, devices: Sequence[int | str] | None, threads: int | None
 ) -> dict[str, str]:
     """The environment of a slot: its GPUs, its threads, no trace of ranks, and a parent to end with."""
-    found = without_ranks(os.environ)
+    found = strip_rank_env(os.environ)
     adopt(found)
     if devices is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, list(devices)[slot::slots]))
@@ -137,11 +137,11 @@ def _start(
     return _Running(command, process, log, slot, time.monotonic())
 
 
-def _ended(run: _Running) -> Ended:
+def _ended(run: _Running) -> ProcessResult:
     _signal(run, signal.SIGKILL)  # ranks that outlived their run
     run.log.close()
     seconds = time.monotonic() - run.since
-    return Ended(run.command.number, run.process.returncode, seconds, run.stopped is not None)
+    return ProcessResult(run.command.number, run.process.returncode, seconds, run.stopped is not None)
 
 
 def _end(runs: Sequence[_Running]) -> None:

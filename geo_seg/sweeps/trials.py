@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from geo_seg.sweeps.grid_sweeper import folder_of, record
+from geo_seg.sweeps.grid_sweeper import job_folder, record_outcome
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, write_outcome
 
 _FOLDER = "folder"  # attribute of a trial that has ended: name of its run's folder
@@ -54,7 +54,7 @@ def next_trials(study: optuna.Study, size: int, left: int) -> list[optuna.Trial]
     return [*broken, *(study.ask() for _ in range(new))]
 
 
-def proposed(trial: optuna.Trial, space: Space, sampler: Callable[[int], Any]) -> list[str]:
+def proposed_values(trial: optuna.Trial, space: Space, sampler: Callable[[int], Any]) -> list[str]:
     """The overrides that a trial proposes; the same ones if it is asked again.
 
     Args:
@@ -86,7 +86,7 @@ def _suggest(trial: optuna.Trial, key: str, override: Override) -> str:
     return f"{prefix}={trial.suggest_categorical(key, values)}"
 
 
-def is_hopeless(trial: optuna.Trial, folder: Path) -> bool:
+def should_prune(trial: optuna.Trial, folder: Path) -> bool:
     """Reports the epochs that a run has finished, and asks the pruner about it."""
     curve = read_curve(folder)
     known = trial.user_attrs.get("epochs", 0)
@@ -98,10 +98,10 @@ def is_hopeless(trial: optuna.Trial, folder: Path) -> bool:
     return trial.should_prune()
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, job: JobReturn) -> None:
+def report_trial(study: optuna.Study, trial: optuna.Trial, job: JobReturn) -> None:
     """Tells the search how the run of a trial ended."""
-    outcome = record(job)
-    trial.set_user_attr(_FOLDER, folder_of(job).name)
+    outcome = record_outcome(job)
+    trial.set_user_attr(_FOLDER, job_folder(job).name)
     trial.set_user_attr("outcome", outcome.status)
     trial.set_user_attr("overrides", list(outcome.overrides))
     if outcome.status == "pruned":
@@ -112,7 +112,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, job: JobReturn) -> None:
         study.tell(trial, state=TrialState.FAIL)
 
 
-def take_over(study: optuna.Study, earlier: Path, folder: Path) -> None:
+def adopt_trials(study: optuna.Study, earlier: Path, folder: Path) -> None:
     """Names the runs of an earlier search, whose study goes on here, in this search's folder.
 
     Args:

@@ -9,18 +9,18 @@ from rich.console import Console
 from torch import nn
 
 import losses
-from geo_seg.checkpoints.checkpoint import Checkpoint, Facts, versions
+from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata, library_versions
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.augment import Augment
-from geo_seg.data.band_statistics import spread
+from geo_seg.data.band_statistics import value_span
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scales import common_scale
 from geo_seg.data.scenes.scene import mark_of
 from geo_seg.errors import ConfigError
-from geo_seg.models.precision import has_bfloat16, spare_depthwise
+from geo_seg.models.precision import keep_depthwise_fp32, supports_bf16
 from geo_seg.models.smp import build_model
 from geo_seg.prediction.scene_predictor import ScenePredictor
-from geo_seg.runtime.redaction import shareable
+from geo_seg.runtime.redaction import redact_config
 from geo_seg.training.module import SegmentationModule
 
 
@@ -47,12 +47,12 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
     if config.compile:
         model.compile()
     else:
-        spare_depthwise(model)
+        keep_depthwise_fp32(model)
     return SegmentationModule(
         model,
         _loss(config, task),
         task,
-        _facts(config, data),
+        _metadata(config, data),
         Augment(config.augment, data.table.ignore_index, data.margin),
         config.optimizer,
         config.scheduler,
@@ -92,9 +92,9 @@ def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
         raise ConfigError(f"loss={config.loss['name']}: {error}") from error
 
 
-def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
-    shared = shareable(asdict(config))
-    return Facts(
+def _metadata(config: TrainConfig, data: SceneDataModule) -> CheckpointMetadata:
+    shared = redact_config(asdict(config))
+    return CheckpointMetadata(
         mode=config.dataset.mode,
         class_names=list(data.table.names),
         class_colors=[list(color) for color in data.table.colors],
@@ -109,9 +109,9 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> Facts:
         window=config.dataset.window,
         model=shared["model"],
         config=shared,
-        versions=versions(),
+        versions=library_versions(),
         scale_offset=common_scale(data.scenes["train"]),
-        seen=spread([found.bands for found in data.index["train"]]),
+        seen=value_span([found.bands for found in data.index["train"]]),
         trained_on=sorted({mark_of(scene.image, scene.name) for scene in data.scenes["train"]}),
     )
 
@@ -134,8 +134,8 @@ def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
 
 
 def _precision(accelerator: str) -> str:
-    """The precision of a machine where nothing was measured; see settle_precision."""
+    """The precision of a machine where nothing was measured; see choose_precision."""
     if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if has_bfloat16("cuda") else "16-mixed"
+        return "bf16-mixed" if supports_bf16("cuda") else "16-mixed"
     # with AVX-512 alone bfloat16 is slower than float32
-    return "bf16-mixed" if has_bfloat16("cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
+    return "bf16-mixed" if supports_bf16("cpu") and torch.cpu._is_amx_tile_supported() else "32-true"

@@ -11,24 +11,24 @@ from rich.console import Console
 
 from geo_seg.checkpoints import checkpoint
 from geo_seg.checkpoints.checkpoint import Checkpoint
-from geo_seg.config.hydra_setup import run_of
+from geo_seg.config.hydra_setup import run_dir_of
 from geo_seg.config.run_config import CONFIG
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.scales import MENDING, common_scale, listed_scale
+from geo_seg.data.scales import SCALE_REMEDY, common_scale, format_scales
 from geo_seg.errors import CheckpointError, ConfigError
-from geo_seg.runtime.console import shows_bars
-from geo_seg.runtime.files import write_whole
-from geo_seg.runtime.memory import keep_freed_memory
-from geo_seg.runtime.redaction import shown
+from geo_seg.runtime.console import show_progress_bars
+from geo_seg.runtime.files import atomic_write
+from geo_seg.runtime.memory import tune_malloc
+from geo_seg.runtime.redaction import relative_name
 from geo_seg.training.build import build_predictor, trainer_options
-from geo_seg.training.callbacks.csv_metrics import progress
-from geo_seg.training.introduction import notes
-from geo_seg.training.report import Ended
-from geo_seg.training.results import conclude, evaluate
+from geo_seg.training.callbacks.csv_metrics import progress_callback
+from geo_seg.training.introduction import data_notes
+from geo_seg.training.report import FinishedRun
+from geo_seg.training.results import evaluate_splits, write_results
 
 
-def test(config: TrainConfig, path: Path, console: Console) -> float:
+def evaluate_run(config: TrainConfig, path: Path, console: Console) -> float:
     """Tests a checkpoint and writes scores, tables and report.
 
     Args:
@@ -44,7 +44,7 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         ConfigError: the data set is not for this model, or has no such split.
         DataError: the data set can't be read.
     """
-    trained = checkpoint.load(str(config.checkpoint))
+    trained = checkpoint.load_checkpoint(str(config.checkpoint))
     for note in trained.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     config = _learnt(config, trained)
@@ -52,7 +52,7 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         config.dataset, config.seed, [config.split] if config.split else [], names=trained.band_names
     )
     _check(trained, data)
-    for note in (*notes(data), *_scaled_otherwise(trained, data)):
+    for note in (*data_notes(data), *_scaled_otherwise(trained, data)):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     splits = [config.split] if config.split else [name for name in ("val", "test") if data.scenes[name]]
     if not splits:
@@ -61,28 +61,30 @@ def test(config: TrainConfig, path: Path, console: Console) -> float:
         if config.split is None and name not in splits and getattr(config.dataset.split, name):
             console.print(f"note: the data set has no scenes for {name} here; see dataset.split.{name}")
     trainer = pl.Trainer(
-        **{"enable_progress_bar": shows_bars(console), **trainer_options(config, console)},
-        callbacks=[progress(console)],
+        **{"enable_progress_bar": show_progress_bars(console), **trainer_options(config, console)},
+        callbacks=[progress_callback(console)],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
     if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
+        tune_malloc()
     begin = time.monotonic()
     predictor = build_predictor(config, trainer, trained, console)
-    results = evaluate(trainer, predictor, data, splits, config)
+    results = evaluate_splits(trainer, predictor, data, splits, config)
     if trainer.is_global_zero:
-        tested = {"checkpoint": shown(trained.path, run_of(str(trained.path)).parent)}
+        tested = {"checkpoint": relative_name(trained.path, run_dir_of(str(trained.path)).parent)}
         path.mkdir(parents=True, exist_ok=True)
-        write_whole(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+        atomic_write(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
         seconds = {"scores": time.monotonic() - begin}
-        conclude(Ended(config, data, predictor, results, tested, [], seconds, path), console, _closing)
+        write_results(
+            FinishedRun(config, data, predictor, results, tested, [], seconds, path), console, _closing
+        )
     return float(results[splits[-1]].scores["miou"] or 0.0)
 
 
-def _closing(run: Ended, shared: bool) -> str:
+def _closing(run: FinishedRun, shared: bool) -> str:
     """What a test says in the end."""
     folder = Path() if shared else run.path
     return (
@@ -99,30 +101,32 @@ def _learnt(config: TrainConfig, trained: Checkpoint) -> TrainConfig:
     Raises:
         CheckpointError: it doesn't say how it was trained.
     """
-    held = trained.facts.config
+    held = trained.metadata.config
     if "seed" not in held or "loss" not in held:
         raise CheckpointError(
             f"{trained.path}: doesn't say with which seed and loss it was trained; a test needs a checkpoint "
             "of a training run"
         )
     compiles = held.get("compile", False)
-    return replace(config, seed=held["seed"], loss=held["loss"], model=trained.facts.model, compile=compiles)
+    return replace(
+        config, seed=held["seed"], loss=held["loss"], model=trained.metadata.model, compile=compiles
+    )
 
 
 def _scaled_otherwise(trained: Checkpoint, data: SceneDataModule) -> Iterator[str]:
     """Tells of images that declare another scale and offset than those that the model learnt from."""
-    learnt, here = trained.facts.scale_offset, common_scale(data.whole[0])
+    learnt, here = trained.metadata.scale_offset, common_scale(data.whole[0])
     if learnt and here and learnt != here:
-        there, own = (listed_scale([(scale, offset) for scale, offset in pairs]) for pairs in (learnt, here))
+        there, own = (format_scales([(scale, offset) for scale, offset in pairs]) for pairs in (learnt, here))
         yield (
             f"the images declare another scale and offset ({own}) than those that the model learnt from "
-            f"({there}); values are taken as they are stored; {MENDING}"
+            f"({there}); values are taken as they are stored; {SCALE_REMEDY}"
         )
 
 
 def _check(trained: Checkpoint, data: SceneDataModule) -> None:
     """Raises if the model has not learnt what the data set asks for."""
-    facts = trained.facts
+    facts = trained.metadata
     if list(data.table.names) != facts.class_names or data.config.mode != facts.mode:
         raise ConfigError(
             f"{trained.path}: a {facts.mode} model of {', '.join(facts.class_names)}; the data set is "

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.windows.loader import Batch, WindowReader
-from geo_seg.data.windows.sampler import Place
-from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_scores
-from geo_seg.metrics.calibration import Calibration, Reliability
-from geo_seg.metrics.confusion import ConfusionMatrix, WindowCounts
-from geo_seg.metrics.scores import Scores, scores
+from geo_seg.data.windows.sampler import SceneWindow
+from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_iou_scores
+from geo_seg.metrics.calibration import Calibration, CalibrationError
+from geo_seg.metrics.confusion import ConfusionMatrix, WindowClassCounts
+from geo_seg.metrics.scores import Scores, segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.tiling import Window
 from losses import Task
@@ -36,7 +36,7 @@ class SplitCounts(nn.Module):
         boundary: width of the band of the boundary IoU, see BoundaryIoU; 0 for none.
     """
 
-    def __init__(self, task: Task, facts: Facts, num_scenes: int, boundary: float) -> None:
+    def __init__(self, task: Task, facts: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
         super().__init__()
         self.names = facts.class_names
         classes, ignore = task.num_classes, facts.ignore_index
@@ -59,10 +59,10 @@ class SplitCounts(nn.Module):
         """Return the scores of the split, and the confusion matrix of each scene; reset the counts."""
         scenes = self.confusion.compute().cpu()
         self.confusion.reset()
-        found: dict[str, Any] = scores(scenes.sum(0), self.names)
+        found: dict[str, Any] = segmentation_scores(scenes.sum(0), self.names)
         if self.boundary is not None:
             counts = self.boundary.compute()
-            each, mean = boundary_scores(counts)
+            each, mean = boundary_iou_scores(counts)
             found["boundary_iou"] = mean
             for row, value, pixels in zip(found["classes"], each, counts[1].tolist(), strict=True):
                 row["boundary_iou"], row["boundary_pixels"] = value, pixels
@@ -82,7 +82,7 @@ class Validation(nn.Module):
         boundary: see SplitCounts.
     """
 
-    def __init__(self, task: Task, facts: Facts, num_scenes: int, boundary: float) -> None:
+    def __init__(self, task: Task, facts: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
         super().__init__()
         self.task = task
         self.counts = SplitCounts(task, facts, num_scenes, boundary)
@@ -93,7 +93,7 @@ class Validation(nn.Module):
         self.counts.update(self.task.decode(logits), batch["labels"], batch["place"][:, 0])
         self.calibration.update(logits, batch["labels"])
 
-    def finish(self, facts: Facts) -> tuple[Scores, Facts]:
+    def finish(self, facts: CheckpointMetadata) -> tuple[Scores, CheckpointMetadata]:
         """Return the scores, and the facts with temperature and threshold; reset the counts."""
         temperature, threshold = self.calibration.fit()
         return self.counts.compute()[0], replace(facts, temperature=temperature, threshold=threshold)
@@ -104,7 +104,7 @@ _NO_SCENE = -1  # of processes that have fewer scenes than others: all of them t
 
 
 @dataclass(frozen=True)
-class Counted:
+class EvaluationResult:
     """What was counted in a split.
 
     Attributes:
@@ -119,7 +119,7 @@ class Counted:
     scores: Scores
     scenes: NDArray[np.int64]
     windows: NDArray[np.int64]
-    places: Sequence[Place]
+    places: Sequence[SceneWindow]
 
 
 class SceneEvaluation(pl.LightningModule):
@@ -142,15 +142,15 @@ class SceneEvaluation(pl.LightningModule):
         self._reader: WindowReader = data.reader(split)
         self._side = data.evaluation_side
         self._ignore_index = data.table.ignore_index
-        self._places = data.places(split)
+        self._places = data.evaluation_windows(split)
         self._of_scene = {
             scene: [number for number, _ in numbered]
             for scene, numbered in groupby(enumerate(self._places), lambda pair: pair[1][0])
         }
-        self.counts = SplitCounts(trained.task, trained.facts, len(self._scenes), boundary)
-        self.reliability = Reliability(trained.task)
-        self.windows = WindowCounts(len(self._places), trained.task.num_classes, self._ignore_index)
-        self.counted: Counted
+        self.counts = SplitCounts(trained.task, trained.metadata, len(self._scenes), boundary)
+        self.reliability = CalibrationError(trained.task)
+        self.windows = WindowClassCounts(len(self._places), trained.task.num_classes, self._ignore_index)
+        self.counted: EvaluationResult
 
     def test_dataloader(self) -> DataLoader[int]:
         """Return the numbers of the scenes that this process takes, as many as every other process."""
@@ -183,31 +183,31 @@ class SceneEvaluation(pl.LightningModule):
                 predicted[rows, cols] = self._predictor.decode(probabilities).cpu().numpy()
                 truth = torch.from_numpy(np.ascontiguousarray(labels[rows, cols])).to(probabilities.device)
                 self.reliability.update(
-                    probabilities[None], truth[None], self._predictor.checkpoint.facts.temperature
+                    probabilities[None], truth[None], self._predictor.checkpoint.metadata.temperature
                 )
             self._count(batch, predicted, labels)
 
     def on_test_epoch_end(self) -> None:
         """Keep what was counted in the whole split."""
-        facts = self._predictor.checkpoint.facts
+        facts = self._predictor.checkpoint.metadata
         found, scenes = self.counts.compute()
         fitted = {"temperature": facts.temperature, "threshold": facts.threshold}
         found["calibration"] = {**fitted, **self.reliability.compute()}
         found["prediction"] = self._predictor.description(self._scenes[0])
         windows = self.windows.compute().long().cpu().numpy()
-        self.counted = Counted(found, scenes.numpy(), windows, self._places)
+        self.counted = EvaluationResult(found, scenes.numpy(), windows, self._places)
 
     def _rows(self, number: int) -> Iterator[tuple[Window, Tensor, NDArray[np.bool_]]]:
         scene = self._scenes[number]
-        return self._predictor.rows(scene, scene.parts)
+        return self._predictor.rows(scene, scene.blocks)
 
     def _labels(self, number: int, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
         """Read the labels (height, width) of a window; ignored where nothing was predicted or asked for."""
         scene = self._scenes[number]
         counted = valid.copy()
-        if scene.parts:
+        if scene.blocks:
             inside = np.zeros_like(valid)
-            for row, col, height, width in scene.parts:
+            for row, col, height, width in scene.blocks:
                 top, left = max(row - window.row, 0), max(col - window.col, 0)
                 inside[top : max(row + height - window.row, 0), left : max(col + width - window.col, 0)] = (
                     True

@@ -9,15 +9,15 @@ from torch import nn
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.few_labels import few_labels
+from geo_seg.data.few_labels import describe_few_labels
 from geo_seg.data.scales import describe_scales
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.undeclared_nodata import describe_borders, describe_holes
-from geo_seg.models.smp import parameters
-from geo_seg.raster.validity import STRAYS
+from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
+from geo_seg.models.smp import count_trainable_parameters
+from geo_seg.raster.validity import IMPLAUSIBLE
 
 
-def introduce(
+def print_run_summary(
     console: Console,
     config: TrainConfig,
     data: SceneDataModule,
@@ -43,7 +43,8 @@ def introduce(
     console.print(
         f"{config.dataset.name}: scenes {counts}; {len(data.bands.mean)} bands of {data.dtype}\n"
         f"classes in train: {shares}\n"
-        f"{config.model['name']} {config.model['encoder']} ({parameters(model) / 1e6:.1f} M weights), "
+        f"{config.model['name']} {config.model['encoder']} "
+        f"({count_trainable_parameters(model) / 1e6:.1f} M weights), "
         f"loss {config.loss['name']}; run folder {path}",
         markup=False,
         soft_wrap=True,
@@ -56,27 +57,29 @@ def introduce(
             f"{name} {value:.3g}" for name, value in zip(data.table.names, values.tolist(), strict=True)
         )
         console.print(f"class weights: {listed}", markup=False, soft_wrap=True)
-    if padded := padding(data.scenes["train"], config.dataset.window):
+    if padded := window_size_note(data.scenes["train"], config.dataset.window):
         console.print(f"note: {padded}", markup=False, soft_wrap=True)
     absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
     if absent:
         console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
     counts_of = {
-        name: sum((found.counts.classes for found in own), np.zeros(len(data.table.names), np.int64)).tolist()
+        name: sum(
+            (found.class_counts.classes for found in own), np.zeros(len(data.table.names), np.int64)
+        ).tolist()
         for name, own in data.index.items()
         if own
     }
-    for note in few_labels(counts_of, data.table.names, config.dataset):
+    for note in describe_few_labels(counts_of, data.table.names, config.dataset):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     if data.left_out:
         console.print(f"note: {data.left_out}", markup=False, soft_wrap=True)
     if data.leak:
         console.print(f"note: {data.leak}", markup=False, soft_wrap=True)
-    for line in notes(data):
+    for line in data_notes(data):
         console.print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def notes(data: SceneDataModule) -> Iterator[str]:
+def data_notes(data: SceneDataModule) -> Iterator[str]:
     """Tell what the user should know of the scenes, whether they are learnt from or tested on.
 
     Args:
@@ -84,10 +87,10 @@ def notes(data: SceneDataModule) -> Iterator[str]:
     """
     scenes, bands = data.whole
     yield from describe_scales(scenes)
-    yield from describe_holes(scenes, bands, data.config)
-    yield from describe_borders(scenes, bands, data.config)
-    for name, count in data.strays.items():
-        yield f"{name}: {count} px {STRAYS}"
+    yield from describe_undeclared_nodata(scenes, bands, data.config)
+    yield from describe_dark_borders(scenes, bands, data.config)
+    for name, count in data.implausible.items():
+        yield f"{name}: {count} px {IMPLAUSIBLE}"
     noted: dict[str, list[str]] = {}
     for scene in scenes:
         for note in scene.notes:
@@ -97,7 +100,7 @@ def notes(data: SceneDataModule) -> Iterator[str]:
         yield f"{names[0]}{more}: {note}"
 
 
-def padding(scenes: Sequence[Scene], window: int) -> str:
+def window_size_note(scenes: Sequence[Scene], window: int) -> str:
     """What the user should know of scenes that are smaller than a window; "" if none is.
 
     Args:

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from pytorch_lightning.utilities import rank_zero_only
 
 from geo_seg.config.training import TrainConfig
-from geo_seg.runtime.files import write_whole
+from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.csv_metrics import write_rows
 
 _IDS = (
@@ -24,7 +24,7 @@ _IDS = (
 )
 
 
-class StepTable(Logger):
+class StepCSVLogger(Logger):
     """Writes values of single steps into a CSV of its own, each line as it comes.
 
     A run that goes on from a checkpoint replaces the lines that it writes again.
@@ -92,7 +92,7 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
     for options in config.logger.values():
         kind = options["_target_"].rpartition(".")[2]
         given = {name: value for name, value in options.items() if value is not None}
-        logger = instantiate({**_filled(kind, config, folder), **given})
+        logger = instantiate({**_default_options(kind, config, folder), **given})
         if isinstance(logger, WandbLogger):
             logger._wandb_init.pop(
                 "anonymous", None
@@ -101,7 +101,7 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
     return found
 
 
-def log_beginning(loggers: list[Logger], config: TrainConfig, folder: Path) -> None:
+def log_start(loggers: list[Logger], config: TrainConfig, folder: Path) -> None:
     """Tells the loggers the configuration; and keeps under which names they know the run.
 
     Args:
@@ -124,10 +124,10 @@ def log_beginning(loggers: list[Logger], config: TrainConfig, folder: Path) -> N
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text("config", "    " + text.replace("\n", "\n    "))
     if known:
-        write_whole(folder / _IDS, json.dumps(known, indent=2))
+        atomic_write(folder / _IDS, json.dumps(known, indent=2))
 
 
-def log_end(
+def log_results(
     loggers: list[Logger], config: TrainConfig, folder: Path, scores: Mapping[str, float], step: int
 ) -> None:
     """Shows the loggers the scores and all figures of the run.
@@ -164,7 +164,7 @@ def close_loggers(loggers: list[Logger]) -> None:
             logger.finalize("success")
 
 
-def _filled(kind: str, config: TrainConfig, folder: Path) -> dict[str, Any]:
+def _default_options(kind: str, config: TrainConfig, folder: Path) -> dict[str, Any]:
     """What the run says for a logger where its options don't."""
     known = _ids(folder)
     if kind == "MLFlowLogger":

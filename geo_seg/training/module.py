@@ -15,22 +15,22 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import losses
-from geo_seg.checkpoints.checkpoint import KEY, Facts, entry
+from geo_seg.checkpoints.checkpoint import METADATA_KEY, CheckpointMetadata, to_dict
 from geo_seg.config.training import EncoderConfig, EvaluationConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows.loader import Batch
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.metrics.confusion import Mean
-from geo_seg.metrics.epoch_means import Means
+from geo_seg.metrics.confusion import WeightedMean
+from geo_seg.metrics.epoch_means import EpochMeans
 from geo_seg.models.layers import Normalize
 from geo_seg.training.evaluation import Validation
-from geo_seg.training.optim import rate_groups
+from geo_seg.training.optim import parameter_groups
 from geo_seg.training.seeding import seed_step
 
 RAW_WEIGHTS = "raw_weights"
 """Entry of the checkpoint file with the weights in training, where its state_dict holds a mean of them."""
 
-LENGTHS = ("total_steps", "T_max", "total_iters")
+LENGTH_OPTIONS = ("total_steps", "T_max", "total_iters")
 """What torch's schedulers call the length of a run; null in the configuration takes the run's."""
 
 
@@ -44,7 +44,7 @@ class SegmentationModule(pl.LightningModule):
         model: (N, bands, H, W) float to logits (N, channels, H, W).
         loss: (logits, labels) to a scalar.
         task: mode, classes and ignore_index.
-        facts: goes into every checkpoint.
+        metadata: goes into every checkpoint.
         augment: random changes to training windows.
         optimizer: `_target_` and options.
         scheduler: `_target_`, options and `interval`.
@@ -59,7 +59,7 @@ class SegmentationModule(pl.LightningModule):
         model: nn.Module,
         loss: nn.Module,
         task: losses.Task,
-        facts: Facts,
+        facts: CheckpointMetadata,
         augment: Augment,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
@@ -72,16 +72,16 @@ class SegmentationModule(pl.LightningModule):
         self.model: Any = model.to(memory_format=torch.channels_last)
         self.loss: Any = loss
         self.task = task
-        self.facts = facts
+        self.metadata = facts
         self.augment = augment
         self.normalize = Normalize(facts.mean, facts.std)
         self.validation = Validation(task, facts, num_scenes, evaluation.boundary)
-        self.validation_loss = Mean()
+        self.validation_loss = WeightedMean()
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
         self._encoder = encoder
         self._seed = seed
-        self.means = Means()
+        self.means = EpochMeans()
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
         """Predicts logits from raw band values.
@@ -151,7 +151,7 @@ class SegmentationModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Leaves the encoder as it is where DDP, which wants all its gradients, has computed them."""
         if self.encoder_frozen:
-            for weight in self._parts()[1]:
+            for weight in self._decoder_and_encoder()[1]:
                 weight.grad = None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -163,7 +163,7 @@ class SegmentationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores of the whole validation split; temperature and threshold go into the facts."""
-        found, self.facts = self.validation.finish(self.facts)
+        found, self.metadata = self.validation.finish(self.metadata)
         self.log("val/loss", self.validation_loss.compute())
         self.validation_loss.reset()
         self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
@@ -178,7 +178,9 @@ class SegmentationModule(pl.LightningModule):
         """Builds optimizer and scheduler from their _target_."""
         options = dict(self._optimizer)
         kind = _class_of("optimizer", options.pop("_target_"), Optimizer)
-        groups = rate_groups(self._parts()[0], self.model.net.encoder, options, self._encoder)
+        groups = parameter_groups(
+            self._decoder_and_encoder()[0], self.model.net.encoder, options, self._encoder
+        )
         # one kernel for all weights; the scaler of float16 can't clip behind it
         one_kernel = self.trainer.precision != "16-mixed" and not {"foreach", "differentiable"} & {*options}
         if "fused" in signature(kind).parameters and one_kernel:
@@ -194,7 +196,7 @@ class SegmentationModule(pl.LightningModule):
         steps = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
         if options.get("pct_start"):  # OneCycleLR divides by zero when its first phase has a single step
             steps = max(steps or 1, int(1 / options["pct_start"]) + 1)
-        for name in LENGTHS:
+        for name in LENGTH_OPTIONS:
             if name in options and options[name] is None:
                 options[name] = int(steps or 1)
         if "max_lr" in options and options["max_lr"] is None:
@@ -232,14 +234,14 @@ class SegmentationModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the facts that prediction needs, and the means of the epoch so far."""
-        checkpoint[KEY] = entry(self.facts)
+        checkpoint[METADATA_KEY] = to_dict(self.metadata)
         checkpoint["means"] = self.means.state(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with the weights in training and the means of the epoch so far; knows the calibration."""
-        held = checkpoint[KEY]
+        held = checkpoint[METADATA_KEY]
         fitted = {key: held[key] for key in ("temperature", "threshold") if key in held}
-        self.facts = replace(self.facts, **fitted)
+        self.metadata = replace(self.metadata, **fitted)
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.means.load(checkpoint["means"])
             if RAW_WEIGHTS in checkpoint:
@@ -256,10 +258,10 @@ class SegmentationModule(pl.LightningModule):
             self.loss.set_epoch(self.current_epoch)
         self.model.net.encoder.train(not self.encoder_frozen)
         if self.trainer.world_size == 1:  # DDP decides at its beginning which gradients it awaits
-            for weight in self._parts()[1]:
+            for weight in self._decoder_and_encoder()[1]:
                 weight.requires_grad_(not self.encoder_frozen)
 
-    def _parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    def _decoder_and_encoder(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Weights of the decoder and all the rest, and of the encoder."""
         encoder = list(self.model.net.encoder.parameters())
         known = set(encoder)

@@ -10,7 +10,7 @@ from geo_seg.config.training import EncoderConfig
 from geo_seg.errors import ConfigError
 
 
-def rate_groups(
+def parameter_groups(
     decoder: Sequence[nn.Parameter], encoder: nn.Module, options: Mapping[str, Any], config: EncoderConfig
 ) -> list[dict[str, Any]]:
     """Groups of weights for an optimizer, each with its rate where that isn't the optimizer's own.
@@ -29,14 +29,14 @@ def rate_groups(
         return [{"params": list(decoder)}, {"params": list(encoder.parameters())}]
     if options.get("lr") is None:
         raise ConfigError("encoder.lr_factor, encoder.layer_decay: expected an optimizer.lr to begin with")
-    layers = layers_of(encoder) if config.layer_decay != 1 else [list(encoder.parameters())]
+    layers = encoder_layers(encoder) if config.layer_decay != 1 else [list(encoder.parameters())]
     highest = options["lr"] * config.lr_factor
     rates = [highest * config.layer_decay ** (len(layers) - 1 - number) for number in range(len(layers))]
     own = [{"params": layer, "lr": rate} for layer, rate in zip(layers, rates, strict=True)]
     return [{"params": list(decoder)}, *own]
 
 
-def layers_of(encoder: nn.Module) -> list[list[nn.Parameter]]:
+def encoder_layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
     """The weights of an encoder by layer, from the image on.
 
     A layer is what bears one number in its name: a stage of a ResNet, a block of an EfficientNet or of a

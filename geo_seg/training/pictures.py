@@ -6,17 +6,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.windows.sampler import RandomWindows
-from geo_seg.metrics.scores import mean_ious
+from geo_seg.data.windows.sampler import RandomWindowSampler
+from geo_seg.metrics.scores import mean_iou
 from geo_seg.prediction.scene_predictor import ScenePredictor
-from geo_seg.raster.georeference import ground_sides
-from geo_seg.report.locations import place_of
-from geo_seg.report.pictures import ScaleBar, Shown, draw_picture, encoded, panels, scale_bar
+from geo_seg.raster.georeference import ground_pixel_size
+from geo_seg.report.locations import describe_location
+from geo_seg.report.pictures import (
+    ReportWindow,
+    ScaleBar,
+    draw_panels,
+    draw_picture,
+    encode_panels,
+    scale_bar,
+)
 from geo_seg.tiling import Window
-from geo_seg.training.evaluation import Counted
+from geo_seg.training.evaluation import EvaluationResult
 
 _SIDE = 768  # pixels of a picture: a forward pass that any machine can hold
 _MOST = 6  # scenes in a report
@@ -25,7 +32,9 @@ _SAMPLES = 4
 _LABELLED = 0.25  # share of the most labelled window that a window to be shown has at least
 
 
-def picture_scenes(predictor: ScenePredictor, data: SceneDataModule, split: str, folder: Path) -> list[Shown]:
+def picture_scenes(
+    predictor: ScenePredictor, data: SceneDataModule, split: str, folder: Path
+) -> list[ReportWindow]:
     """Predict the middle of some scenes; also draw image, label, prediction and errors into PNGs.
 
     Args:
@@ -38,7 +47,7 @@ def picture_scenes(predictor: ScenePredictor, data: SceneDataModule, split: str,
         A window per scene, evenly chosen among the scenes of the split.
     """
     scenes = data.scenes[split]
-    facts = predictor.checkpoint.facts
+    facts = predictor.checkpoint.metadata
     chosen = np.unique(np.linspace(0, len(scenes) - 1, min(_MOST, len(scenes))).round().astype(int))
     folder.mkdir(parents=True, exist_ok=True)
     read = _Pictures(data, split, facts)
@@ -55,8 +64,8 @@ def picture_scenes(predictor: ScenePredictor, data: SceneDataModule, split: str,
 
 
 def picture_windows(
-    predictor: ScenePredictor, data: SceneDataModule, split: str, counted: Counted
-) -> list[Shown]:
+    predictor: ScenePredictor, data: SceneDataModule, split: str, counted: EvaluationResult
+) -> list[ReportWindow]:
     """Predict the best, median and worst windows of a split anew.
 
     Args:
@@ -65,8 +74,8 @@ def picture_windows(
         split: "val" or "test".
         counted: what was counted in it.
     """
-    read = _Pictures(data, split, predictor.checkpoint.facts)
-    ious = mean_ious(counted.windows)
+    read = _Pictures(data, split, predictor.checkpoint.metadata)
+    ious = mean_iou(counted.windows)
     shown = []
     for kind, number in ranked(ious, counted.windows[:, 1].sum(1)):
         index, window = counted.places[number]
@@ -76,13 +85,15 @@ def picture_windows(
     return shown
 
 
-def picture_samples(facts: Facts, data: SceneDataModule) -> list[Shown]:
+def picture_samples(facts: CheckpointMetadata, data: SceneDataModule) -> list[ReportWindow]:
     """Return the first windows of training as they are read; none where a test has no training scenes."""
     config = data.config
     scenes = data.scenes["train"]
     if not scenes:
         return []
-    windows = RandomWindows(scenes, data.index["train"], config.sampler, config.window, _SAMPLES, data.seed)
+    windows = RandomWindowSampler(
+        scenes, data.index["train"], config.sampler, config.window, _SAMPLES, data.seed
+    )
     read = _Pictures(data, "train", facts)
     return [read.show(scenes[index].name, index, window, None) for index, window in windows.epoch(0)]
 
@@ -96,17 +107,19 @@ class _Pictures:
         facts: names and colours.
     """
 
-    def __init__(self, data: SceneDataModule, split: str, facts: Facts) -> None:
+    def __init__(self, data: SceneDataModule, split: str, facts: CheckpointMetadata) -> None:
         self._scenes, self._index = data.scenes[split], data.index[split]
         self._reader = data.reader(split)
         self._facts = facts
 
-    def show(self, title: str, number: int, window: Window, predicted: NDArray[np.int64] | None) -> Shown:
+    def show(
+        self, title: str, number: int, window: Window, predicted: NDArray[np.int64] | None
+    ) -> ReportWindow:
         """Return a window of a scene for the page."""
         image, labels, valid = self._reader.read((number, window))
-        shown = panels(image, labels, predicted, valid, self._facts, self._stretch(number))
-        files = encoded(shown, self._bar(number, window))
-        return Shown(title, place_of(self._scenes[number], window), files)
+        shown = draw_panels(image, labels, predicted, valid, self._facts, self._stretch(number))
+        files = encode_panels(shown, self._bar(number, window))
+        return ReportWindow(title, describe_location(self._scenes[number], window), files)
 
     def draw(self, file: Path, number: int, window: Window, predicted: NDArray[np.int64]) -> None:
         """Draw a window of a scene into a PNG."""
@@ -119,7 +132,7 @@ class _Pictures:
         return self._index[number].bands.percentiles((0.02, 0.98))
 
     def _bar(self, number: int, window: Window) -> ScaleBar:
-        sides = ground_sides(self._scenes[number].image)
+        sides = ground_pixel_size(self._scenes[number].image)
         return scale_bar(window.width, None if sides is None else sides[0])
 
 
@@ -151,4 +164,4 @@ def ranked(ious: NDArray[np.float64], labelled: NDArray[np.int64]) -> list[tuple
 
 def _largest_part(scene: Scene) -> Window:
     whole = Window(0, 0, scene.image.height, scene.image.width)
-    return max(scene.parts or (whole,), key=lambda part: part.height * part.width)
+    return max(scene.blocks or (whole,), key=lambda part: part.height * part.width)

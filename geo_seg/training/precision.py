@@ -10,7 +10,7 @@ from torch.backends import mps
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.models.precision import has_bfloat16
+from geo_seg.models.precision import supports_bf16
 from geo_seg.training.module import SegmentationModule
 
 _WINDOWS = 2  # of a step that is measured; the ratio is that of larger batches
@@ -21,7 +21,7 @@ _GAIN = 0.9  # of the time in float32, that bfloat16 must stay below: a draw is 
 Build = Callable[[TrainConfig, SceneDataModule], SegmentationModule]
 
 
-def settle_precision(
+def choose_precision(
     config: TrainConfig, data: SceneDataModule, build: Build, say: Callable[[str], None]
 ) -> TrainConfig:
     """Return the configuration with what trainer.precision=auto comes to, where that is to be measured.
@@ -40,7 +40,7 @@ def settle_precision(
         accelerator == "auto" and not (torch.cuda.is_available() or mps.is_available())
     )
     alone = devices in {1, "1"} and not config.compile
-    if config.trainer.get("precision") != "auto" or not (on_cpu and alone and has_bfloat16("cpu")):
+    if config.trainer.get("precision") != "auto" or not (on_cpu and alone and supports_bf16("cpu")):
         return config
     module = build(config, data)
     full, half = measure_steps(module, min(config.dataset.window, _SIDE))
@@ -56,7 +56,7 @@ def measure_steps(module: SegmentationModule, window: int) -> tuple[float, float
         module: is trained on noise, and not to be used afterwards.
         window: side in pixels.
     """
-    bands, task = len(module.facts.mean), module.task
+    bands, task = len(module.metadata.mean), module.task
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(_WINDOWS, bands, window, window, generator=generator)
     image = image.to(memory_format=torch.channels_last)

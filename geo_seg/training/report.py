@@ -11,21 +11,21 @@ from typing import Any
 import torch
 from rasterio.crs import CRS
 
-from geo_seg.config.run_config import default_configuration, differences
+from geo_seg.config.run_config import default_config, diff_configs
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scenes.discovery import SPLITS
 from geo_seg.prediction.scene_predictor import ScenePredictor
-from geo_seg.report.locations import outlines, unit_of
-from geo_seg.report.run_page import Content, DataSummary, write
-from geo_seg.runtime.redaction import shareable
-from geo_seg.training.callbacks.csv_metrics import Row
-from geo_seg.training.evaluation import Counted
+from geo_seg.report.locations import crs_unit, scene_outlines
+from geo_seg.report.run_page import DataSummary, ReportContent, write_report_page
+from geo_seg.runtime.redaction import redact_config
+from geo_seg.training.callbacks.csv_metrics import MetricRow
+from geo_seg.training.evaluation import EvaluationResult
 from geo_seg.training.pictures import picture_samples, picture_scenes, picture_windows
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedRun:
     """A run that has trained, or tested, and scored.
 
     Attributes:
@@ -42,9 +42,9 @@ class Ended:
     config: TrainConfig
     data: SceneDataModule
     predictor: ScenePredictor
-    results: Mapping[str, Counted]
+    results: Mapping[str, EvaluationResult]
     facts: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[MetricRow]
     seconds: Mapping[str, float]
     path: Path
 
@@ -54,7 +54,7 @@ class Ended:
         return list(self.results)[-1]
 
 
-def write_report(run: Ended, found: Mapping[str, Any]) -> None:
+def write_report(run: FinishedRun, found: Mapping[str, Any]) -> None:
     """Writes report.html and its figures.
 
     Args:
@@ -62,33 +62,33 @@ def write_report(run: Ended, found: Mapping[str, Any]) -> None:
         found: the content of metrics.json.
     """
     config, data, predictor = run.config, run.data, run.predictor
-    facts = predictor.checkpoint.facts
+    facts = predictor.checkpoint.metadata
     windows = next(iter(run.results))
-    plain = shareable(asdict(config))
+    plain = redact_config(asdict(config))
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
-    content = Content(
+    content = ReportContent(
         title=f"{name}, test" if config.mode == "test" else name,
         found=found,
-        facts=facts,
+        metadata=facts,
         rows=run.rows,
         data=DataSummary(
-            facts=_facts(config, data),
+            rows=_run_rows(config, data),
             splits={own: _split(data, own) for own in SPLITS if data.scenes[own]},
-            outlines=outlines(data.scenes, config.dataset.window),
+            outlines=scene_outlines(data.scenes, config.dataset.window),
             samples=picture_samples(facts, data),
         ),
         scenes=picture_scenes(predictor, data, run.split, run.path / "figures"),
         windows=picture_windows(predictor, data, windows, run.results[windows]),
         config=plain,
-        changes=differences(plain, default_configuration()),
+        changes=diff_configs(plain, default_config()),
         machine=_machine(predictor),
         timing=[(what, _duration(value)) for what, value in run.seconds.items()],
         speed=read_speed(run.path / "system.csv"),
     )
-    write(run.path, content)
+    write_report_page(run.path, content)
 
 
-def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
+def _run_rows(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
     first = next(scene for own in data.scenes.values() for scene in own).image
     sizes = [(s.image.width, s.image.height) for own in data.scenes.values() for s in own]
     least, most = min(sizes, key=_area), max(sizes, key=_area)
@@ -101,7 +101,7 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
         ("fingerprint", data.fingerprint),
     ]
     if first.transform:
-        unit = unit_of(CRS.from_wkt(first.crs)) if first.crs else "map units"
+        unit = crs_unit(CRS.from_wkt(first.crs)) if first.crs else "map units"
         found.insert(2, ("pixel size", f"{abs(first.transform[0]):g} x {abs(first.transform[4]):g} {unit}"))
     if data.leak:
         found.append(("leakage, allowed", data.leak))
@@ -111,8 +111,8 @@ def _facts(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
 def _split(data: SceneDataModule, split: str) -> tuple[int, float, list[int]]:
     counts = [0] * len(data.table.names)
     for found in data.index[split]:
-        counts = [a + int(b) for a, b in zip(counts, found.counts.classes, strict=True)]
-    size = sum(found.counts.pixels for found in data.index[split]) / 1e6
+        counts = [a + int(b) for a, b in zip(counts, found.class_counts.classes, strict=True)]
+    size = sum(found.class_counts.pixels for found in data.index[split]) / 1e6
     return len(data.scenes[split]), size, counts
 
 
@@ -124,7 +124,7 @@ def _machine(predictor: ScenePredictor) -> list[tuple[str, str]]:
     device = predictor.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     return [
-        *predictor.checkpoint.facts.versions.items(),
+        *predictor.checkpoint.metadata.versions.items(),
         ("system", platform.platform()),
         ("processors", str(os.cpu_count())),
         ("device", f"{device.type}: {name}"),

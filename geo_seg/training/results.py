@@ -12,28 +12,28 @@ from rich.console import Console
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.metrics.bootstrap import intervals, places_of
-from geo_seg.metrics.scores import scores
+from geo_seg.metrics.bootstrap import bootstrap_intervals, resampling_units
+from geo_seg.metrics.scores import segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.report.tables import score_table
-from geo_seg.runtime.files import write_whole
-from geo_seg.training.evaluation import Counted, SceneEvaluation
-from geo_seg.training.report import Ended, write_report
+from geo_seg.runtime.files import atomic_write
+from geo_seg.training.evaluation import EvaluationResult, SceneEvaluation
+from geo_seg.training.report import FinishedRun, write_report
 from geo_seg.training.resume import SCORES
 
 
-def splits_of(data: SceneDataModule) -> list[str]:
+def evaluated_splits(data: SceneDataModule) -> list[str]:
     """The splits that are evaluated; the last one is that of the report."""
     return ["val", "test"] if data.scenes["test"] else ["val"]
 
 
-def evaluate(
+def evaluate_splits(
     trainer: pl.Trainer,
     predictor: ScenePredictor,
     data: SceneDataModule,
     splits: Sequence[str],
     config: TrainConfig,
-) -> dict[str, Counted]:
+) -> dict[str, EvaluationResult]:
     """Count every valid pixel of some splits once, predicted as in a map; every process has to ask.
 
     Args:
@@ -53,16 +53,19 @@ def evaluate(
         trainer.test(evaluation, verbose=False)
         found[split] = counted = evaluation.counted
         numbers = [scene for scene, _ in counted.places]
-        places = places_of(counted.windows, numbers)
-        counted.scores["intervals"] = intervals(places, config.evaluation.draws, config.seed)
+        places = resampling_units(counted.windows, numbers)
+        counted.scores["intervals"] = bootstrap_intervals(places, config.evaluation.draws, config.seed)
         counted.scores["scenes"] = [
-            _scene(scene.name, scores(torch.from_numpy(matrix), predictor.checkpoint.facts.class_names))
+            _scene(
+                scene.name,
+                segmentation_scores(torch.from_numpy(matrix), predictor.checkpoint.metadata.class_names),
+            )
             for scene, matrix in zip(data.scenes[split], counted.scenes, strict=False)
         ]
     return found
 
 
-def conclude(run: Ended, console: Console, closing: Callable[[Ended, bool], str]) -> None:
+def write_results(run: FinishedRun, console: Console, closing: Callable[[FinishedRun, bool], str]) -> None:
     """Writes what evaluate has found: tables, pictures and report, and metrics.json in the end.
 
     Args:
@@ -82,17 +85,19 @@ def conclude(run: Ended, console: Console, closing: Callable[[Ended, bool], str]
         for name, counted in results.items()
     }
     path.mkdir(parents=True, exist_ok=True)
-    write_whole(path / "scenes.json", json.dumps(matrices))
-    write_whole(path / "scenes.csv", _table(_scene_rows(results, run.predictor.checkpoint.facts.class_names)))
-    write_whole(path / "classes.csv", _table(_class_rows(results)))
+    atomic_write(path / "scenes.json", json.dumps(matrices))
+    atomic_write(
+        path / "scenes.csv", _table(_scene_rows(results, run.predictor.checkpoint.metadata.class_names))
+    )
+    atomic_write(path / "classes.csv", _table(_class_rows(results)))
     write_report(run, found)
     table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
     console.print(closing(run, False), soft_wrap=True, markup=False)
     text = io.StringIO()
     Console(file=text, width=100).print(table, closing(run, True), soft_wrap=True, markup=False)
-    write_whole(path / "summary.txt", text.getvalue())
-    write_whole(path / SCORES, json.dumps(found, indent=2))
+    atomic_write(path / "summary.txt", text.getvalue())
+    atomic_write(path / SCORES, json.dumps(found, indent=2))
 
 
 def _scene(name: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +105,7 @@ def _scene(name: str, found: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **kept, "iou": [row["iou"] for row in found["classes"]]}
 
 
-def _scene_rows(results: Mapping[str, Counted], names: Sequence[str]) -> list[dict[str, Any]]:
+def _scene_rows(results: Mapping[str, EvaluationResult], names: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "split": split,
@@ -113,7 +118,7 @@ def _scene_rows(results: Mapping[str, Counted], names: Sequence[str]) -> list[di
     ]
 
 
-def _class_rows(results: Mapping[str, Counted]) -> list[dict[str, Any]]:
+def _class_rows(results: Mapping[str, EvaluationResult]) -> list[dict[str, Any]]:
     rows = []
     for split, counted in results.items():
         found = counted.scores["intervals"]

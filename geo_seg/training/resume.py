@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from geo_seg.checkpoints.checkpoint import versions
+from geo_seg.checkpoints.checkpoint import library_versions
 from geo_seg.config.run_config import CONFIG
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.run_folder import identity, read_run_file, write_run_file
-from geo_seg.runtime.files import write_whole
-from geo_seg.training.module import LENGTHS
+from geo_seg.run_folder import read_run_state, run_hashes, write_run_state
+from geo_seg.runtime.files import atomic_write
+from geo_seg.training.module import LENGTH_OPTIONS
 
 SCORES = "metrics.json"
 """File of a run folder with all scores."""
@@ -24,7 +24,7 @@ _PROVENANCE = "provenance.json"
 _PACKAGES = "packages.txt"
 
 
-def taken_up(config: TrainConfig, folder: Path) -> tuple[TrainConfig, bool]:
+def resolve_resume(config: TrainConfig, folder: Path) -> tuple[TrainConfig, bool]:
     """Whether a run goes on in its folder.
 
     Args:
@@ -62,9 +62,9 @@ def taken_up(config: TrainConfig, folder: Path) -> tuple[TrainConfig, bool]:
     return config, True
 
 
-def score_of_finished(config: TrainConfig, folder: Path) -> float | None:
+def finished_score(config: TrainConfig, folder: Path) -> float | None:
     """The best validation score of a run that has nothing left to do, else None."""
-    if not read_run_file(folder).get("finished"):
+    if not read_run_state(folder).get("finished"):
         return None
     found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
     held = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["trainer"]
@@ -73,7 +73,7 @@ def score_of_finished(config: TrainConfig, folder: Path) -> float | None:
     return float("nan") if found["best_val_miou"] is None else float(found["best_val_miou"])
 
 
-def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path) -> None:
+def write_run_start(config: TrainConfig, known: Mapping[str, str], folder: Path) -> None:
     """Writes what decides the result: configuration, data and code, and once revision and packages.
 
     Args:
@@ -81,17 +81,17 @@ def write_beginning(config: TrainConfig, known: Mapping[str, str], folder: Path)
         known: its identity.
         folder: where it goes.
     """
-    write_run_file(folder, known, finished=False)
+    write_run_state(folder, known, finished=False)
     (folder / SCORES).unlink(missing_ok=True)
     if not (folder / _PROVENANCE).exists():
         facts = [package.metadata for package in distributions()]  # every access reads the disk
         found = {f"{about['Name']}=={about['Version']}" for about in facts}
-        write_whole(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
-        write_whole(folder / _PROVENANCE, json.dumps(versions(), indent=2))
-    write_whole(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+        atomic_write(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
+        atomic_write(folder / _PROVENANCE, json.dumps(library_versions(), indent=2))
+    atomic_write(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
-def begun_as(config: TrainConfig, data: str, folder: Path) -> dict[str, str]:
+def hashes_at_start(config: TrainConfig, data: str, folder: Path) -> dict[str, str]:
     """The identity of a run; one that goes on unchanged keeps that of its beginning.
 
     Args:
@@ -99,13 +99,13 @@ def begun_as(config: TrainConfig, data: str, folder: Path) -> dict[str, str]:
         data: fingerprint of the data set.
         folder: of the run.
     """
-    file, found = folder / CONFIG, read_run_file(folder)
+    file, found = folder / CONFIG, read_run_state(folder)
     if found and file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) == asdict(config):
         return {key: found[key] for key in ("config", "data", "code")}
-    return identity(config, data)
+    return run_hashes(config, data)
 
 
-def check_data(data: str, folder: Path) -> None:
+def check_data_unchanged(data: str, folder: Path) -> None:
     """Raises if a run is to go on with other data than it began with.
 
     Args:
@@ -115,7 +115,7 @@ def check_data(data: str, folder: Path) -> None:
     Raises:
         DataError: scenes, labels or pixels have changed.
     """
-    if read_run_file(folder).get("data", data) != data:
+    if read_run_state(folder).get("data", data) != data:
         raise DataError(
             f"{folder}: the data set has changed since this run began (scenes, labels or pixels); "
             "put it back, or begin anew with rerun="
@@ -125,7 +125,9 @@ def check_data(data: str, folder: Path) -> None:
 def _check_length(config: TrainConfig, held: dict[str, Any]) -> None:
     lengths = ("max_epochs", "max_steps")
     changed = [key for key in lengths if config.trainer.get(key) != held["trainer"].get(key)]
-    if changed and any(name in config.scheduler and config.scheduler[name] is None for name in LENGTHS):
+    if changed and any(
+        name in config.scheduler and config.scheduler[name] is None for name in LENGTH_OPTIONS
+    ):
         raise ConfigError(
             f"trainer.{changed[0]}={config.trainer[changed[0]]}: this run's scheduler was laid out for "
             f"{held['trainer'].get(changed[0])}; begin anew with rerun="

@@ -25,7 +25,7 @@ _DIVERGED = 4.0  # times the lowest loss
 Build = Callable[[TrainConfig, SceneDataModule], SegmentationModule]
 
 
-def find(
+def tune(
     config: TrainConfig, data: SceneDataModule, build: Build, options: Mapping[str, Any], console: Console
 ) -> TrainConfig:
     """Looks for what config.find names, on the training windows, with weights that are thrown away.
@@ -56,20 +56,20 @@ def find(
         console.print(f"found dataset.batch_size={size}")
         config = replace(config, dataset=replace(config.dataset, batch_size=size))
     if config.find in {"lr", "both"}:
-        rate = find_rate(config, data, build, options)
+        rate = find_lr(config, data, build, options)
         console.print(f"found optimizer.lr={rate}")
         config = replace(config, optimizer={**config.optimizer, "lr": rate})
     return replace(config, find="none")
 
 
-def find_rate(config: TrainConfig, data: SceneDataModule, build: Build, options: Mapping[str, Any]) -> float:
+def find_lr(config: TrainConfig, data: SceneDataModule, build: Build, options: Mapping[str, Any]) -> float:
     """The learning rate at which the loss falls fastest, as it rises from step to step (Smith 2017)."""
-    probe = _RateProbe()
-    _probe(options, build(config, data), data, _STEPS, probe)
-    return suggested_rate(np.array(probe.rates), np.array(probe.losses))
+    probe = _LRProbe()
+    _probe_steps(options, build(config, data), data, _STEPS, probe)
+    return suggest_lr(np.array(probe.rates), np.array(probe.losses))
 
 
-def suggested_rate(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
+def suggest_lr(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     """The rate at which the mean loss falls fastest, rounded to two digits.
 
     Args:
@@ -101,7 +101,7 @@ def find_batch_size(
         loader = data.train_dataloader()
         most = len(loader) * size
         try:
-            _probe(options, build(config, data), data, 2)
+            _probe_steps(options, build(config, data), data, 2)
         except torch.OutOfMemoryError:
             break
         held, size = size, 2 * size
@@ -112,7 +112,7 @@ def find_batch_size(
     return held
 
 
-class _RateProbe(pl.Callback):
+class _LRProbe(pl.Callback):
     """Raises the learning rate from step to step and follows the loss, until it diverges."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class _RateProbe(pl.Callback):
             self.losses.append(mean)
 
 
-def _probe(
+def _probe_steps(
     options: Mapping[str, Any],
     module: SegmentationModule,
     data: SceneDataModule,

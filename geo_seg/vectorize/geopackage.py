@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 from pyogrio.util import vsi_path
 
 from geo_seg.errors import DataError
-from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.pixel_areas import pixel_areas
-from geo_seg.raster.sidecars import STYLES, Color, polygon_styles
-from geo_seg.raster.writer import unwritten, vacate
-from geo_seg.vectorize.polygonize import outline
-from geo_seg.vectorize.region_table import Certainty, Strips, Survey, regions_by_strip, survey
-from geo_seg.vectorize.regions import Ids, label
+from geo_seg.raster.sidecars import STYLES, Color, layer_style_row
+from geo_seg.raster.writer import remove_leftovers, write_error
+from geo_seg.vectorize.polygonize import polygonize
+from geo_seg.vectorize.region_table import (
+    ConfidenceRaster,
+    RasterStrips,
+    RegionTable,
+    build_region_table,
+    regions_by_strip,
+)
+from geo_seg.vectorize.regions import Ids, label_regions
 
 logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every batch
 
@@ -40,7 +46,7 @@ _FAILURES = (
 
 
 @dataclass(frozen=True)
-class Outlining:
+class PolygonOptions:
     """How to make polygons.
 
     Attributes:
@@ -58,8 +64,8 @@ def write_polygons(
     nodata: float,
     names: tuple[str, ...],
     colors: tuple[Color, ...],
-    certainty: Certainty | None,
-    how: Outlining,
+    certainty: ConfidenceRaster | None,
+    how: PolygonOptions,
 ) -> int:
     """Makes polygons of a class raster; memory follows its width and their number, not its height.
 
@@ -81,25 +87,25 @@ def write_polygons(
     Raises:
         DataError: it can't be written, or the rasters can't be read.
     """
-    geometry = Geometry.of(raster)
+    geometry = GeoBox.from_raster(raster)
     ground = pixel_areas(geometry)
     written = 0
-    with Strips(raster, certainty) as strips:
-        found, drawn = survey(strips, ground, nodata, how.min_area)
-        table = _Table(file, geometry, found, names, ground is not None, certainty is not None)
+    with RasterStrips(raster, certainty) as strips:
+        found, drawn = build_region_table(strips, ground, nodata, how.min_area)
+        table = _PolygonLayer(file, geometry, found, names, ground is not None, certainty is not None)
         try:
-            vacate(file)
+            remove_leftovers(file)
             for regions, polygons in _batches(_outlines(strips, found, drawn, how)):
                 written += table.append(regions, polygons)
             if not written:
                 table.append(np.empty(0, np.int64), np.empty(0, object))
             _write_style(file, names, colors)
             if pyogrio.read_info(file, layer=LAYER, force_feature_count=True)["features"] != written:
-                raise unwritten(file, None)
+                raise write_error(file, None)
             with file.open("rb+") as stream:
                 os.fsync(stream.fileno())
         except _FAILURES as error:
-            raise unwritten(file, error) from error
+            raise write_error(file, error) from error
     return written
 
 
@@ -117,7 +123,7 @@ def prove_geopackages(folder: Path) -> None:
         )
 
 
-class _Table:
+class _PolygonLayer:
     """A layer of polygons with attributes.
 
     Args:
@@ -132,8 +138,8 @@ class _Table:
     def __init__(
         self,
         file: Path,
-        geometry: Geometry,
-        found: Survey,
+        geometry: GeoBox,
+        found: RegionTable,
         names: tuple[str, ...],
         measured: bool,
         sure: bool,
@@ -173,7 +179,7 @@ class _Table:
 
 
 def _write_style(file: Path, names: tuple[str, ...], colors: tuple[Color, ...]) -> None:
-    style = polygon_styles(LAYER, _CLASS, names, colors)
+    style = layer_style_row(LAYER, _CLASS, names, colors)
     columns = [np.array([value], bool if isinstance(value, bool) else object) for value in style.values()]
     pyogrio.raw.write(
         file,
@@ -186,16 +192,16 @@ def _write_style(file: Path, names: tuple[str, ...], colors: tuple[Color, ...]) 
 
 
 def _outlines(
-    strips: Strips, found: Survey, drawn: NDArray[np.bool_], how: Outlining
+    strips: RasterStrips, found: RegionTable, drawn: NDArray[np.bool_], how: PolygonOptions
 ) -> Iterator[tuple[Ids, NDArray[Any]]]:
     """Regions with their polygons in pixels, as soon as they are complete."""
     waiting: dict[int, list[Any]] = {}  # pieces of regions that reach over more than one strip
     within = found.first == found.last
     for strip, (regions, above, below) in enumerate(_with_edges(regions_by_strip(strips, found))):
-        labels, count = label(regions)
+        labels, count = label_regions(regions)
         owner = np.empty(count, np.int64)
         owner[labels.ravel()] = regions.ravel()
-        pieces = outline(labels, above, below, strips.spans[strip][0])
+        pieces = polygonize(labels, above, below, strips.spans[strip][0])
         if how.simplify:
             # lines between strips stay as they are: what lies on the other side has the same vertices
             pieces = shapely.coverage_simplify(pieces, how.simplify, simplify_boundary=False)

@@ -11,7 +11,7 @@ from geo_seg.vectorize.regions import Ids
 _RIGHT, _DOWN, _LEFT, _UP = range(4)  # directions, clockwise in an image
 
 
-def outline(labels: Ids, above: Ids | None, below: Ids | None, top: int) -> NDArray[Any]:
+def polygonize(labels: Ids, above: Ids | None, below: Ids | None, top: int) -> NDArray[Any]:
     """Polygons of labelled areas.
 
     Vertices are where an outline turns and where more than two areas meet; the latter belong to all areas

@@ -12,13 +12,21 @@ from numpy.typing import NDArray
 from geo_seg.raster.pixel_areas import PixelAreas
 from geo_seg.raster.reader import RasterReader
 from geo_seg.tiling import Window
-from geo_seg.vectorize.regions import Ids, Neighbours, absorb, borders, components, label, shared_lengths
+from geo_seg.vectorize.regions import (
+    Ids,
+    Neighbours,
+    border_pairs,
+    connected_components,
+    label_regions,
+    merge_small_regions,
+    shared_lengths,
+)
 
 _STRIP = 1 << 21  # pixels of a strip; outlines of noisy classes take about 200 bytes for each
 
 
 @dataclass(frozen=True)
-class Certainty:
+class ConfidenceRaster:
     """A raster of probabilities.
 
     Attributes:
@@ -30,7 +38,7 @@ class Certainty:
     scale: float
 
 
-class Strips:
+class RasterStrips:
     """The rows of a class raster, some at a time.
 
     Args:
@@ -41,7 +49,7 @@ class Strips:
         DataError: a raster can't be opened.
     """
 
-    def __init__(self, classes: Path, certainty: Certainty | None) -> None:
+    def __init__(self, classes: Path, certainty: ConfidenceRaster | None) -> None:
         self._classes = RasterReader(classes)
         self._certainty = RasterReader(certainty.file) if certainty else None
         self._scale = certainty.scale if certainty else 1.0
@@ -89,7 +97,7 @@ class Strips:
 
 
 @dataclass(frozen=True)
-class Survey:
+class RegionTable:
     """All regions of a class raster.
 
     Attributes:
@@ -113,9 +121,9 @@ class Survey:
     last: Ids
 
 
-def survey(
-    strips: Strips, ground: PixelAreas | None, nodata: float, min_area: float
-) -> tuple[Survey, NDArray[np.bool_]]:
+def build_region_table(
+    strips: RasterStrips, ground: PixelAreas | None, nodata: float, min_area: float
+) -> tuple[RegionTable, NDArray[np.bool_]]:
     """Finds the regions of a class raster, and joins small ones to their neighbours.
 
     Args:
@@ -130,16 +138,16 @@ def survey(
     Raises:
         DataError: the raster can't be read.
     """
-    found = _Areas.of(strips, ground, min_area > 0)
-    region = components(len(found.classes), *found.links)
+    found = _RegionSums.of(strips, ground, min_area > 0)
+    region = connected_components(len(found.classes), *found.links)
     classes = np.empty(region.max() + 1, np.int64)
     classes[region] = found.classes
     areas = np.bincount(region, found.areas).astype(np.float64)
     if min_area > 0:
         first, second, lengths = found.borders
         data = (found.classes[first] != nodata) & (found.classes[second] != nodata)
-        near = Neighbours(first[data], second[data], lengths[data]).among(region)
-        leader = absorb(classes, areas, near, min_area)
+        near = Neighbours(first[data], second[data], lengths[data]).after_merge(region)
+        leader = merge_small_regions(classes, areas, near, min_area)
         kept, joined = np.unique(leader, return_inverse=True)
         region, classes, areas = joined[region], classes[kept], np.bincount(joined, areas).astype(float)
     count = len(classes)
@@ -148,12 +156,12 @@ def survey(
     np.minimum.at(first_strip, region, found.strip)
     np.maximum.at(last_strip, region, found.strip)
     confidence = np.bincount(region, found.confidence) / pixels
-    whole = Survey(found.offsets, region, classes, pixels, areas, confidence, first_strip, last_strip)
+    whole = RegionTable(found.offsets, region, classes, pixels, areas, confidence, first_strip, last_strip)
     return whole, (classes != nodata) & (areas >= min_area)
 
 
 @dataclass(frozen=True)
-class _Areas:
+class _RegionSums:
     """Connected pixels of a class in each strip, numbered through all strips.
 
     Attributes:
@@ -177,7 +185,7 @@ class _Areas:
     borders: tuple[Ids, Ids, Ids]
 
     @classmethod
-    def of(cls, strips: Strips, ground: PixelAreas | None, neighbours: bool) -> Self:
+    def of(cls, strips: RasterStrips, ground: PixelAreas | None, neighbours: bool) -> Self:
         """Goes once over the strips.
 
         Args:
@@ -190,7 +198,7 @@ class _Areas:
         edge: tuple[NDArray[Any], Ids] | None = None  # classes and areas of the row above
         for strip, (top, end) in enumerate(strips.spans):
             values = strips.classes(strip)
-            labels, count = label(values)
+            labels, count = label_regions(values)
             flat, labels = labels.ravel(), labels + offsets[-1]
             names = np.empty(count, np.int64)
             names[flat] = values.ravel()
@@ -201,7 +209,7 @@ class _Areas:
             sure = strips.confidence(strip)
             confidence.append(np.full(count, np.nan) if sure is None else np.bincount(flat, sure.ravel()))
             if neighbours:
-                near.append(np.stack(shared_lengths(*borders(labels))))
+                near.append(np.stack(shared_lengths(*border_pairs(labels))))
             if edge is not None:
                 same = edge[0] == values[0]
                 links.append(np.unique(np.stack([edge[1][same], labels[0][same]]), axis=1))
@@ -222,12 +230,12 @@ class _Areas:
         )
 
 
-def regions_by_strip(strips: Strips, found: Survey) -> Iterator[Ids]:
+def regions_by_strip(strips: RasterStrips, found: RegionTable) -> Iterator[Ids]:
     """(rows, width) number of the region that each pixel of a strip belongs to, strip after strip.
 
     Raises:
         DataError: the raster can't be read.
     """
     for strip in range(len(strips.spans)):
-        labels, _ = label(strips.classes(strip))
+        labels, _ = label_regions(strips.classes(strip))
         yield found.region[labels + found.offsets[strip]]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 
 
-def components(count: int, first: Ids, second: Ids) -> Ids:
+def connected_components(count: int, first: Ids, second: Ids) -> Ids:
     """Which of some things are connected by pairs, directly or through others.
 
     Args:
@@ -31,7 +31,7 @@ def components(count: int, first: Ids, second: Ids) -> Ids:
     return np.unique(root, return_inverse=True)[1]
 
 
-def label(values: NDArray[np.integer]) -> tuple[Ids, int]:
+def label_regions(values: NDArray[np.integer]) -> tuple[Ids, int]:
     """Numbers the connected areas of equal values; pixels that touch at a corner only are not connected.
 
     Args:
@@ -46,11 +46,11 @@ def label(values: NDArray[np.integer]) -> tuple[Ids, int]:
     meets = values[1:] == values[:-1]
     once = begins[1:] | begins[:-1]  # two runs meet at one stretch: its first pixel tells of all
     upper, lower = runs[:-1][meets & once], runs[1:][meets & once]
-    found = components(int(runs[-1, -1]) + 1, upper, lower)
+    found = connected_components(int(runs[-1, -1]) + 1, upper, lower)
     return found[runs], int(found.max()) + 1
 
 
-def borders(labels: Ids) -> tuple[Ids, Ids]:
+def border_pairs(labels: Ids) -> tuple[Ids, Ids]:
     """Both sides of every pixel edge between different labels.
 
     Args:
@@ -96,7 +96,7 @@ class Neighbours:
     second: Ids
     lengths: Ids
 
-    def among(self, parts: Ids) -> "Neighbours":
+    def after_merge(self, parts: Ids) -> "Neighbours":
         """What remains of it when regions are joined.
 
         Args:
@@ -107,7 +107,7 @@ class Neighbours:
         return Neighbours(*shared_lengths(first[apart], second[apart], self.lengths[apart]))
 
 
-def absorb(classes: Ids, areas: NDArray[np.float64], near: Neighbours, least: float) -> Ids:
+def merge_small_regions(classes: Ids, areas: NDArray[np.float64], near: Neighbours, least: float) -> Ids:
     """Joins small regions to their neighbours until none is smaller than `least`.
 
     In rounds: every region that is still too small joins the neighbour with which it shares the longest
@@ -137,10 +137,10 @@ def absorb(classes: Ids, areas: NDArray[np.float64], near: Neighbours, least: fl
         lengths = np.concatenate([near.lengths, near.lengths])[asks]
         order = np.lexsort((target, classes[leader[target]], -lengths, source))
         best = order[np.unique(source[order], return_index=True)[1]]
-        parts = components(len(joined), source[best], target[best])
+        parts = connected_components(len(joined), source[best], target[best])
         order = np.lexsort((np.arange(len(parts)), -largest, parts))
         first = order[np.unique(parts[order], return_index=True)[1]]
         joined = np.bincount(parts, joined).astype(np.float64)
         leader, largest = leader[first], largest[first]
-        near = near.among(parts)
+        near = near.after_merge(parts)
         whole = parts[whole]

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.kernels.validation import host_may_look
+from losses.kernels.validation import can_sync
 
 
-def attach(logits: Tensor, value: Tensor, grad: Tensor | None) -> Tensor:
+def attach_gradient(logits: Tensor, value: Tensor, grad: Tensor | None) -> Tensor:
     """Joins a value that was computed outside the graph, and its gradient, to the logits.
 
     Args:
@@ -19,10 +19,10 @@ def attach(logits: Tensor, value: Tensor, grad: Tensor | None) -> Tensor:
     Returns:
         The value; its backward pass gives the logits a gradient in their own dtype.
     """
-    return value if grad is None else _Attach.apply(logits, value, grad)
+    return value if grad is None else _AttachGradient.apply(logits, value, grad)
 
 
-class _Attach(torch.autograd.Function):
+class _AttachGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor, grad: Tensor) -> Tensor:
         ctx.save_for_backward(grad)
@@ -33,7 +33,7 @@ class _Attach(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        if grad.dtype == ctx.dtype and outer.device.type == "cpu" and host_may_look(outer) and outer == 1:
+        if grad.dtype == ctx.dtype and outer.device.type == "cpu" and can_sync(outer) and outer == 1:
             return grad, None, None  # what most backward passes start with; saves a pass over the gradient
         # scaled before it is rounded: the gradient of a mean is too small for float16
         return torch.mul(grad, outer).to(ctx.dtype), None, None

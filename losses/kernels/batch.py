@@ -1,7 +1,7 @@
 """Valid pixels: the one place that knows shapes, dtypes, label checks and ignored pixels.
 
 A loss of this package computes its value and its gradient with respect to the logits in one go, from a
-`Pixels`, without recording a graph; `PixelLoss.forward` then attaches both to the logits. So whatever a loss
+`Pixels`, without recording a graph; `FusedLoss.forward` then attaches both to the logits. So whatever a loss
 does in between, a single tensor of the size of the logits is kept for the backward pass, and several losses
 on the same batch share its softmax.
 """
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from losses.kernels.autograd import attach
-from losses.kernels.validation import checked_labels, checked_range, host_may_look
+from losses.kernels.autograd import attach_gradient
+from losses.kernels.validation import can_sync, validate_batch, validate_range
 from losses.task import Task
 
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 _TINY = 1e-30  # a smaller probability is near to underflow, and its logarithm comes from the logits
-_MOST = 69.0  # of -log p; that of _TINY is 69.08
-_CACHED = 1 << 18  # numbers to work on at a time: 1 MB in float32
+_MAX_NLL = 69.0  # of -log p; that of _TINY is 69.08
+_CACHE_VALUES = 1 << 18  # numbers to work on at a time: 1 MB in float32
 
 
-class Pixels:
+class LossInputs:
     """A batch whose shapes, dtypes and labels are checked, outside the graph and in float32 at least.
 
     Args:
@@ -46,14 +46,14 @@ class Pixels:
     def __init__(
         self, logits: Tensor, labels: Tensor, *, num_classes: int, ignore_index: int | None, binary: bool
     ) -> None:
-        labels = checked_labels(logits, labels, 1 if binary else num_classes, binary)
+        labels = validate_batch(logits, labels, 1 if binary else num_classes, binary)
         self.wants_grad = logits.requires_grad and torch.is_grad_enabled()
         self.logits = logits.detach().contiguous()
         if logits.dtype not in _INTEGERS:
             self.logits = self.logits.float()
         self.binary = binary
         self.num_classes = num_classes
-        self.labels, self.valid = checked_range(labels.contiguous(), num_classes, ignore_index)
+        self.labels, self.valid = validate_range(labels.contiguous(), num_classes, ignore_index)
         self.shared = False
         self._probabilities: Tensor | None = None
         self._kept = self._finite = False
@@ -61,7 +61,7 @@ class Pixels:
         self._places: Tensor | None = None
         self._seconds: Tensor | None = None
 
-    def keep(self, values: Tensor) -> Tensor:
+    def zero_ignored_(self, values: Tensor) -> Tensor:
         """Sets values to 0 at ignored pixels, in place, whatever they were (NaN too).
 
         Args:
@@ -81,7 +81,7 @@ class Pixels:
         """(N, C, H, W): softmax, or in binary mode the sigmoid; 0 at ignored pixels. Computed once."""
         probabilities = self._activated()
         if not self._kept:
-            self.keep(probabilities)
+            self.zero_ignored_(probabilities)
             self._kept = True
         return probabilities
 
@@ -94,35 +94,35 @@ class Pixels:
         return self._probabilities
 
     @property
-    def own_probabilities(self) -> Tensor:
+    def label_probabilities(self) -> Tensor:
         """(N, H, W): the probability of the label, 0 at ignored pixels. Multiclass only. Computed once."""
         if self._own is None:
             p = self._activated()
             if self.num_classes == 2:  # a third of what looking up takes
-                own = (p[:, 0] * (1.0 - self.seconds)).addcmul_(p[:, 1], self.seconds)
+                own = (p[:, 0] * (1.0 - self.foreground_target)).addcmul_(p[:, 1], self.foreground_target)
             else:
-                own = self.at_labels(p)
+                own = self.gather_labels(p)
             # a logit that is no number makes all probabilities of its pixel NaN, the one in this channel too
-            self._finite = host_may_look(own) and not own.sum().isnan()
-            self._own = self.keep(own)
+            self._finite = can_sync(own) and not own.sum().isnan()
+            self._own = self.zero_ignored_(own)
         return self._own
 
     @property
-    def seconds(self) -> Tensor:
+    def foreground_target(self) -> Tensor:
         """(N, H, W), not to be written to: 1 where the label is class 1 of two, in the logits' dtype."""
         if self._seconds is None:
             self._seconds = self.labels.to(self.logits.dtype)
         return self._seconds
 
     @property
-    def ones(self) -> Tensor:
+    def valid_float(self) -> Tensor:
         """(N, H, W), not to be written to: 1 at valid pixels, 0 at ignored ones, in the logits' dtype."""
         if self.valid is None:
             return self.logits.new_ones(()).expand(self.labels.shape)
         return self.valid.to(self.logits.dtype)
 
     @property
-    def places(self) -> Tensor:
+    def label_index(self) -> Tensor:
         """(N H W,): where the channel of each pixel's label is in the flat (N, C, H, W). Multiclass only."""
         if self._places is None:
             size = self.labels.shape[1] * self.labels.shape[2]
@@ -149,49 +149,49 @@ class Pixels:
             (N, H, W): -log p at the label, mixed with the mean of -log p; 0 at ignored pixels.
         """
         # the logarithm of 0, which ignored pixels have, takes six times as long as any other
-        losses = self.keep(self.own_probabilities.clamp_min(_TINY).log_().neg_())
-        if smooth or not host_may_look(losses) or (losses.numel() and losses.amax() > _MOST):
+        losses = self.zero_ignored_(self.label_probabilities.clamp_min(_TINY).log_().neg_())
+        if smooth or not can_sync(losses) or (losses.numel() and losses.amax() > _MAX_NLL):
             largest = self.logits.amax(dim=1)
             # p is exp(logit) / sum; at the largest logit it is at least 1 / C, so its log is exact
             log_sum = self.probabilities.amax(dim=1).log_().neg_()  # of the sum of exp(logit - largest)
-            exact = (largest - self.at_labels(self.logits)).add_(log_sum)
-            losses = torch.where(losses > _MOST, exact, losses)
+            exact = (largest - self.gather_labels(self.logits)).add_(log_sum)
+            losses = torch.where(losses > _MAX_NLL, exact, losses)
             if smooth:
                 losses.lerp_((largest - self.logits.mean(dim=1)).add_(log_sum), smooth)
-                losses = self.keep(losses)
+                losses = self.zero_ignored_(losses)
         return losses
 
-    def at_labels(self, values: Tensor) -> Tensor:
+    def gather_labels(self, values: Tensor) -> Tensor:
         """Picks the channel of the label: (N, C, H, W), contiguous, -> (N, H, W)."""
         # on a CPU several times faster than gather along a dimension
-        return values.view(-1).index_select(0, self.places).view(self.labels.shape)
+        return values.view(-1).index_select(0, self.label_index).view(self.labels.shape)
 
-    def add_at_labels(self, values: Tensor, additions: Tensor) -> Tensor:
+    def scatter_add_labels_(self, values: Tensor, additions: Tensor) -> Tensor:
         """Adds additions (N, H, W) to the channel of the label of values (N, C, H, W), in place."""
-        values.view(-1).scatter_add_(0, self.places, additions.flatten())
+        values.view(-1).scatter_add_(0, self.label_index, additions.flatten())
         return values
 
     @property
-    def portion(self) -> int:
+    def chunk_size(self) -> int:
         """How many numbers to work on at a time, so that they stay in a CPU's cache; elsewhere all."""
-        return _CACHED if self.logits.device.type == "cpu" and host_may_look(self.logits) else 1 << 62
+        return _CACHE_VALUES if self.logits.device.type == "cpu" and can_sync(self.logits) else 1 << 62
 
-    def slices(self) -> Iterator[tuple[slice, slice]]:
+    def chunks(self) -> Iterator[tuple[slice, slice]]:
         """Images and pixels to work on at a time, for values (N, C, H W)."""
         images, classes = self.logits.shape[:2]
         size = max(self.labels.shape[1] * self.labels.shape[2], 1)
-        together = max(self.portion // (classes * size), 1)
-        step = -(-size // -(-classes * size // self.portion))
+        together = max(self.chunk_size // (classes * size), 1)
+        step = -(-size // -(-classes * size // self.chunk_size))
         for image in range(0, images, together):
             for first in range(0, size, step):
                 yield slice(image, image + together), slice(first, first + step)
 
-    def of_labels(self, per_class: Tensor) -> Tensor:
+    def lookup_by_label(self, per_class: Tensor) -> Tensor:
         """Looks a number per class up for every pixel: (C,) -> (N, H, W), 0 at ignored pixels."""
         picked = per_class.to(self.logits.dtype).index_select(0, self.labels.flatten())
-        return self.keep(picked.view(self.labels.shape))
+        return self.zero_ignored_(picked.view(self.labels.shape))
 
-    def spend_probabilities(self) -> tuple[Tensor, Tensor]:
+    def release_probabilities(self) -> tuple[Tensor, Tensor]:
         """The probabilities, and room for a gradient: their own memory, unless other losses need them.
 
         At ignored pixels they may be other than 0, but they are finite there.
@@ -202,7 +202,7 @@ class Pixels:
         self._probabilities = None
         return probabilities, probabilities
 
-    def pull_to_target(self, strength: Tensor, smooth: float = 0.0) -> Tensor:
+    def cross_entropy_grad(self, strength: Tensor, smooth: float = 0.0) -> Tensor:
         """Gradient of a loss that is a function of each pixel's -log p_t.
 
         Args:
@@ -213,17 +213,19 @@ class Pixels:
         Returns:
             (N, C, H, W): strength (p - q), where q is the (smoothed) one-hot label.
         """
-        p, grad = self.spend_probabilities()
+        p, grad = self.release_probabilities()
         if self.num_classes == 2:
-            target = self.seconds * (1.0 - smooth) + smooth / 2 if smooth else self.seconds
-            return apart(grad, (p[:, 1] - target).mul_(strength))
+            target = (
+                self.foreground_target * (1.0 - smooth) + smooth / 2 if smooth else self.foreground_target
+            )
+            return two_class_grad_(grad, (p[:, 1] - target).mul_(strength))
         by_pixel = strength.unsqueeze(1) if strength.dim() else strength
         torch.mul(p, by_pixel, out=grad)
         if smooth:
             grad.sub_(by_pixel * (smooth / self.num_classes))
-        return self.add_at_labels(grad, (strength * (smooth - 1.0)).expand(self.labels.shape))
+        return self.scatter_add_labels_(grad, (strength * (smooth - 1.0)).expand(self.labels.shape))
 
-    def through_activation(self, by_probability: Tensor) -> Tensor:
+    def activation_backward(self, by_probability: Tensor) -> Tensor:
         """Chain rule: from the derivative by the probabilities to the derivative by the logits.
 
         Args:
@@ -239,14 +241,14 @@ class Pixels:
         return by_probability.addcmul_(p, by_probability.sum(1, keepdim=True), value=-1)  # p (g - sum of p g)
 
 
-def apart(grad: Tensor, slope: Tensor) -> Tensor:
+def two_class_grad_(grad: Tensor, slope: Tensor) -> Tensor:
     """Fills a gradient (N, 2, H, W); slope (N, H, W) is that of the second logit: their difference counts."""
     grad[:, 1] = slope
     torch.neg(slope, out=grad[:, 0])
     return grad
 
 
-class PixelLoss(nn.Module):
+class FusedLoss(nn.Module):
     """A loss that computes its value and its gradient from a `Pixels`.
 
     Args:
@@ -260,7 +262,7 @@ class PixelLoss(nn.Module):
         self.binary = task is not None and task.binary
         self.ignore_index = ignore_index if task is None else task.ignore_index
 
-    def evaluate(self, pixels: Pixels) -> tuple[Tensor, Tensor | None]:
+    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
         """Value and gradient of the loss.
 
         Args:
@@ -272,10 +274,10 @@ class PixelLoss(nn.Module):
         """
         raise NotImplementedError
 
-    def read(self, logits: Tensor, labels: Tensor) -> Pixels:
+    def prepare(self, logits: Tensor, labels: Tensor) -> LossInputs:
         """Checks a batch."""
         channels = logits.shape[1] if logits.dim() == 4 else 2
-        return Pixels(
+        return LossInputs(
             logits,
             labels,
             num_classes=channels if self.num_classes is None else self.num_classes,
@@ -294,5 +296,5 @@ class PixelLoss(nn.Module):
             A scalar in float32 (float64 for logits in float64); exactly 0 if no pixel is valid.
         """
         with torch.autocast(logits.device.type, enabled=False):
-            value, grad = self.evaluate(self.read(logits, labels))
-        return attach(logits, value, grad)
+            value, grad = self.value_and_grad(self.prepare(logits, labels))
+        return attach_gradient(logits, value, grad)

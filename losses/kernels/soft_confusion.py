@@ -13,51 +13,52 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.kernels.batch import Pixels, apart
-from losses.kernels.reductions import sum_by_label, wide
+from losses.kernels.batch import LossInputs, two_class_grad_
+from losses.kernels.reductions import sum_by_label, to_double
 
 
-class Regions(NamedTuple):
+class SoftConfusion(NamedTuple):
     """Sizes per class, (K,) in float64; in binary mode K = 2, background and foreground.
 
     Attributes:
-        overlap: I.
+        intersection: I.
         predicted: S.
-        actual: G.
+        target: G.
     """
 
-    overlap: Tensor
+    intersection: Tensor
     predicted: Tensor
-    actual: Tensor
+    target: Tensor
 
 
-def measure(pixels: Pixels) -> Regions:
+def soft_confusion(pixels: LossInputs) -> SoftConfusion:
     """The soft sizes of a batch."""
     if pixels.num_classes > 2:
         own, ones, labels = (  # all images as one
-            x.flatten(0, 1).unsqueeze(0) for x in (pixels.own_probabilities, pixels.ones, pixels.labels)
+            x.flatten(0, 1).unsqueeze(0)
+            for x in (pixels.label_probabilities, pixels.valid_float, pixels.labels)
         )
-        return Regions(
+        return SoftConfusion(
             sum_by_label(own, labels, pixels.num_classes)[0],
-            wide(pixels.probabilities.sum((0, 2, 3))),
+            to_double(pixels.probabilities.sum((0, 2, 3))),
             sum_by_label(ones, labels, pixels.num_classes)[0],
         )
-    p, label = pixels.probabilities[:, -1], pixels.seconds
-    count, size = wide(pixels.count), wide(pixels.labels.sum())
-    predicted, overlap = wide(p.sum()), wide((p * label).sum())
+    p, label = pixels.probabilities[:, -1], pixels.foreground_target
+    count, size = to_double(pixels.count), to_double(pixels.labels.sum())
+    predicted, overlap = to_double(p.sum()), to_double((p * label).sum())
     if pixels.binary:
         rest, background = count - predicted, count - size - predicted + overlap
     else:
         q = pixels.probabilities[:, 0]
-        rest, background = wide(q.sum()), wide((q * (1 - label)).sum())
-    return Regions(
+        rest, background = to_double(q.sum()), to_double((q * (1 - label)).sum())
+    return SoftConfusion(
         torch.stack([background, overlap]),
         torch.stack([rest, predicted]),
         torch.stack([count - size, size]),
     )
 
 
-def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor:
+def soft_confusion_grad(pixels: LossInputs, by_overlap: Tensor, by_predicted: Tensor) -> Tensor:
     """Chain rule from the sizes to the logits.
 
     Args:
@@ -69,26 +70,26 @@ def gradient(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor
         (N, C, H, W) derivative by the logits, 0 at ignored pixels.
     """
     if pixels.num_classes == 2:
-        return _gradient_of_two(pixels, by_overlap, by_predicted)
+        return _two_class_grad(pixels, by_overlap, by_predicted)
     # the derivative by p_c is by_predicted[c], plus by_overlap[c] where c is the label
     p = pixels.probabilities
-    hit = pixels.of_labels(by_overlap).mul_(pixels.own_probabilities)  # (N, H, W)
+    hit = pixels.lookup_by_label(by_overlap).mul_(pixels.label_probabilities)  # (N, H, W)
     slope = by_predicted.to(p.dtype).view(1, -1, 1)
     mean = torch.matmul(slope.squeeze(2), p.flatten(2)).add_(hit.flatten(1).unsqueeze(1))  # (N, 1, H W)
-    p, grad = pixels.spend_probabilities()
+    p, grad = pixels.release_probabilities()
     rows, out = p.flatten(2), grad.flatten(2)
-    for images, part in pixels.slices():
+    for images, part in pixels.chunks():
         torch.mul(rows[images, :, part], slope - mean[images, :, part], out=out[images, :, part])
-    return pixels.add_at_labels(grad, hit)
+    return pixels.scatter_add_labels_(grad, hit)
 
 
-def _gradient_of_two(pixels: Pixels, by_overlap: Tensor, by_predicted: Tensor) -> Tensor:
+def _two_class_grad(pixels: LossInputs, by_overlap: Tensor, by_predicted: Tensor) -> Tensor:
     """As gradient, of two classes: their probabilities add up to 1."""
     p = pixels.probabilities
     by_foreground = (by_predicted[1] - by_predicted[0] - by_overlap[0]).to(p.dtype)
     by_hit = (by_overlap[0] + by_overlap[1]).to(p.dtype)
-    slope = (pixels.seconds * by_hit).add_(by_foreground)
+    slope = (pixels.foreground_target * by_hit).add_(by_foreground)
     if pixels.binary:
         p = p[:, 0]
         return slope.mul_(p).mul_(1.0 - p).unsqueeze(1)
-    return apart(pixels.spend_probabilities()[1], slope.mul_(p[:, 0]).mul_(p[:, 1]))
+    return two_class_grad_(pixels.release_probabilities()[1], slope.mul_(p[:, 0]).mul_(p[:, 1]))

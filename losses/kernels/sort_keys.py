@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def order_bits(values: Tensor) -> Tensor:
+def sortable_int_keys(values: Tensor) -> Tensor:
     """Integers below 2^31 in the order of numbers that are not negative.
 
     The bit pattern of a float32 that is not negative grows with it. Of a float64 it has too many bits, so

@@ -10,7 +10,7 @@ from losses.errors import LossError
 _NARROW = (torch.uint8, torch.int16, torch.int32)
 
 
-def checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool) -> Tensor:
+def validate_batch(logits: Tensor, labels: Tensor, channels: int, binary: bool) -> Tensor:
     """Labels as (N, H, W), detached; a LossError if they or the logits have the wrong shape or dtype."""
     if logits.dim() != 4 or logits.shape[1] != channels or not logits.is_floating_point():
         raise LossError(
@@ -28,12 +28,14 @@ def checked_labels(logits: Tensor, labels: Tensor, channels: int, binary: bool) 
     return labels.detach().reshape(count, height, width)
 
 
-def host_may_look(values: Tensor) -> bool:
+def can_sync(values: Tensor) -> bool:
     """Whether reading a value stalls nothing: not on CUDA, not while torch.compile traces."""
     return values.device.type != "cuda" and not torch.compiler.is_compiling()
 
 
-def checked_range(labels: Tensor, num_classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor | None]:
+def validate_range(
+    labels: Tensor, num_classes: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor | None]:
     """Refuses labels out of range: a LossError, on CUDA an assertion on the device.
 
     Args:
@@ -44,14 +46,14 @@ def checked_range(labels: Tensor, num_classes: int, ignore_index: int | None) ->
     Returns:
         The labels as int64, 0 at ignored pixels; and which pixels are valid, None where all are for sure.
     """
-    look = labels.numel() > 0 and host_may_look(labels)
+    look = labels.numel() > 0 and can_sync(labels)
     if not look or labels.dtype not in _NARROW:  # narrow labels are looked at as they are, which is faster
         labels = labels.long()
     if look:
         least, most = (int(end) for end in torch.aminmax(labels))
         if ignore_index is None or not least <= ignore_index <= most:
             if least < 0 or most >= num_classes:
-                _refuse(labels, num_classes)
+                _raise_bad_labels(labels, num_classes)
             return labels.long(), None
     valid = None if ignore_index is None else labels != ignore_index
     labels = labels if valid is None else labels * valid
@@ -61,10 +63,10 @@ def checked_range(labels: Tensor, num_classes: int, ignore_index: int | None) ->
         if not look:
             torch._assert_async(fits, f"labels must be 0 to {num_classes - 1} or ignore_index")
         elif not fits:
-            _refuse(labels, num_classes)
+            _raise_bad_labels(labels, num_classes)
     return labels.long(), valid
 
 
-def _refuse(labels: Tensor, num_classes: int) -> NoReturn:
+def _raise_bad_labels(labels: Tensor, num_classes: int) -> NoReturn:
     wrong = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
     raise LossError(f"labels must be 0 to {num_classes - 1} or ignore_index, found {wrong[:8]}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from losses.kernels.sort_keys import order_bits
+from losses.kernels.sort_keys import sortable_int_keys
 
 _CODES, _STEPS = 1 << 10, (1 << 21) - 1
 
@@ -34,7 +34,7 @@ def windowed_max(values: Tensor, size: int, outside: int) -> Tensor:
     return values
 
 
-class Windows:
+class WindowArgmax:
     """Keys of values and places, and back, for windows of one size on images of one size.
 
     Args:
@@ -69,7 +69,7 @@ class Windows:
             keys = keys if largest else keys.add_(_STEPS)
             keys.mul_(_CODES).add_(self.codes)
         else:
-            keys = order_bits(values).to(torch.int64, copy=True)
+            keys = sortable_int_keys(values).to(torch.int64, copy=True)
             keys = keys if largest else keys.neg_().add_((1 << 31) - 1)
             keys.bitwise_left_shift_(32).bitwise_or_(self.flat)
         if valid is not None:  # -1 at the others

@@ -10,13 +10,13 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from experiment.short_cpu import CHANGES, SETS, SHORT
-from geo_seg.cli import answer, explain
+from geo_seg.cli import format_error, run_main
 from geo_seg.config import training_checks as checks
-from geo_seg.config.components import MODELS
-from geo_seg.config.hydra_setup import store_schemas
-from geo_seg.config.inference import check_inference
-from geo_seg.config.signatures import registered, signature
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.components import ARCHITECTURES
+from geo_seg.config.hydra_setup import register_schemas
+from geo_seg.config.inference import parse_inference_config
+from geo_seg.config.signatures import registered_factories, signature
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError, GeoSegError
 from tests.conftest import REPOSITORY, Run
 
@@ -46,13 +46,13 @@ def clean_hydra(hydra_restore_singletons: object) -> None:
 
 def answer_to(*overrides: str, name: str = "train") -> str:
     """The line that a user would read; "" when all is well."""
-    store_schemas()
-    check = check_training if name == "train" else check_inference
+    register_schemas()
+    check = parse_train_config if name == "train" else parse_inference_config
     try:
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
             check(compose(name, list(overrides)))  # type: ignore[operator]
     except (GeoSegError, HydraException, OmegaConfBaseException) as error:
-        return explain(error)
+        return format_error(error)
     return ""
 
 
@@ -76,18 +76,18 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
 
 def test_a_root_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/of/mine")
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
-        config = check_training(compose("train", ['dataset.root="~/rivers"']))
+        config = parse_train_config(compose("train", ['dataset.root="~/rivers"']))
     assert config.dataset.root == "/home/of/mine/rivers"
 
 
 def test_paths_of_maps_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/of/mine")
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         given = ['checkpoint=["~/run",x]', 'input="~/a.tif"', 'output="~/maps"', 'labels="~/l.gpkg"']
-        config = check_inference(compose("inference", given))
+        config = parse_inference_config(compose("inference", given))
     assert config.checkpoint == ["/home/of/mine/run", "x"]
     assert (config.input, config.output) == ("/home/of/mine/a.tif", "/home/of/mine/maps")
     assert config.labels == "/home/of/mine/l.gpkg"
@@ -95,7 +95,7 @@ def test_paths_of_maps_may_begin_with_the_home_folder(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("loss", sorted(p.stem for p in (CONFIG / "loss").glob("*.yaml")))
 def test_every_loss_passes_the_checks_in_a_mode_that_it_has(loss: str) -> None:
-    modes = registered(REPOSITORY / "losses")[loss][1]
+    modes = registered_factories(REPOSITORY / "losses")[loss][1]
     assert answer_to(f"loss={loss}", f"dataset={'demo' if 'multiclass' in modes else 'inria'}") == ""
 
 
@@ -105,18 +105,20 @@ def test_every_change_that_the_search_for_the_recipe_tries_is_an_option(change: 
 
 
 def test_a_yaml_exists_for_every_loss_and_every_model() -> None:
-    assert {p.stem for p in (CONFIG / "loss").glob("*.yaml")} == set(registered(REPOSITORY / "losses"))
-    assert set(GROUPS["model"]) == set(MODELS)
+    assert {p.stem for p in (CONFIG / "loss").glob("*.yaml")} == set(
+        registered_factories(REPOSITORY / "losses")
+    )
+    assert set(GROUPS["model"]) == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -> None:
     keys = set(yaml.safe_load((CONFIG / "model" / f"{name}.yaml").read_text())) - {
         "name",
         "encoder",
         "weights",
     }
-    found = signature(f"segmentation_models_pytorch.{MODELS[name]}")
+    found = signature(f"segmentation_models_pytorch.{ARCHITECTURES[name]}")
     assert found is not None
     filled = {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"}
     assert keys == set(found.parameters) - filled
@@ -462,6 +464,6 @@ def test_an_answer_shows_control_characters_and_does_not_send_them(
 
     monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(SystemExit) as ended:
-        answer(fail)
+        run_main(fail)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: callbacks.mine: there is no package {shown}\n"

@@ -22,15 +22,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from geo_seg.cli import check_words, explain
+from geo_seg.cli import check_overrides, format_error
 from geo_seg.config.augment import AugmentConfig
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.config.hydra_setup import store_schemas
-from geo_seg.config.inference import InferenceConfig, check_inference
-from geo_seg.config.run_config import configuration
+from geo_seg.config.hydra_setup import register_schemas
+from geo_seg.config.inference import InferenceConfig, parse_inference_config
+from geo_seg.config.run_config import resolve_config
 from geo_seg.config.signatures import signature
 from geo_seg.config.training import TrainConfig
-from geo_seg.errors import ConfigError, GeoSegError, UnfitChoiceError
+from geo_seg.errors import ConfigError, GeoSegError, IncompatibleChoiceError
 from tests.conftest import REPOSITORY, Run
 
 FAULT = pytest.mark.fault(
@@ -191,7 +191,7 @@ def clean_hydra() -> Iterator[None]:
 @cache
 def composed(name: str, groups: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
     """The configuration that some groups give, and Hydra's own."""
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(CONFIG), version_base="1.3"):
         cfg = compose(name, list(groups), return_hydra_config=True)
     own = OmegaConf.masked_copy(cfg, ["hydra"])
@@ -224,7 +224,7 @@ def variants(words: tuple[str, ...]) -> list[list[str]]:
 
 def check(script: str, words: list[str]) -> tuple[DictConfig, DictConfig]:
     """What the entry point checks before it imports torch; the configuration, and Hydra's own."""
-    check_words(words)
+    check_overrides(words)
     parsed = OverridesParser.create().parse_overrides(words)
     groups = tuple(word for word, override in zip(words, parsed, strict=True) if is_group(override))
     cfg, own = composed(Path(script).stem, groups)
@@ -234,9 +234,9 @@ def check(script: str, words: list[str]) -> tuple[DictConfig, DictConfig]:
             key = override.key_or_group
             OmegaConf.update(own if key.startswith("hydra.") else cfg, key, override.value(), merge=True)
     if script == "inference.py":
-        check_inference(cfg)
+        parse_inference_config(cfg)
     else:
-        configuration(cfg, [word for word in words if not word.startswith("hydra.")])
+        resolve_config(cfg, [word for word in words if not word.startswith("hydra.")])
     return cfg, own
 
 
@@ -245,10 +245,10 @@ def answer_to(one: Typed) -> str:
     for words in variants(one.words):
         try:
             cfg, own = check(one.script, words)
-        except UnfitChoiceError:
+        except IncompatibleChoiceError:
             continue  # a sweep over all choices leaves it out
         except (GeoSegError, HydraException, OmegaConfBaseException) as error:
-            return explain(error)
+            return format_error(error)
         for key in one.keys:
             section, _, name = key.rpartition(".")
             cfg = own if key.startswith("hydra.") else cfg
@@ -359,8 +359,8 @@ def test_a_run_of_any_split_is_tested_on_the_images_of_a_folder(
 @FAULT
 def test_a_key_below_a_single_value_is_answered_with_the_one_that_is_meant(word: str, answer: str) -> None:
     with pytest.raises(ConfigError) as error:
-        check_words([word])
-    assert explain(error.value) == f"{word}: {answer}"
+        check_overrides([word])
+    assert format_error(error.value) == f"{word}: {answer}"
 
 
 @FAULT
@@ -386,10 +386,10 @@ def test_the_keys_of_a_yaml_in_a_page_are_those_of_the_configuration(page: Path,
             assert command and content["name"] in command[2]
             (tmp_path / command[1] / "dataset").mkdir(parents=True)
             (tmp_path / command[1] / "dataset" / f"{content['name']}.yaml").write_text(block)
-            store_schemas()
+            register_schemas()
             with initialize_config_dir(str(CONFIG), version_base="1.3"):
                 given = [f"hydra.searchpath=[file://{tmp_path / command[1]}]", *command[2].split()]
-                configuration(compose("train", given), command[2].split())
+                resolve_config(compose("train", given), command[2].split())
         else:
             schemas = [s for s in (DatasetConfig, AugmentConfig) if {*content} <= {*s.__dataclass_fields__}]
             assert schemas, f"{page.name}: {', '.join(content)}"

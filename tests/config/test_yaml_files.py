@@ -13,13 +13,13 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from geo_seg.cli import _of_hydra, explain
+from geo_seg.cli import _translate_hydra_error, format_error
 from geo_seg.config import training_checks as checks
 from geo_seg.config import yaml_files
-from geo_seg.config.hydra_setup import store_schemas
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.hydra_setup import register_schemas
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError, GeoSegError
-from geo_seg.runtime.cache_dir import cache_folder
+from geo_seg.runtime.cache_dir import cache_dir
 from tests.conftest import REPOSITORY, Run, small_overrides
 
 CONFIG = REPOSITORY / "config"
@@ -44,15 +44,15 @@ def clean_hydra(hydra_restore_singletons: object, monkeypatch: pytest.MonkeyPatc
 
 def answer_to(folder: Path, *overrides: str) -> str:
     """The line that a user would read of what lies in a folder for --config-dir; "" when all is well."""
-    store_schemas()
-    yaml_files.watch()
+    register_schemas()
+    yaml_files.record_yaml_files()
     try:
         with initialize_config_dir(str(CONFIG), version_base="1.3"):
-            check_training(compose("train", [f"hydra.searchpath=[file://{folder}]", *overrides]))
+            parse_train_config(compose("train", [f"hydra.searchpath=[file://{folder}]", *overrides]))
     except (GeoSegError, HydraException, OmegaConfBaseException) as error:
-        return explain(error)
+        return format_error(error)
     except ValueError as error:  # of Hydra's, for what isn't its list of defaults
-        return explain(_of_hydra(error))
+        return format_error(_translate_hydra_error(error))
     return ""
 
 
@@ -356,8 +356,8 @@ def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         ConfigError, match=r"^~/.cache/geo_seg: there is no home folder to begin at; set HOME .or"
     ):
-        cache_folder(None)
-    assert cache_folder("/kept/here") == Path("/kept/here")
+        cache_dir(None)
+    assert cache_dir("/kept/here") == Path("/kept/here")
 
 
 @pytest.mark.fault("config", "LOCAL_RANK=x, a working folder that is gone, output=''")

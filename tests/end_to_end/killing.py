@@ -70,56 +70,56 @@ def sweeps() -> Iterator[Sweeps]:
 
 def _train(job: Any, config: Any, log: Path) -> None:
     """Leaves what a run leaves, with scores that follow from its choices."""
-    from geo_seg.run_folder import identity, write_run_file
-    from geo_seg.runtime.files import write_whole
-    from geo_seg.runtime.lock import held
+    from geo_seg.run_folder import run_hashes, write_run_state
+    from geo_seg.runtime.files import atomic_write
+    from geo_seg.runtime.lock import folder_lock
 
     place = job.place
     place.mkdir(parents=True, exist_ok=True)
     log.write_text("trains\n")
-    with held(place):
-        known = identity(config, "the data")
-        write_run_file(place, known, finished=False)
+    with folder_lock(place):
+        known = run_hashes(config, "the data")
+        write_run_state(place, known, finished=False)
         (place / "checkpoints").mkdir(exist_ok=True)
         if not (place / "checkpoints" / "last.ckpt").exists():
             with Path("begun.txt").open("a") as file:
                 file.write(f"{place.name}\n")
-            write_whole(place / "checkpoints" / "last.ckpt", b"weights")
+            atomic_write(place / "checkpoints" / "last.ckpt", b"weights")
         score = zlib.crc32(" ".join(sorted(job.overrides)).encode()) / 2**32
         table = io.StringIO(newline="")
         csv.writer(table).writerows([["epoch", "val/miou"], [0, score / 2], [1, score]])
-        write_whole(place / "metrics.csv", table.getvalue())
-        write_whole(place / "metrics.json", json.dumps({"best_val_miou": score, "epochs": 2}))
-        write_run_file(place, known, finished=True)
+        atomic_write(place / "metrics.csv", table.getvalue())
+        atomic_write(place / "metrics.json", json.dumps({"best_val_miou": score, "epochs": 2}))
+        write_run_state(place, known, finished=True)
 
 
 def _draw_runs() -> None:
     """Puts _train in the place of the processes of a sweep, and nothing else."""
     import geo_seg.data.fingerprint
-    from geo_seg.config.training_checks import check_training
-    from geo_seg.runtime.files import write_whole
+    from geo_seg.config.training_checks import parse_train_config
+    from geo_seg.runtime.files import atomic_write
     from geo_seg.sweeps import jobs as earlier
     from geo_seg.sweeps import leaderboard_page as page
     from geo_seg.sweeps import process_launcher as launcher
-    from geo_seg.sweeps.processes import Ended
+    from geo_seg.sweeps.processes import ProcessResult
 
     jobs: dict[int, Any] = {}
 
     def command(self: Any, job: Any) -> list[str]:
-        jobs[job.number] = job, check_training(launcher.without_hydra(job.config))
+        jobs[job.number] = job, parse_train_config(launcher.without_hydra(job.config))
         return []
 
-    def run_all(commands: Sequence[Any], *, started: Any, **_: Any) -> Iterator[Ended]:
+    def run_all(commands: Sequence[Any], *, started: Any, **_: Any) -> Iterator[ProcessResult]:
         for asked in commands:
             started(asked)
             _train(*jobs[asked.number], asked.log)
-            yield Ended(asked.number, 0, 1.0, False)
+            yield ProcessResult(asked.number, 0, 1.0, False)
 
     earlier.GRACE = 0.2
     launcher.ProcessLauncher._command = command  # type: ignore[method-assign]
     launcher.run_all = run_all  # type: ignore[assignment]
     geo_seg.data.fingerprint.data_fingerprint = lambda *_: "the data"
-    page.write_page = lambda file, *_: write_whole(file, "a page")
+    page.write_page = lambda file, *_: atomic_write(file, "a page")
 
 
 class _Killer:

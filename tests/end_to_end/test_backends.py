@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from geo_seg.errors import ConfigError
-from geo_seg.models.layers import AnySize
-from geo_seg.models.precision import has_bfloat16
+from geo_seg.models.layers import PadToStride
+from geo_seg.models.precision import supports_bf16
 from geo_seg.models.smp import build_model
-from geo_seg.prediction.openvino_backend import Translated
+from geo_seg.prediction.openvino_backend import OpenVINOModel
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import Threshold, draw, predict, read, write_checkpoint
 
@@ -26,7 +26,7 @@ needs_openvino = pytest.mark.skipif(
 def test_a_translated_network_says_the_same_at_any_size_and_batch(name: str) -> None:
     torch.manual_seed(0)
     model = build_model({"name": name, "encoder": "resnet18", "weights": None}, 3, 4).eval()
-    translated = Translated(model, 3)
+    translated = OpenVINOModel(model, 3)
     with torch.inference_mode():
         for shape in ((1, 3, 64, 64), (3, 3, 128, 96), (1, 3, 50, 70)):
             image = torch.randn(shape)
@@ -36,17 +36,17 @@ def test_a_translated_network_says_the_same_at_any_size_and_batch(name: str) -> 
             half = translated(image)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, expected, atol=0.5, rtol=0.5)
-    if has_bfloat16("cpu"):
+    if supports_bf16("cpu"):
         assert not torch.equal(half, translated(image))
 
 
 @pytest.mark.slow
 @needs_openvino
 def test_a_map_of_openvino_is_that_of_torch(tmp_path: Path) -> None:
-    from geo_seg.checkpoints.checkpoint import load
+    from geo_seg.checkpoints.checkpoint import load_checkpoint
 
     (tmp_path / "run").mkdir()
-    found = load(write_checkpoint(tmp_path / "run"))
+    found = load_checkpoint(write_checkpoint(tmp_path / "run"))
     source = write_raster(tmp_path / "image.tif", draw((2, 150, 170)))
     for backend in ("torch", "openvino"):
         predict(source, tmp_path / backend, found, backend=backend, probabilities="top", tta="d4", window=96)
@@ -58,7 +58,7 @@ def test_a_map_of_openvino_is_that_of_torch(tmp_path: Path) -> None:
 
 def test_a_network_of_another_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="is for the architectures of model="):
-        Translated(Threshold(), 2)
+        OpenVINOModel(Threshold(), 2)
 
 
 @needs_openvino
@@ -68,4 +68,4 @@ def test_a_network_that_tracing_fixes_to_one_size_is_refused() -> None:
             return image[:, :2] * float(image.shape[-1])  # a number in the trace
 
     with pytest.raises(ConfigError, match="says something else at other sizes"):
-        Translated(AnySize(Fixed()), 2)
+        OpenVINOModel(PadToStride(Fixed()), 2)

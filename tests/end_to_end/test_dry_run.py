@@ -54,7 +54,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_models_see_a_tenth_of_the_work_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sides: tuple[int, ...], options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(measure, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(measure, "supports_bf16", lambda _: True)
     monkeypatch.setattr(planner, "measure_margin", lambda *_: 32)
     folder = rasters(tmp_path / "in", *sides)
     found = seen(monkeypatch)

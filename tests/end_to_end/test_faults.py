@@ -28,7 +28,7 @@ EVERYTHING = {"probabilities": "all", "uncertainty": True, "polygons": True, "si
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one row of windows, in panels of two columns where memory is limited."""
     monkeypatch.setattr(planner, "_PART", 1)
-    monkeypatch.setattr(planner.Chooser, "_panel", lambda *_: 2)
+    monkeypatch.setattr(planner.Planner, "_panel", lambda *_: 2)
 
 
 def same(found: Path, whole: Path) -> None:
@@ -101,7 +101,7 @@ def files_up_to(size: int) -> Iterator[None]:
 def test_a_disk_that_is_full_at_any_moment_is_an_error_and_the_map_goes_on_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr(writing, "_PROBE", 1)
+    monkeypatch.setattr(writing, "_PROBE_BYTES", 1)
     source = write_raster(tmp_path / "image.tif", draw((2, 200, 100)))
     predict(source, tmp_path / "whole", **EVERYTHING)
     with files_up_to(room), pytest.raises(DataError, match=r"cannot be written|nothing can be written there"):

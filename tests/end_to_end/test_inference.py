@@ -19,7 +19,7 @@ from torch import nn
 import geo_seg
 import losses
 from geo_seg.checkpoints import checkpoint
-from geo_seg.checkpoints.checkpoint import Checkpoint, Facts
+from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import mapper as mapping
@@ -41,7 +41,7 @@ class Threshold(nn.Module):
         return torch.cat([-above, above], 1) * 40
 
 
-def facts(**changes: Any) -> Facts:
+def facts(**changes: Any) -> CheckpointMetadata:
     given: dict[str, Any] = {
         "mode": "multiclass",
         "class_names": NAMES,
@@ -58,7 +58,7 @@ def facts(**changes: Any) -> Facts:
         "config": {},
         "versions": {},
     }
-    return Facts(**given | changes)
+    return CheckpointMetadata(**given | changes)
 
 
 def threshold(**changes: Any) -> Checkpoint:
@@ -103,7 +103,7 @@ def windowing(draw: st.DrawFn) -> dict[str, Any]:
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one row of windows in panels of two columns."""
     monkeypatch.setattr(planner, "_PART", 1)
-    monkeypatch.setattr(planner.Chooser, "_panel", lambda *_: 2)
+    monkeypatch.setattr(planner.Planner, "_panel", lambda *_: 2)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -131,7 +131,7 @@ def test_freed_memory_is_kept_unless_memory_is_limited(
     kept: list[float | None] = []
     source = write_raster(tmp_path / "image.tif", draw((2, 70, 90)))
     for limit in (None, 1.0):
-        monkeypatch.setattr(mapping, "keep_freed_memory", lambda limit=limit: kept.append(limit))
+        monkeypatch.setattr(mapping, "tune_malloc", lambda limit=limit: kept.append(limit))
         predict(source, tmp_path, max_memory=limit, exists="overwrite")
     assert kept == [None]
 
@@ -473,7 +473,7 @@ def write_checkpoint(folder: Path) -> Path:
     model = build_model(known.model, 2, 2)
     (folder / "checkpoints").mkdir()
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
-    content = {"state_dict": weights, checkpoint.KEY: checkpoint.entry(known)}
+    content = {"state_dict": weights, checkpoint.METADATA_KEY: checkpoint.to_dict(known)}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     return folder
 
@@ -500,7 +500,7 @@ def test_the_command_line_maps_a_raster_from_another_folder(run: Run, trained: P
     ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.tif", "maps"]
     # the windows hold the whole raster: the map is what the model says of it at once
-    found = checkpoint.load(trained)
+    found = checkpoint.load_checkpoint(trained)
     image = torch.from_numpy(read(source).astype(np.int32))[None]
     padded = torch.nn.functional.pad(image.float(), (0, 22, 0, 10), mode="reflect")
     with torch.inference_mode():

@@ -17,7 +17,7 @@ import yaml
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.run_folder import read_run_file, write_run_file
+from geo_seg.run_folder import read_run_state, write_run_state
 from geo_seg.training.callbacks import checkpointing as saving
 from geo_seg.training.run import run as train
 from tests.conftest import Run, draw_scene, small_overrides, write_raster
@@ -62,23 +62,23 @@ def same(one: Path, other: Path) -> bool:
 
 def unfinished(folder: Path) -> None:
     """As if the run had been killed at its very end."""
-    known = read_run_file(folder)
-    write_run_file(folder, {key: known[key] for key in ("config", "data", "code")}, finished=False)
+    known = read_run_state(folder)
+    write_run_state(folder, {key: known[key] for key in ("config", "data", "code")}, finished=False)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, hook: str, nth: int, number: int | None) -> None:
     """Sends a signal to the run, or kills it, when a hook of Checkpoints is called for the nth time."""
     calls = iter(range(1, 10**6))
-    original = getattr(saving.Checkpoints, hook)
+    original = getattr(saving.ResumableCheckpoint, hook)
 
-    def changed(self: saving.Checkpoints, *arguments: object, **named: object) -> None:
+    def changed(self: saving.ResumableCheckpoint, *arguments: object, **named: object) -> None:
         if next(calls) == nth:
             if number is None:
                 raise Killed
             signal.raise_signal(number)
         original(self, *arguments, **named)
 
-    monkeypatch.setattr(saving.Checkpoints, hook, changed)
+    monkeypatch.setattr(saving.ResumableCheckpoint, hook, changed)
 
 
 @pytest.fixture(scope="module")
@@ -183,14 +183,14 @@ def test_checkpoints_are_written_within_an_epoch_as_often_as_asked(
 ) -> None:
     def places(name: str, *options: str) -> list[tuple[int, int]]:
         found = []
-        original = saving.Checkpoints._save
+        original = saving.ResumableCheckpoint._save
 
-        def noted(self: saving.Checkpoints, *arguments: object, **named: object) -> None:
+        def noted(self: saving.ResumableCheckpoint, *arguments: object, **named: object) -> None:
             found.append((named["epoch"], named["batch"]))
             original(self, *arguments, **named)
 
         with monkeypatch.context() as patch:
-            patch.setattr(saving.Checkpoints, "_save", noted)
+            patch.setattr(saving.ResumableCheckpoint, "_save", noted)
             train(configured(small_root, *COURSE, "trainer.max_epochs=1", *options), tmp_path / name)
         return found
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from geo_seg.prediction import planner
-from geo_seg.raster.writer import PartWriter
+from geo_seg.raster.writer import RowWriter
 from tests.conftest import write_raster
 from tests.end_to_end.test_faults import same
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read
@@ -34,14 +34,14 @@ class Shim:
         self._folder = str(folder)
         self._at = at
         sys.addaudithook(self._hear)
-        true = PartWriter._flush
+        true = RowWriter._flush
 
-        def counted(writer: PartWriter) -> None:
+        def counted(writer: RowWriter) -> None:
             self._change()
             true(writer)
             self._change()
 
-        PartWriter._flush = counted  # type: ignore[method-assign]
+        RowWriter._flush = counted  # type: ignore[method-assign]
 
     def _hear(self, event: str, given: tuple[Any, ...]) -> None:
         if event in _CHANGES:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from geo_seg.runtime.lock import held
+from geo_seg.runtime.lock import folder_lock
 from tests.conftest import REPOSITORY
 from tests.end_to_end.killing import Sweeps, sweeps
 
@@ -108,7 +108,7 @@ def test_a_sweep_that_runs_already_is_not_begun_again(
 ) -> None:
     assert start.run(tmp_path, [*GRID, A])["code"] == 0
     before = table(tmp_path)
-    with held(tmp_path / "sweeps" / "a"):
+    with folder_lock(tmp_path / "sweeps" / "a"):
         found = start.run(tmp_path, words)
         assert found["code"] == 2
         assert found["said"].startswith(f"error: {said}")
@@ -127,7 +127,7 @@ def test_the_folder_of_a_run_that_another_process_trains_stays_where_it_is(
     other = {**json.loads((run / "run.json").read_text()), "code": "another", "finished": False}
     (run / "run.json").write_text(json.dumps(other))
     (run / "outcome.json").unlink()
-    with held(run):
+    with folder_lock(run):
         found = start.run(tmp_path, words)
     assert found["code"] == 2
     assert "another process is training there; stop it, or choose another folder" in found["said"]

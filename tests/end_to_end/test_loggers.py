@@ -11,7 +11,7 @@ import yaml
 
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.training.callbacks import throughput as speed
-from geo_seg.training.loggers import StepTable
+from geo_seg.training.loggers import StepCSVLogger
 from geo_seg.training.run import run as train
 from tests.end_to_end.test_interrupted_training import COURSE, again, interrupt
 from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture
@@ -34,12 +34,12 @@ def interrupted(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *opti
 
 
 def test_the_table_of_steps_grows_new_columns_and_replaces_the_lines_that_come_again(tmp_path: Path) -> None:
-    log = StepTable(tmp_path)
+    log = StepCSVLogger(tmp_path)
     log.log_metrics({"a": 1}, 0)
     log.log_metrics({"a": 2}, 1)
     log.log_metrics({"b": 3}, 1)
     log.log_metrics({"a": 4}, 2)
-    log = StepTable(tmp_path)  # goes on from a checkpoint after step 0
+    log = StepCSVLogger(tmp_path)  # goes on from a checkpoint after step 0
     log.log_metrics({"a": 5}, 1)
     log.log_metrics({"a": 6, "c": 7}, 2)
     assert (tmp_path / "steps" / "metrics.csv").read_text().split() == [
@@ -90,7 +90,7 @@ def test_speed_counts_steps_alone_and_says_once_that_the_model_waits(
     module: Any = SimpleNamespace(device=SimpleNamespace(type="cpu"))
     lines: list[str] = []
     advice = speed.reading_advice(DatasetConfig(num_threads=10**6), decoded)
-    counted = speed.Speed(tmp_path / "system.csv", lines.append, advice)
+    counted = speed.ThroughputLogger(tmp_path / "system.csv", lines.append, advice)
     for epoch, setting_up in ((0, 100.0), (1, 1.0)):
         trainer.current_epoch = epoch
         counted.on_train_epoch_start(trainer, module)

@@ -15,12 +15,12 @@ import torch
 from geo_seg.checkpoints import checkpoint
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.windows.loader import WindowBatches
-from geo_seg.data.windows.sampler import RandomWindows
-from geo_seg.metrics.scores import scores
+from geo_seg.data.windows.loader import WindowLoader
+from geo_seg.data.windows.sampler import RandomWindowSampler
+from geo_seg.metrics.scores import segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
-from geo_seg.runtime.lock import is_free
-from geo_seg.runtime.ranks import without_ranks
+from geo_seg.runtime.lock import is_unlocked
+from geo_seg.runtime.ranks import strip_rank_env
 from geo_seg.tiling import Window
 from tests.conftest import REPOSITORY, Run, small_overrides
 
@@ -38,7 +38,7 @@ def start_ranks(
     folder: Path, environments: list[dict[str, str]], commands: list[list[str]]
 ) -> list[tuple[int, str, str]]:
     """Starts train.py once per rank, as a cluster's launcher does; gives exit codes, stdout and stderr."""
-    clean = without_ranks(os.environ)
+    clean = strip_rank_env(os.environ)
     processes = [
         subprocess.Popen(
             [sys.executable, TRAIN, *command],
@@ -67,7 +67,7 @@ def only_folder(root: Path) -> Path:
 def counted_by_one_process(folder: Path, config: DatasetConfig, split: str) -> np.ndarray:
     """The confusion matrix of a run's best checkpoint, counted pixel by pixel."""
     data = SceneDataModule(config, 0)
-    predictor = ScenePredictor(checkpoint.load(folder), config, torch.device("cpu"), "fp32", print)
+    predictor = ScenePredictor(checkpoint.load_checkpoint(folder), config, torch.device("cpu"), "fp32", print)
     matrix = np.zeros((3, 3), int)
     for number, scene in enumerate(data.scenes[split]):
         whole = Window(0, 0, scene.image.height, scene.image.width)
@@ -85,7 +85,7 @@ def assert_complete(folder: Path, small: DatasetConfig) -> None:
         matrix = counted_by_one_process(folder, small, split)
         assert np.abs(np.array(found[split]["confusion"]) - matrix).sum() <= 4  # ties of the last bit
         assert found[split]["pixels"] == matrix.sum()
-        expected = scores(torch.from_numpy(matrix), ["low", "middle", "high"])["miou"]
+        expected = segmentation_scores(torch.from_numpy(matrix), ["low", "middle", "high"])["miou"]
         assert found[split]["miou"] == pytest.approx(expected, abs=1e-3)
 
 
@@ -93,10 +93,12 @@ def test_the_ranks_of_an_epoch_share_the_samples_that_one_process_takes_in_the_s
     small: DatasetConfig,
 ) -> None:
     data = SceneDataModule(small, 0)
-    windows = RandomWindows(data.scenes["train"], data.index["train"], "valid", small.window, 13, seed=0)
+    windows = RandomWindowSampler(
+        data.scenes["train"], data.index["train"], "valid", small.window, 13, seed=0
+    )
 
     def batches(rank: int, world: int, size: int) -> list[list[list[int]]]:
-        seen = WindowBatches(
+        seen = WindowLoader(
             data.reader("train"),
             windows,
             size=13,
@@ -119,7 +121,7 @@ def test_a_sweep_is_refused_where_several_processes_would_each_run_it(run: Run, 
     result = subprocess.run(
         [sys.executable, TRAIN, "-m", *small_overrides(small_root), "hydra.sweep.dir=sweeps/own"],
         cwd=small_root,
-        env=without_ranks(os.environ) | {"RANK": "0", "WORLD_SIZE": "2"},
+        env=strip_rank_env(os.environ) | {"RANK": "0", "WORLD_SIZE": "2"},
         capture_output=True,
         text=True,
         check=False,
@@ -167,7 +169,7 @@ def test_torchrun_leaves_one_run(small: DatasetConfig, small_root: Path, tmp_pat
     result = subprocess.run(
         [sys.executable, *command, *small_overrides(small_root), *TWO],
         cwd=tmp_path,
-        env=without_ranks(os.environ),
+        env=strip_rank_env(os.environ),
         capture_output=True,
         text=True,
         check=False,
@@ -247,7 +249,7 @@ def test_ranks_end_within_a_minute_of_what_started_them(
     parent = subprocess.Popen(
         [*command, *long],
         cwd=tmp_path,
-        env=without_ranks(os.environ),
+        env=strip_rank_env(os.environ),
         stdout=subprocess.PIPE,  # it ends when the last process that has it has ended
         stderr=subprocess.STDOUT,
     )
@@ -257,4 +259,4 @@ def test_ranks_end_within_a_minute_of_what_started_them(
     parent.kill()
     parent.communicate(timeout=60)
     assert table.exists()
-    assert is_free(tmp_path / "run")
+    assert is_unlocked(tmp_path / "run")

@@ -15,9 +15,9 @@ import losses
 from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import DataError
 from geo_seg.models.layers import Normalize
-from geo_seg.prediction.resample import Scale, scale_to
-from geo_seg.raster.reader import inspect
-from geo_seg.tiling import Seams
+from geo_seg.prediction.resample import ResolutionScale, scale_for
+from geo_seg.raster.reader import read_info
+from geo_seg.tiling import BlendSpec
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, facts, predict, read, threshold
 from tests.end_to_end.test_unfinished_maps import StopError, stop_after
@@ -81,23 +81,23 @@ def test_what_is_nodata_has_no_part_in_the_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "resolution", "expected"),
     [
-        ((2, 2), 2.002, Scale()),
-        ((2, 2), 8, Scale(128, 128, 32)),
-        ((10, 10), 2.5, Scale(8, 8, 32)),
-        ((0.3, 0.3), 0.5, Scale(107, 107, 64)),
-        ((2, 1), 2, Scale(64, 32, 32)),
+        ((2, 2), 2.002, ResolutionScale()),
+        ((2, 2), 8, ResolutionScale(128, 128, 32)),
+        ((10, 10), 2.5, ResolutionScale(8, 8, 32)),
+        ((0.3, 0.3), 0.5, ResolutionScale(107, 107, 64)),
+        ((2, 1), 2, ResolutionScale(64, 32, 32)),
     ],
 )
 def test_windows_lie_on_whole_pixels_and_on_the_stride_within_half_a_per_cent(
-    tmp_path: Path, size: tuple[float, float], resolution: float, expected: Scale
+    tmp_path: Path, size: tuple[float, float], resolution: float, expected: ResolutionScale
 ) -> None:
     wide, tall = size
     turned = Affine.rotation(30) * Affine.scale(wide, -tall)  # sides, not coefficients, are sizes
     source = write_raster(tmp_path / "image.tif", draw((1, 700, 900)), transform=turned)
-    found = scale_to(inspect(source), resolution)
+    found = scale_for(read_info(source), resolution)
     assert found == expected
-    grid = found.grid(inspect(source), 256, Seams(16, 16))
-    assert found.seen(grid.rows.window, grid.cols.window)[0] % 32 == 0
+    grid = found.grid(read_info(source), 256, BlendSpec(16, 16))
+    assert found.model_shape(grid.rows.window, grid.cols.window)[0] % 32 == 0
     assert not any(start % found.rows for start in grid.rows.starts)
 
 

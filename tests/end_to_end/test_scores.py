@@ -16,14 +16,14 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from geo_seg.checkpoints.checkpoint import KEY
-from geo_seg.config.hydra_setup import run_folder, store_schemas
-from geo_seg.config.run_config import configuration
+from geo_seg.checkpoints.checkpoint import METADATA_KEY
+from geo_seg.config.hydra_setup import register_schemas, resolve_run_dir
+from geo_seg.config.run_config import resolve_config
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.training import evaluate_run as testing
 from geo_seg.training import results as concluding
-from geo_seg.training.callbacks.checkpointing import set_loops
+from geo_seg.training.callbacks.checkpointing import rewrite_loop_state
 from geo_seg.training.run import run
 from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_training import (
@@ -58,9 +58,9 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asked(*overrides: str) -> TrainConfig:
     """The configuration of train.py with this command line."""
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
-        return configuration(compose("train", list(overrides)), overrides)
+        return resolve_config(compose("train", list(overrides)), overrides)
 
 
 def scored(run_or_file: Path, folder: Path, *overrides: str) -> dict[str, Any]:
@@ -166,14 +166,14 @@ def test_scenes_with_bands_in_another_order_than_the_models_have_the_same_scores
     trained: Path, small_root: Path, tmp_path: Path, no_report: None
 ) -> None:
     known = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
-    assert known[KEY]["scale_offset"] == [[1.0, 0.0]] * 2
+    assert known[METADATA_KEY]["scale_offset"] == [[1.0, 0.0]] * 2
     pixels = []
     for name in ("s0", "s1"):
         with rasterio.open(small_root / "images" / f"{name}.tif") as source:
             pixels.append(source.read()[:, :, 7:].reshape(2, -1))
     ends = np.quantile(np.concatenate(pixels, axis=1), (0.005, 0.995), axis=1)
-    np.testing.assert_allclose(np.transpose(known[KEY]["seen"]), ends, atol=5)
-    known[KEY]["band_names"] = ["red", "nir"]
+    np.testing.assert_allclose(np.transpose(known[METADATA_KEY]["seen"]), ends, atol=5)
+    known[METADATA_KEY]["band_names"] = ["red", "nir"]
     torch.save(known, tmp_path / "model.ckpt")
     shutil.copytree(small_root, tmp_path / "turned")
     for path in (tmp_path / "turned" / "images").iterdir():
@@ -271,7 +271,7 @@ def test_nothing_that_a_checkpoint_names_is_called_in_a_test(
 ) -> None:
     sections, marker = acting
     content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
-    content[KEY]["config"] = with_section(content[KEY]["config"], sections)
+    content[METADATA_KEY]["config"] = with_section(content[METADATA_KEY]["config"], sections)
     torch.save(content, tmp_path / "model.ckpt")
     data = [o for o in small_overrides(small_root) if o.startswith("dataset")]
     data = [THREE if o.startswith("dataset.split.test") else o for o in data]
@@ -330,7 +330,7 @@ def test_what_a_run_folder_has_called_is_shown_before_it_is(
     [
         ("torch.optim.SGD", False),
         ("pytorch_lightning.callbacks.LearningRateMonitor", False),
-        ("geo_seg.training.loggers.StepTable", False),
+        ("geo_seg.training.loggers.StepCSVLogger", False),
         ("torch.os.system", True),
         ("torch.hub.load", True),
         ("torch.utils.collect_env.subprocess.Popen", True),
@@ -369,8 +369,8 @@ def test_a_run_folder_whose_configuration_looks_something_up_is_refused(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda content: content[KEY].update(std=[0, 1]), r"last\.ckpt: std=\[0, 1\]: expected"),
-        (lambda content: content.pop(KEY), r"last\.ckpt: not a checkpoint of geo_seg"),
+        (lambda content: content[METADATA_KEY].update(std=[0, 1]), r"last\.ckpt: std=\[0, 1\]: expected"),
+        (lambda content: content.pop(METADATA_KEY), r"last\.ckpt: not a checkpoint of geo_seg"),
         (lambda content: content.pop("loops"), r"last\.ckpt: holds no loops of a training run"),
         (lambda content: content.update(callbacks=None), r"last\.ckpt: holds no callbacks of a training run"),
         (lambda content: content["state_dict"].update(x=None), r"last\.ckpt: x is no tensor"),
@@ -450,7 +450,7 @@ def test_a_state_of_training_that_is_broken_is_answered_with_what_to_do(
     trained: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     def rewound(content: dict[str, Any]) -> None:
-        set_loops(content["loops"]["fit_loop"], epoch=0, batch=0, validate=False)
+        rewrite_loop_state(content["loops"]["fit_loop"], epoch=0, batch=0, validate=False)
         spoil(content)
 
     folder = spoilt(trained, tmp_path / "run", rewound)
@@ -469,6 +469,6 @@ def test_a_checkpoint_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_test_has_a_folder_beside_its_run() -> None:
     fresh = "runs/demo/2026-01-02_03-04-05_unet_dice"
     for given in ("runs/a/one", "runs/a/one/", "runs/a/one/checkpoints/last.ckpt"):
-        assert run_folder(None, None, given, fresh) == "runs/a/one_test_2026-01-02_03-04-05"
-    assert run_folder(None, None, "models/x.ckpt", fresh) == "models/x_test_2026-01-02_03-04-05"
-    assert run_folder(None, None, None, fresh) == fresh
+        assert resolve_run_dir(None, None, given, fresh) == "runs/a/one_test_2026-01-02_03-04-05"
+    assert resolve_run_dir(None, None, "models/x.ckpt", fresh) == "models/x_test_2026-01-02_03-04-05"
+    assert resolve_run_dir(None, None, None, fresh) == fresh

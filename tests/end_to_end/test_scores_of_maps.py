@@ -18,7 +18,7 @@ from geo_seg.metrics.boundary_iou import BoundaryIoU
 from geo_seg.models.layers import Normalize
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.tiling import Window
-from geo_seg.training.evaluation import Counted, SceneEvaluation
+from geo_seg.training.evaluation import EvaluationResult, SceneEvaluation
 from geo_seg.training.pictures import picture_windows
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import facts, predict, read
@@ -78,7 +78,7 @@ def configured(root: Path, mode: str, split: SplitConfig) -> DatasetConfig:
     )
 
 
-def count(predictor: ScenePredictor, data: SceneDataModule, split: str) -> Counted:
+def count(predictor: ScenePredictor, data: SceneDataModule, split: str) -> EvaluationResult:
     options: Any = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", enable_progress_bar=False, barebones=False, **options)
     evaluation = SceneEvaluation(predictor, data, split, 0.02)

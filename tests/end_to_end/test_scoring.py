@@ -18,9 +18,9 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import CheckpointError, DataError
-from geo_seg.inference.reference_labels import Scoring
-from geo_seg.raster.reader import inspect
-from geo_seg.training.build import _facts as facts_of
+from geo_seg.inference.reference_labels import LabelComparison
+from geo_seg.raster.reader import read_info
+from geo_seg.training.build import _metadata as facts_of
 from tests.conftest import draw_scene, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold
 from tests.end_to_end.test_unfinished_maps import StopError, stop_after
@@ -131,8 +131,8 @@ def test_polygons_and_labels_on_another_grid_are_put_on_the_grid_of_the_raster(
 
 def test_what_is_compared_goes_to_other_processes(place: Any, tmp_path: Path) -> None:
     source, _, _ = place
-    scoring = Scoring(str(tmp_path / "masks"), {"image": str(source)}, learnt())
-    reference = scoring.open("image", inspect(source))
+    scoring = LabelComparison(str(tmp_path / "masks"), {"image": str(source)}, learnt())
+    reference = scoring.open("image", read_info(source))
     assert vars(pickle.loads(pickle.dumps(reference))) == vars(reference)  # noqa: S301 - our own
 
 

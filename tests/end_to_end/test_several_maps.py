@@ -17,7 +17,7 @@ from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import summary
 from geo_seg.prediction import planner
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.runtime.lock import maps_held
+from geo_seg.runtime.lock import maps_lock
 from tests.conftest import REPOSITORY, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold, write_checkpoint
 from tests.end_to_end.test_unfinished_maps import StopError, names, stop_after
@@ -201,7 +201,7 @@ def test_a_summary_that_takes_long_to_write_is_written_less_often(
     clock = iter(range(10_000))
     monkeypatch.setattr(summary.time, "monotonic", lambda: next(clock))
     written = []
-    monkeypatch.setattr(summary, "write_whole", lambda path, *_, **__: written.append(path))
+    monkeypatch.setattr(summary, "atomic_write", lambda path, *_, **__: written.append(path))
     kept = summary.Summary(folder, ("low", "high"), ["x"])
     kept.fail("x", "no raster")
     for _ in range(100):
@@ -239,8 +239,8 @@ def test_a_clock_that_is_set_back_makes_no_map_faster(folder: Path, monkeypatch:
 def holder(folder: Path, *held: str) -> Iterator["subprocess.Popen[str]"]:
     """Another process that makes maps there."""
     code = (
-        "import pathlib, sys, time; from geo_seg.runtime.lock import maps_held\n"
-        "with maps_held(pathlib.Path(sys.argv[1]), sys.argv[2:]): print(flush=True); time.sleep(600)"
+        "import pathlib, sys, time; from geo_seg.runtime.lock import maps_lock\n"
+        "with maps_lock(pathlib.Path(sys.argv[1]), sys.argv[2:]): print(flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(folder), *held]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
@@ -295,10 +295,10 @@ def test_a_lock_file_that_is_removed_in_between_is_no_lock(
         true(file, *rest)
 
     monkeypatch.setattr(fcntl, "lockf", removing)
-    with maps_held(tmp_path, ["a"]):
+    with maps_lock(tmp_path, ["a"]):
         code = (
-            "import pathlib, sys; from geo_seg.runtime.lock import maps_held\n"
-            "with maps_held(pathlib.Path(sys.argv[1]), ['a']): pass"
+            "import pathlib, sys; from geo_seg.runtime.lock import maps_lock\n"
+            "with maps_lock(pathlib.Path(sys.argv[1]), ['a']): pass"
         )
         command = [sys.executable, "-c", code, str(tmp_path)]
         ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -325,7 +325,7 @@ def test_where_there_are_no_locks_maps_are_made_without(
 ) -> None:
     lacking(tmp_path, monkeypatch)
     entered = False
-    with maps_held(tmp_path, ["a"]):
+    with maps_lock(tmp_path, ["a"]):
         entered = True
     assert entered
 

@@ -15,9 +15,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from geo_seg.checkpoints import checkpoint
-from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training import TrainConfig
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY, Run, small_overrides
@@ -30,9 +30,9 @@ def clean_hydra(hydra_restore_singletons: object) -> None:
 
 
 def configured(root: Path, *overrides: str) -> TrainConfig:
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
-        return check_training(compose("train", [*small_overrides(root), *overrides]))
+        return parse_train_config(compose("train", [*small_overrides(root), *overrides]))
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -90,13 +90,13 @@ def test_the_run_folder_holds_all_that_the_run_was(finished: Path) -> None:
 
 
 def test_a_checkpoint_holds_plain_types_and_everything_that_prediction_needs(finished: Path) -> None:
-    content = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)[checkpoint.KEY]
+    content = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)[checkpoint.METADATA_KEY]
     assert json.loads(json.dumps(content)) == content
-    found = checkpoint.load(finished)
+    found = checkpoint.load_checkpoint(finished)
     assert found.path == finished / "checkpoints" / "best.ckpt"
     assert found.class_names == ("low", "middle", "high")
     assert (found.in_channels, found.dtype, found.window) == (2, "uint16", 32)
-    assert found.facts.config["loss"]["name"] == "cross_entropy"
+    assert found.metadata.config["loss"]["name"] == "cross_entropy"
     assert 0.1 <= found.temperature <= 10
     assert found.threshold == 0.5
     image = torch.from_numpy(np.full((1, 2, 20, 30), 1500, np.uint16))
@@ -112,7 +112,7 @@ def assert_shareable(folder: Path, *names: str) -> None:
     assert len(files) >= len(names)
     for file in files:
         if file.suffix == ".ckpt":
-            content = repr(torch.load(file, weights_only=True)[checkpoint.KEY])
+            content = repr(torch.load(file, weights_only=True)[checkpoint.METADATA_KEY])
         else:
             content = re.sub(r'base64,[^"]+', "", file.read_bytes().decode(errors="replace"))
         assert [text for text in private if re.search(rf"(?<!\w){re.escape(text)}\b", content)] == [], file
@@ -122,7 +122,7 @@ def assert_shareable(folder: Path, *names: str) -> None:
 def test_what_is_handed_on_of_a_run_holds_no_absolute_path(finished: Path) -> None:
     names = ("*.html", "summary.txt", "metrics.json", "scenes.*", "classes.csv")
     assert_shareable(finished, "checkpoints/*.ckpt", *names)
-    held = checkpoint.load(finished).facts.config
+    held = checkpoint.load_checkpoint(finished).metadata.config
     known = yaml.safe_load((finished / "config.yaml").read_text())
     assert held == {**known, "dataset": {**known["dataset"], "root": "."}}  # and is the same in all else
     told = (finished / "summary.txt").read_text()
@@ -138,7 +138,7 @@ def test_temperature_and_threshold_are_fitted_on_validation_and_kept(
     binary = ["dataset.mode=binary", table, "loss=soft_bce", "trainer.precision=32"]
     binary += ["loss.pos_weight=0.2", "optimizer.lr=0.01", "trainer.limit_train_batches=10"]
     train(configured(small_root, *binary, "model.encoder=tu-mobilenetv3_small_050"), tmp_path / "run")
-    found = checkpoint.load(tmp_path / "run")
+    found = checkpoint.load_checkpoint(tmp_path / "run")
     assert found.temperature != 1
     assert found.threshold != 0.5
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -153,16 +153,16 @@ def test_temperature_and_threshold_are_fitted_on_validation_and_kept(
 
 def test_a_checkpoint_that_cannot_be_used_is_named(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        checkpoint.load(tmp_path / "none.ckpt")
+        checkpoint.load_checkpoint(tmp_path / "none.ckpt")
     with pytest.raises(CheckpointError, match=r"no checkpoints/best\.ckpt"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
     content = (finished / "checkpoints" / "best.ckpt").read_bytes()
     (tmp_path / "half.ckpt").write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="truncated or of another program"):
-        checkpoint.load(tmp_path / "half.ckpt")
+        checkpoint.load_checkpoint(tmp_path / "half.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="not a checkpoint of geo_seg"):
-        checkpoint.load(tmp_path / "other.ckpt")
+        checkpoint.load_checkpoint(tmp_path / "other.ckpt")
 
 
 def test_a_run_never_overwrites_an_earlier_one(finished: Path, small_root: Path) -> None:
@@ -288,7 +288,7 @@ def test_what_this_machine_cannot_do_is_said_before_training(
 
 def test_training_without_validation_keeps_the_last_weights(small_root: Path, tmp_path: Path) -> None:
     train(configured(small_root, "trainer.limit_val_batches=0"), tmp_path / "run")
-    assert checkpoint.load(tmp_path / "run").in_channels == 2
+    assert checkpoint.load_checkpoint(tmp_path / "run").in_channels == 2
     assert "val/miou" not in rows(tmp_path / "run")[0]
 
 

@@ -22,7 +22,7 @@ import yaml
 from torch import nn
 
 from geo_seg.checkpoints import checkpoint
-from geo_seg.checkpoints.checkpoint import Facts
+from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
@@ -30,11 +30,11 @@ from geo_seg.training import build as building
 from geo_seg.training import results as concluding
 from geo_seg.training import run
 from geo_seg.training.callbacks import csv_metrics as callbacks
-from geo_seg.training.callbacks.nan_guard import LossGuard
+from geo_seg.training.callbacks.nan_guard import NaNGuard
 from geo_seg.training.evaluation import Validation
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.run import run as train
-from geo_seg.training.tuner import find_batch_size, suggested_rate
+from geo_seg.training.tuner import find_batch_size, suggest_lr
 from tests.conftest import REPOSITORY, Run, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_interrupted_training import SMALL, weights
 from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture
@@ -186,7 +186,7 @@ def test_batch_normalisation_has_the_statistics_of_the_averaged_weights(
     found = trained(small_root, tmp_path / "a", *options)
     steps = prepared[-4:]  # two steps of the last epoch, and its windows again
     assert all(torch.equal(one, other) for one, other in zip(steps[:2], steps[2:], strict=True))
-    model = checkpoint.load(tmp_path / "a" / "checkpoints" / "last.ckpt").model
+    model = checkpoint.load_checkpoint(tmp_path / "a" / "checkpoints" / "last.ckpt").model
     torch.optim.swa_utils.update_bn(steps[2:], model)  # torch's own way
     for key, value in model.state_dict().items():
         torch.testing.assert_close(found[f"model.{key}"], value, rtol=1e-4, atol=1e-5)
@@ -209,7 +209,7 @@ def test_ema_is_what_validation_sees_and_prediction_gets(small_root: Path, tmp_p
     assert differing({key: found[key] for key in plain}, plain) == {"encoder", "decoder"}
     assert rows(tmp_path / "a")[0]["val/loss"] != rows(tmp_path / "b")[0]["val/loss"]
     assert rows(tmp_path / "a")[0]["train/loss"] == rows(tmp_path / "b")[0]["train/loss"]
-    model = checkpoint.load(tmp_path / "a").model.state_dict()
+    model = checkpoint.load_checkpoint(tmp_path / "a").model.state_dict()
     best = weights(tmp_path / "a", "best")
     assert all(torch.equal(value, best[f"model.{key}"]) for key, value in model.items())
     other = trained(small_root, tmp_path / "c", *options, "average.decay=0")
@@ -289,7 +289,7 @@ def test_a_bad_loss_that_is_seen_late_takes_the_mean_of_the_weights_back_too(
     options = ["on_nan=rollback", f"average={average}"]
     options += ["average.start=0"] if average == "swa" else []
     with monkeypatch.context() as patch:
-        patch.setattr(LossGuard, "on_before_optimizer_step", lambda *_: None)  # as between looks on a GPU
+        patch.setattr(NaNGuard, "on_before_optimizer_step", lambda *_: None)  # as between looks on a GPU
         spoil(patch, bad)
         back = trained(small_root, tmp_path / "a", *options, "trainer.max_epochs=2")
     assert (tmp_path / "a" / "not_finite" / "epoch1_batch0.json").exists()
@@ -310,9 +310,9 @@ def test_a_run_of_bad_steps_only_is_given_up(
 def test_the_steepest_fall_of_the_loss_gives_the_learning_rate() -> None:
     rates = np.logspace(-6, 0, 100)
     losses = 1 - 0.5 / (1 + np.exp(-3 * (np.log(rates) - np.log(1e-3)))) + 50 * rates**2
-    assert suggested_rate(rates, losses) == pytest.approx(1e-3, rel=0.2)
+    assert suggest_lr(rates, losses) == pytest.approx(1e-3, rel=0.2)
     with pytest.raises(ConfigError, match="falls at no learning rate"):
-        suggested_rate(rates, np.linspace(1, 2, 100))
+        suggest_lr(rates, np.linspace(1, 2, 100))
 
 
 def test_a_learning_rate_is_found_and_kept_in_the_configuration(small_root: Path, tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_a_compiled_model_trains_and_its_checkpoint_predicts(small_root: Path, t
     plain = trained(small_root, tmp_path / "b")
     assert compiled.keys() == plain.keys()
     assert all(value.isfinite().all() for value in compiled.values())
-    found = checkpoint.load(tmp_path / "a")
+    found = checkpoint.load_checkpoint(tmp_path / "a")
     with torch.inference_mode():
         assert found.model(torch.randn(1, 2, 32, 32)).isfinite().all()
     assert found.in_channels == 2
@@ -457,7 +457,7 @@ def test_two_processes_take_the_statistics_of_averaged_weights_from_the_windows_
     of_ranks = []
     for rank in range(2):
         monkeypatch.setattr(SceneDataModule, "_rank", rank)
-        model, normalize = (found := checkpoint.load(file)).model, found.normalize
+        model, normalize = (found := checkpoint.load_checkpoint(file)).model, found.normalize
         batches = list(data.train_dataloader())[:2]  # as many as the run takes
         images = [normalize(batch["image"], batch["valid"]) for batch in batches]
         torch.optim.swa_utils.update_bn(images, model)
@@ -495,7 +495,7 @@ def test_the_table_of_the_report_goes_on_past_the_best_epoch(
     scores = iter([0.9, 0.5, 0.4])
     original = Validation.finish
 
-    def falling(evaluation: Validation, facts: Facts) -> Any:
+    def falling(evaluation: Validation, facts: CheckpointMetadata) -> Any:
         found, facts = original(evaluation, facts)
         return {**found, "miou": next(scores, 0.1)}, facts
 
@@ -539,7 +539,7 @@ def test_a_training_leaves_nothing_of_it_in_its_process(
 
         return make
 
-    for name in ("build_module", "SceneDataModule", "LossGuard", "Checkpoints"):
+    for name in ("build_module", "SceneDataModule", "NaNGuard", "Checkpoints"):
         monkeypatch.setattr(run, name, noted(getattr(run, name)))
     monkeypatch.setattr(run.pl, "Trainer", noted(run.pl.Trainer))
     train(configured(small_root, *COURSE), tmp_path / "run")

@@ -20,7 +20,7 @@ import rasterio.shutil
 from rio_cogeo.cogeo import cog_validate
 from torch import nn
 
-from geo_seg.data.cache import files_of
+from geo_seg.data.cache import constituent_files
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.prediction import measure, planner
 from geo_seg.prediction.predictor import Predictor
@@ -194,7 +194,7 @@ def test_a_raster_that_is_removed_or_changed_on_the_way_gives_an_error_and_no_ma
             return super().forward(pixels)
 
     found = threshold()
-    meddled = type(found)(found.path, found.facts, found.task, Meddling(), found.normalize)
+    meddled = type(found)(found.path, found.metadata, found.task, Meddling(), found.normalize)
     monkeypatch.setattr("geo_seg.prediction.planner.bytes_per_pixel", lambda _: 100.0)
     with pytest.raises(DataError, match="cannot be opened" if gone else "changed while it was mapped"):
         predict(image, tmp_path / "maps", meddled, overlap=0)
@@ -291,7 +291,7 @@ def test_a_disk_of_any_size_is_full_at_some_time_and_more_room_is_enough_to_go_o
 ) -> None:
     options: dict[str, Any] = {"probabilities": "all", "probability_type": "float32", "polygons": True}
     write_raster(image, np.kron(draw((2, 70, 80)), np.ones((8, 8), np.uint16)), nodata=0)
-    monkeypatch.setattr(writing, "_PROBE", 4096)  # bytes that must fit before any work
+    monkeypatch.setattr(writing, "_PROBE_BYTES", 4096)  # bytes that must fit before any work
     predict(image, tmp_path / "whole", overlap=0, **options)
     most = 3 * sum(path.stat().st_size for path in (tmp_path / "whole").iterdir())
     folder = small_disk(int(share * most))
@@ -355,18 +355,18 @@ def test_a_precision_that_disagrees_is_not_chosen_however_fast(
 ) -> None:
     source = write_raster(tmp_path / "image.tif", draw((2, 100, 100)))
     seconds, disagrees = {"fp32": 2.0, "bf16": 1.0}, set()
-    true = measure.classify
+    true = measure.timed_predict
 
     def timed(predictor: Predictor, windows: Any, precision: str) -> Any:
         classes, _ = true(predictor, windows, "fp32")
         wrong = precision in disagrees
         return [1 - c if wrong else c for c in classes], seconds[precision]
 
-    monkeypatch.setattr(measure, "classify", timed)
-    monkeypatch.setattr(measure, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(measure, "timed_predict", timed)
+    monkeypatch.setattr(measure, "supports_bf16", lambda device: False)
     predict(source, tmp_path / "without", precision="auto")
     assert "precision: " not in capsys.readouterr().out
-    monkeypatch.setattr(measure, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(measure, "supports_bf16", lambda device: True)
     predict(source, tmp_path / "fast", precision="auto")
     assert "precision: bf16 (bf16 2.00 times as fast" in capsys.readouterr().out
     seconds["bf16"] = 3.0
@@ -417,7 +417,7 @@ def test_all_files_of_a_mosaic_of_mosaics_are_known(tmp_path: Path) -> None:
     write_raster(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
     rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "b.vrt", driver="VRT")
     (tmp_path / "c.vrt").write_text((tmp_path / "b.vrt").read_text().replace("a.tif", "b.vrt"))
-    assert [path.name for path in files_of(tmp_path / "c.vrt")] == ["a.tif", "b.vrt", "c.vrt"]
+    assert [path.name for path in constituent_files(tmp_path / "c.vrt")] == ["a.tif", "b.vrt", "c.vrt"]
 
 
 def test_less_memory_means_panels_and_the_same_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,13 +426,13 @@ def test_less_memory_means_panels_and_the_same_map(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.setattr(planner, "needed", lambda _source, part, *_: part.cols.length * 1_000_000)
     panels = []
-    strips = Predictor.strips
+    strips = Predictor.predict_rows
 
     def watched(self: Predictor, source: Any, grid: Any, *rest: Any) -> Any:
         panels.append(grid.area.width)
         return strips(self, source, grid, *rest)
 
-    monkeypatch.setattr(Predictor, "strips", watched)
+    monkeypatch.setattr(Predictor, "predict_rows", watched)
     predict(source, tmp_path / "maps", max_memory=0.3)
     assert max(panels) <= 300
     np.testing.assert_array_equal(read(tmp_path / "maps" / "image_classes.tif")[0], read(source)[0] > LIMIT)
@@ -452,7 +452,7 @@ class Slow(Threshold):
 def map_slowly(image: Path, output: Path) -> None:
     planner._PART = 1
     found = threshold()
-    slow = type(found)(found.path, found.facts, found.task, Slow(), found.normalize)
+    slow = type(found)(found.path, found.metadata, found.task, Slow(), found.normalize)
     predict(image, output, slow, probabilities="all")
 
 

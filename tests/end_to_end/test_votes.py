@@ -13,7 +13,7 @@ from torch import nn
 
 import losses
 from geo_seg.checkpoints.checkpoint import Checkpoint
-from geo_seg.checkpoints.files import find_checkpoint
+from geo_seg.checkpoints.files import resolve_checkpoint
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models.layers import Normalize
 from geo_seg.prediction import ensemble
@@ -51,7 +51,7 @@ def foreground(image: np.ndarray, mean: float, temperature: float = 1) -> np.nda
 
 def predict_all(source: Path, output: Path, found: list[Checkpoint], **options: Any) -> np.ndarray:
     """Maps with an ensemble; gives the probabilities of class 1."""
-    models = ensemble.assemble(found, options.get("weights"))
+    models = ensemble.make_ensemble(found, options.get("weights"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("geo_seg.inference.run.gather", lambda _: models)
         predict(source, output, window=128, probabilities="all", **options)
@@ -61,10 +61,10 @@ def predict_all(source: Path, output: Path, found: list[Checkpoint], **options: 
 @pytest.mark.parametrize(("name", "count"), [("none", 1), ("flips", 4), ("d4", 8)])
 def test_the_views_differ_and_each_is_undone_exactly(name: str, count: int) -> None:
     pixels = torch.arange(2 * 3 * 5).view(1, 2, 3, 5)
-    shown = [view.show(pixels) for view in VIEWS[name]]
+    shown = [view.apply(pixels) for view in VIEWS[name]]
     assert len({(tuple(s.shape), tuple(s.flatten().tolist())) for s in shown}) == count
     for view, seen in zip(VIEWS[name], shown, strict=True):
-        assert torch.equal(view.undo(seen), pixels)
+        assert torch.equal(view.invert(seen), pixels)
 
 
 @pytest.mark.parametrize(("tta", "turns"), [("none", (0,)), ("flips", (0, 2)), ("d4", (0, 1, 2, 3))])
@@ -120,11 +120,11 @@ def test_an_ensemble_gives_the_weighted_mean_each_model_with_its_own_statistics(
 )
 def test_models_that_read_or_mean_other_things_are_no_ensemble(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        ensemble.assemble([shifted(), shifted(**changes)])
+        ensemble.make_ensemble([shifted(), shifted(**changes)])
 
 
 def loaded(path: str) -> Checkpoint:
-    return replace(shifted(), path=find_checkpoint(path))
+    return replace(shifted(), path=resolve_checkpoint(path))
 
 
 def best_of(run: Path) -> None:
@@ -135,9 +135,9 @@ def best_of(run: Path) -> None:
 
 def test_weights_and_a_threshold_have_to_fit_the_models() -> None:
     with pytest.raises(ConfigError, match="2 for 1 checkpoints"):
-        ensemble.assemble([shifted()], weights=[1, 2])
+        ensemble.make_ensemble([shifted()], weights=[1, 2])
     with pytest.raises(ConfigError, match=r"threshold=0.3: is for binary models; this one has 2 classes"):
-        ensemble.assemble([shifted()], threshold=0.3)
+        ensemble.make_ensemble([shifted()], threshold=0.3)
 
 
 def test_an_ensemble_is_named_by_a_list_or_a_glob(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_an_ensemble_is_named_by_a_list_or_a_glob(tmp_path: Path) -> None:
         patch.setattr(ensemble, "load", lambda path: seen.append(Path(path).name) or loaded(path))
         given = [str(tmp_path / "run?*"), str(tmp_path / "other")]
         config = ensemble.InferenceConfig(checkpoint=given, input="x", output="y")
-        assert len(ensemble.gather(config).checkpoints) == 3
+        assert len(ensemble.load_ensemble(config).checkpoints) == 3
         config = ensemble.InferenceConfig(checkpoint=str(tmp_path / "run [1]"), input="x", output="y")
-        assert len(ensemble.gather(config).checkpoints) == 1
+        assert len(ensemble.load_ensemble(config).checkpoints) == 1
     assert seen == ["run [1]", "run2", "other", "run [1]"]
 
 
@@ -166,7 +166,7 @@ def test_a_checkpoint_that_is_there_twice_is_said_whatever_it_is_called(
     with pytest.raises(
         ConfigError, match=r"a/checkpoints/best.ckpt is there twice; name each checkpoint once"
     ):
-        ensemble.gather(config)
+        ensemble.load_ensemble(config)
 
 
 def test_temperature_and_threshold_come_from_the_checkpoint_unless_given(tmp_path: Path) -> None:

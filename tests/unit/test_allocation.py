@@ -13,9 +13,9 @@ from tests.conftest import REPOSITORY
 USE_MEMORY = """
 import resource, sys
 import numpy as np
-from geo_seg.runtime.memory import keep_freed_memory
+from geo_seg.runtime.memory import tune_malloc
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    tune_malloc()
 for _ in range(3):
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(8_000_000)

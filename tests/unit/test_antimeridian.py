@@ -13,7 +13,7 @@ from rasterio.warp import transform
 
 from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.data.scenes.discovery import find_scenes
-from geo_seg.raster.antimeridian import turn_of
+from geo_seg.raster.antimeridian import full_turn
 from geo_seg.tiling import Window
 from tests.conftest import read_window, write_raster
 from tests.unit.test_polygon_labels import write_polygons
@@ -31,7 +31,7 @@ def image_at(folder: Path, crs: str, turns: int = 0) -> tuple[Path, np.ndarray]:
     """An image around 180 E, 17 S, and which of its pixels lie in the rectangle."""
     reference = CRS.from_user_input(crs)
     (x,), (y,) = (found[:1] for found in transform("EPSG:4326", reference, [180.0], [-17.0])[:2])
-    turn = turn_of(reference)
+    turn = full_turn(reference)
     x += turns * (turn or 0)
     side = 0.001 if reference.is_geographic else 100.0
     place = from_origin(x - SIZE[1] * side / 2, y + SIZE[0] * side / 2, side, side)
@@ -47,7 +47,7 @@ def image_at(folder: Path, crs: str, turns: int = 0) -> tuple[Path, np.ndarray]:
 def rectangle(crs: str, cut: bool, turns: int) -> list[Any]:
     """The rectangle in a cylindrical CRS: in one piece that reaches beyond 180 degrees, or cut there."""
     reference = CRS.from_user_input(crs)
-    turn = turn_of(reference)
+    turn = full_turn(reference)
     assert turn is not None
     spans = [(WEST, 180.0), (-180.0, EAST - 360)] if cut else [(WEST, EAST)]
     origin = transform("EPSG:4326", reference, [0.0], [0.0])[0][0]
@@ -115,7 +115,7 @@ def test_the_whole_earth_is_covered_once(tmp_path: Path, crs: str, west: int) ->
     write_raster(
         tmp_path / "images" / "a.tif", np.full((160, 360), 7, np.uint8), crs="EPSG:4326", transform=place
     )
-    turn = turn_of(CRS.from_user_input(crs))
+    turn = full_turn(CRS.from_user_input(crs))
     assert turn is not None
     ys = transform("EPSG:4326", crs, [0.0, 0.0], [-60.0, 70.0])[1]
     shapes = [

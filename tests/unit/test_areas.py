@@ -9,11 +9,11 @@ import shapely
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from geo_seg.data.scenes.spatial_blocks import pixels_of
-from geo_seg.raster.geobox import Geometry
+from geo_seg.data.scenes.spatial_blocks import length_in_pixels
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.georeference import same_grid
-from geo_seg.raster.pixel_areas import pixel_areas, pixel_sides, transformed
-from geo_seg.raster.reader import inspect
+from geo_seg.raster.pixel_areas import pixel_areas, pixel_size_metres, transform_points
+from geo_seg.raster.reader import read_info
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 
@@ -48,15 +48,15 @@ PLACES = [  # CRS, and a place in it
 IDS = [crs if len(crs) < 20 else "rotated pole" for crs, _, _ in PLACES]
 
 
-def grid(crs: str, x: float, y: float, pixel: float, size: int = 3, turn: float = 0) -> Geometry:
+def grid(crs: str, x: float, y: float, pixel: float, size: int = 3, turn: float = 0) -> GeoBox:
     """A raster around a place, of pixels of about so many metres."""
     reference = CRS.from_user_input(crs)
     side = pixel / (111_000 if reference.is_geographic else reference.units_factor[1])
     place = from_origin(x, y, side, side) @ Affine.rotation(turn) @ Affine.translation(-size / 2, -size / 2)
-    return Geometry(size, size, reference, place, "")
+    return GeoBox(size, size, reference, place, "")
 
 
-def on_the_ground(crs: str, geometry: Geometry, window: Window) -> float:
+def on_the_ground(crs: str, geometry: GeoBox, window: Window) -> float:
     """Square metres of a part of a raster, by geodesics."""
     row, col, height, width = window
     box = shapely.box(col, row, col + width, row + height)
@@ -117,12 +117,12 @@ def test_parts_of_wide_rasters_have_areas_of_their_own(crs: str, x: float, y: fl
 def test_pixels_beside_the_earth_have_no_area(crs: str, width: float, height: float) -> None:
     across, down = width / 50, height / 50
     disk = CRS.from_string(crs)
-    found = pixel_areas(Geometry(100, 100, disk, from_origin(-width, height, across, down), ""))
+    found = pixel_areas(GeoBox(100, 100, disk, from_origin(-width, height, across, down), ""))
     assert found is not None
     whole = found.of_rows(0, 100)
     assert whole[0, 0] == 0
     assert whole[50, 50] == pytest.approx(across * down, rel=0.01)
-    assert pixel_areas(Geometry(10, 10, disk, from_origin(1.9e7, 1.9e7, 1000, 1000), "")) is None
+    assert pixel_areas(GeoBox(10, 10, disk, from_origin(1.9e7, 1.9e7, 1000, 1000), "")) is None
 
 
 @pytest.mark.fault("areas", "a local engineering CRS ends in a traceback after the whole map was predicted")
@@ -139,16 +139,16 @@ def test_pixels_beside_the_earth_have_no_area(crs: str, width: float, height: fl
     ],
 )
 def test_a_local_grid_has_the_areas_and_lengths_of_its_plane(wkt: str, metres: float) -> None:
-    geometry = Geometry(3, 2, CRS.from_wkt(wkt), from_origin(100, 200, 0.5, 0.25), "")
+    geometry = GeoBox(3, 2, CRS.from_wkt(wkt), from_origin(100, 200, 0.5, 0.25), "")
     found = pixel_areas(geometry)
     assert found is not None
     np.testing.assert_allclose(found.of_rows(0, 2), np.full((2, 3), 0.125 * metres**2))
-    assert pixel_sides(geometry) == pytest.approx((0.5 * metres, 0.25 * metres))
+    assert pixel_size_metres(geometry) == pytest.approx((0.5 * metres, 0.25 * metres))
 
 
 def test_no_crs_has_no_areas() -> None:
-    assert pixel_areas(Geometry(2, 2, None, Affine.identity(), "")) is None
-    assert pixel_sides(Geometry(2, 2, None, Affine.identity(), "")) is None
+    assert pixel_areas(GeoBox(2, 2, None, Affine.identity(), "")) is None
+    assert pixel_size_metres(GeoBox(2, 2, None, Affine.identity(), "")) is None
 
 
 @pytest.mark.fault("areas", "split.unit=metres in plain EPSG:3857 is off by 2 at 60 degrees")
@@ -156,12 +156,12 @@ def test_no_crs_has_no_areas() -> None:
 def test_metres_of_blocks_are_those_on_the_ground(tmp_path: Path, crs: str, x: float, y: float) -> None:
     geometry = grid(crs, x, y, 10)
     place = {"crs": geometry.crs, "transform": geometry.transform}
-    image = inspect(write_raster(tmp_path / "image.tif", np.zeros((3, 3), np.uint8), **place))
+    image = read_info(write_raster(tmp_path / "image.tif", np.zeros((3, 3), np.uint8), **place))
     area = on_the_ground(crs, grid(crs, x, y, 3000), Window(1, 1, 1, 1)) / 300**2
-    sides = pixel_sides(geometry)
+    sides = pixel_size_metres(geometry)
     assert sides is not None
     assert sides[0] * sides[1] == pytest.approx(area, rel=0.02)  # axes needn't be at right angles there
-    assert pixels_of(100, "metres", image) == pytest.approx(100 / min(sides))
+    assert length_in_pixels(100, "metres", image) == pytest.approx(100 / min(sides))
 
 
 @pytest.mark.fault("areas", "a point off the earth ends the look at all others in a traceback")
@@ -169,7 +169,7 @@ def test_metres_of_blocks_are_those_on_the_ground(tmp_path: Path, crs: str, x: f
 def test_points_without_a_place_are_nan_and_the_others_right(crs: str) -> None:
     source, target = CRS.from_user_input(crs), CRS.from_epsg(4326)
     x, y = np.array([0.0, 2e7, 1e6]), np.array([0.0, 2e7, 1e6])
-    lon, lat = transformed(source, target, x, y)
+    lon, lat = transform_points(source, target, x, y)
     expected = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x[[0, 2]], y[[0, 2]])
     np.testing.assert_allclose([lon[[0, 2]], lat[[0, 2]]], expected, atol=1e-9)
     assert np.isnan([lon[1], lat[1]]).all()
@@ -183,5 +183,5 @@ def test_the_grid_of_a_whole_disc_is_another_one_than_that_of_degrees(tmp_path: 
     disc = write_raster(tmp_path / "disc.tif", pixels, crs=crs, transform=spread)
     spread = from_origin(-180, 90, 4.5, 4.5)
     degrees = write_raster(tmp_path / "map.tif", pixels, crs="EPSG:4326", transform=spread)
-    assert not same_grid(inspect(disc), inspect(degrees))
-    assert not same_grid(inspect(degrees), inspect(disc))
+    assert not same_grid(read_info(disc), read_info(degrees))
+    assert not same_grid(read_info(degrees), read_info(disc))

@@ -113,7 +113,7 @@ def test_margins_show_more_than_windows(tmp_path: Path, held_back: bool) -> None
     scenes = dict(data.scenes)
     if held_back:  # no window lies in the strip of 16 columns behind what is held back
         barred = (Window(0, 64, 64, 64), Window(0, 144, 64, 304))
-        scenes["train"] = [replace(data.scenes["train"][0], barred=barred)]
+        scenes["train"] = [replace(data.scenes["train"][0], excluded=barred)]
     assert find_leaks(scenes, data.index, config, 0) == []
     found = find_leaks(scenes, data.index, config, 40)
     assert found == [("val", "images/val.tif", "images/train.tif", False)]

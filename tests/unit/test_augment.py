@@ -129,7 +129,7 @@ def test_band_drop_never_drops_all_bands() -> None:
 )
 def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, float], margin: int) -> None:
     config = AugmentConfig(name="x", **option)  # type: ignore[arg-type]
-    assert config.margin(100) == margin
+    assert config.border(100) == margin
     side = 100 + 2 * margin
     image = torch.randn(400, 1, side, side)
     for cut in (0, max(margin // 4, 1)):  # some draw needs most of it
@@ -146,7 +146,7 @@ def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, f
 @pytest.mark.parametrize(("scale", "least", "most"), [(1.0, 0.5, 2), ([0.5, 0.8], 0.5, 0.8), ([1, 3], 1, 3)])
 def test_scales_are_drawn_between_the_least_and_the_most(scale: object, least: float, most: float) -> None:
     config = AugmentConfig(name="x", scale=scale)
-    margin = config.margin(64)
+    margin = config.border(64)
     side = 64 + 2 * margin
     ramp = torch.arange(side).float().expand(500, 1, side, side)
     labels = torch.zeros(500, side, side, dtype=torch.uint8)

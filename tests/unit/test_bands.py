@@ -12,9 +12,9 @@ from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import judge
+from geo_seg.doctor.findings import add_findings
 from geo_seg.errors import DataError
-from geo_seg.raster.band_names import assign, match
+from geo_seg.raster.band_names import assign_bands, match_bands
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster
 
@@ -55,7 +55,7 @@ MIXED = "scenes with the same bands in another order are mixed"
 def test_a_band_is_found_by_the_meaning_of_its_name(
     wanted: tuple[str, ...], names: tuple[str, ...], places: tuple[int | None, ...]
 ) -> None:
-    assert match(wanted, names) == places
+    assert match_bands(wanted, names) == places
 
 
 @pytest.mark.fault("bands", "names that contradict the order are passed over")
@@ -73,11 +73,11 @@ def test_names_that_contradict_the_order_are_refused(
 ) -> None:
     numbers = range(1, len(wanted) + 1)
     with pytest.raises(DataError, match=message):
-        assign("a.tif", wanted, numbers, dict(enumerate(names, 1)))
+        assign_bands("a.tif", wanted, numbers, dict(enumerate(names, 1)))
 
 
 def test_what_no_name_tells_is_taken_by_number_and_listed() -> None:
-    found = assign("a.tif", BGRN, (1, 2, 3, 4), {1: "red", 2: "B03", 3: "blue", 4: "mean"})
+    found = assign_bands("a.tif", BGRN, (1, 2, 3, 4), {1: "red", 2: "B03", 3: "blue", 4: "mean"})
     assert found == ((3, 2, 1, 4), (("green", "B03"),), (("nir", 4),))
 
 
@@ -128,7 +128,7 @@ def test_scenes_with_bands_in_another_order_are_read_by_name(
 @pytest.mark.fault("bands", MIXED)
 def test_the_doctor_tells_of_scenes_with_bands_in_another_order(config: DatasetConfig) -> None:
     found = examine(config, 0)
-    judge(found)
+    add_findings(found)
     assert "images/s1.tif: its bands are in another order than those of images/s0.tif" in found.warnings[0]
     assert found.problems == []
 

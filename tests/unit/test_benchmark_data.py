@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.config.hydra_setup import store_schemas
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.hydra_setup import register_schemas
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.data.datamodule import SceneDataModule
 from tests.conftest import REPOSITORY, write_raster
 
@@ -147,10 +147,10 @@ LAYOUTS: dict[str, tuple[Callable[[Path], None], str, tuple[int, int, int], floa
 
 def configured(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetConfig:
     monkeypatch.setenv("GEO_SEG_DATA", str(root))
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
         overrides = [f"dataset={name}", f"dataset.cache_dir={root / 'cache'}", "loss=dice"]
-        return check_training(compose("train", overrides)).dataset
+        return parse_train_config(compose("train", overrides)).dataset
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))

@@ -14,21 +14,21 @@ from matplotlib.colors import to_rgb
 from rasterio.transform import from_origin
 
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
-from geo_seg.config.run_config import read_configuration
+from geo_seg.config.run_config import load_run_config
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.few_labels import few_labels
+from geo_seg.data.few_labels import describe_few_labels
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.scenes.spatial_blocks import pixels_of
-from geo_seg.data.windows.allowed_offsets import Offsets
+from geo_seg.data.scenes.spatial_blocks import length_in_pixels
+from geo_seg.data.windows.allowed_offsets import AllowedOffsets
 from geo_seg.doctor.contact_sheet import draw_samples
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import judge
-from geo_seg.doctor.page import tables
+from geo_seg.doctor.findings import add_findings
+from geo_seg.doctor.page import build_tables
 from geo_seg.errors import DataError
-from geo_seg.raster.reader import inspect
+from geo_seg.raster.reader import read_info
 from geo_seg.report.figures import split_map
-from geo_seg.report.locations import outlines
+from geo_seg.report.locations import scene_outlines
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 
@@ -68,7 +68,7 @@ def covered(windows: list[Window]) -> np.ndarray:
 def test_no_training_window_reaches_into_the_buffer(tmp_path: Path, sampler: str, window: int) -> None:
     config = replace(whole(tmp_path, block=175), sampler=sampler, window=window)
     data = SceneDataModule(config, 0)
-    held = [part for name in ("val", "test") for part in data.scenes[name][0].parts]
+    held = [part for name in ("val", "test") for part in data.scenes[name][0].blocks]
     near = [Window(w.row - 20, w.col - 20, w.height + 40, w.width + 40) for w in held]
     barred = covered(
         [
@@ -91,7 +91,7 @@ def test_a_margin_shows_what_lies_around_a_window_and_nothing_of_the_buffer(
     with rasterio.open(scene.image.path) as source, rasterio.open(scene.mask.path) as mask:
         image, labels = source.read(), mask.read(1)
     hidden = (image == 0).all(0)
-    for row, col, height, width in scene.barred:
+    for row, col, height, width in scene.excluded:
         hidden[row : row + height, col : col + width] = True
     image, labels = np.where(hidden, 0, image), np.where(hidden, 255, labels)
     image = np.pad(image, ((0, 0), (11, 60), (11, 60)))
@@ -114,7 +114,7 @@ def test_a_margin_shows_what_lies_around_a_window_and_nothing_of_the_buffer(
 def test_every_valid_pixel_of_the_blocks_counts_once_and_nothing_else_does(tmp_path: Path) -> None:
     data = SceneDataModule(whole(tmp_path), 0)
     for name in ("val", "test"):
-        parts = covered(list(data.scenes[name][0].parts))
+        parts = covered(list(data.scenes[name][0].blocks))
         seen = np.zeros(SIZE, int)
         for batch in data._grid(name):
             for (_, row, col), labels in zip(batch["place"].tolist(), batch["labels"].numpy(), strict=True):
@@ -129,7 +129,7 @@ def test_the_share_is_of_the_area_and_the_seed_draws_the_blocks(tmp_path: Path) 
     config = whole(tmp_path)
     found = find_scenes(config, 0)
     for name in ("val", "test"):
-        area = sum(part.height * part.width for part in found[name][0].parts)
+        area = sum(part.height * part.width for part in found[name][0].blocks)
         assert abs(area / (SIZE[0] * SIZE[1]) - 0.2) < 0.5 / 20
     assert find_scenes(config, 0) == found
     assert find_scenes(config, 1) != found
@@ -142,43 +142,45 @@ def test_training_classes_are_counted_where_windows_may_lie(tmp_path: Path) -> N
 
 
 def test_offsets_are_drawn_evenly_from_all_that_are_allowed(tmp_path: Path) -> None:
-    image = inspect(write_raster(tmp_path / "a.tif", np.zeros((140, 130), np.uint8)))
+    image = read_info(write_raster(tmp_path / "a.tif", np.zeros((140, 130), np.uint8)))
     barred = (Window(50, 60, 30, 40), Window(70, 20, 40, 50))
-    scene = Scene("a", image, image, (1,), barred=barred)
-    offsets = Offsets(scene, 24)
+    scene = Scene("a", image, image, (1,), excluded=barred)
+    offsets = AllowedOffsets(scene, 24)
     allowed = np.ones((140 - 24 + 1, 130 - 24 + 1), bool)
     for row, col, height, width in barred:
         allowed[max(row - 23, 0) : row + height, max(col - 23, 0) : col + width] = False
     steps = (np.arange(allowed.sum()) + 0.5) / allowed.sum()
-    found = offsets.anywhere(steps)
+    found = offsets.sample_uniform(steps)
     assert set(map(tuple, found.tolist())) == set(
         zip(*(axis.tolist() for axis in np.nonzero(allowed)), strict=True)
     )
-    assert offsets.share == allowed.mean()
+    assert offsets.allowed_fraction == allowed.mean()
     for cell in np.ndindex(3, 3):
         near = allowed.copy()  # windows that hold a part of the cell
         near[: max(cell[0] * 64 - 23, 0)] = near[cell[0] * 64 + 64 :] = False
         near[:, : max(cell[1] * 64 - 23, 0)] = near[:, cell[1] * 64 + 64 :] = False
-        assert bool(near.any()) == bool(offsets.allowed(3, 3)[cell])
+        assert bool(near.any()) == bool(offsets.is_allowed(3, 3)[cell])
         if near.any():
-            drawn = offsets.around(np.full((near.sum(), 2), cell), (np.arange(near.sum()) + 0.5) / near.sum())
+            drawn = offsets.sample_around(
+                np.full((near.sum(), 2), cell), (np.arange(near.sum()) + 0.5) / near.sum()
+            )
             assert set(map(tuple, drawn.tolist())) == set(
                 zip(*(a.tolist() for a in np.nonzero(near)), strict=True)
             )
 
 
 def test_metres_are_measured_by_the_size_of_the_pixels(tmp_path: Path) -> None:
-    flat = inspect(write_raster(tmp_path / "flat.tif", np.zeros((10, 10), np.uint8)))
-    assert pixels_of(30, "metres", flat) == 15
+    flat = read_info(write_raster(tmp_path / "flat.tif", np.zeros((10, 10), np.uint8)))
+    assert length_in_pixels(30, "metres", flat) == 15
     place = {"crs": "EPSG:4326", "transform": from_origin(10, 60.0005, 0.0001, 0.0001)}
-    globe = inspect(write_raster(tmp_path / "globe.tif", np.zeros((10, 10), np.uint8), **place))
-    assert pixels_of(55.80, "metres", globe) == pytest.approx(10, rel=1e-3)  # on the ellipsoid
+    globe = read_info(write_raster(tmp_path / "globe.tif", np.zeros((10, 10), np.uint8), **place))
+    assert length_in_pixels(55.80, "metres", globe) == pytest.approx(10, rel=1e-3)  # on the ellipsoid
     place = {"crs": "EPSG:2263", "transform": from_origin(1_000_000, 200_000, 2, 2)}
-    feet = inspect(write_raster(tmp_path / "feet.tif", np.zeros((10, 10), np.uint8), **place))
-    assert pixels_of(0.6096, "metres", feet) == pytest.approx(1, rel=1e-3)
-    bare = inspect(write_raster(tmp_path / "bare.tif", np.zeros((10, 10), np.uint8), crs=None))
+    feet = read_info(write_raster(tmp_path / "feet.tif", np.zeros((10, 10), np.uint8), **place))
+    assert length_in_pixels(0.6096, "metres", feet) == pytest.approx(1, rel=1e-3)
+    bare = read_info(write_raster(tmp_path / "bare.tif", np.zeros((10, 10), np.uint8), crs=None))
     with pytest.raises(DataError, match="has no CRS to measure metres by"):
-        pixels_of(30, "metres", bare)
+        length_in_pixels(30, "metres", bare)
 
 
 def test_blocks_in_metres_are_those_in_pixels(tmp_path: Path) -> None:
@@ -202,9 +204,9 @@ def reach(data: SceneDataModule, window: int) -> dict[str, np.ndarray]:
     """(H, W) per split, which pixels are its own: by trying every place of a window."""
     found = {}
     for name in ("val", "test"):
-        found[name] = covered(list(data.scenes[name][0].parts)) > 0
+        found[name] = covered(list(data.scenes[name][0].blocks)) > 0
     [scene] = data.scenes["train"]
-    barred = covered(list(scene.barred)) > 0
+    barred = covered(list(scene.excluded)) > 0
     seen = np.zeros(SIZE, bool)
     for row in range(SIZE[0] - window + 1):
         for col in range(SIZE[1] - window + 1):
@@ -228,10 +230,12 @@ def test_what_is_counted_of_a_split_is_its_own_pixels(
     measured[:, :9] = False
     for name, own in reach(data, window).items():
         [found] = data.index[name]
-        assert found.counts.pixels == own.sum()
-        assert found.counts.valid == (own & measured).sum()
-        assert found.counts.classes.tolist() == np.bincount(labels[own & measured], minlength=4).tolist()
-    assert data.class_counts == data.index["train"][0].counts.classes.tolist()
+        assert found.class_counts.pixels == own.sum()
+        assert found.class_counts.valid == (own & measured).sum()
+        assert (
+            found.class_counts.classes.tolist() == np.bincount(labels[own & measured], minlength=4).tolist()
+        )
+    assert data.class_counts == data.index["train"][0].class_counts.classes.tolist()
 
 
 @OWN_GROUND
@@ -241,7 +245,7 @@ def test_a_check_shows_and_counts_every_pixel_for_its_own_split(tmp_path: Path) 
     write_raster(tmp_path / "images" / "a.tif", place, nodata=0)
     found = examine(config, 0)
     own = reach(SceneDataModule(config, 0), 80)
-    for row in tables(found)[0].rows:
+    for row in build_tables(found)[0].rows:
         assert row[2] == f"{own[row[0]].sum():,}"
     shown = {}
     for sample in draw_samples(found):
@@ -261,7 +265,7 @@ def test_the_map_of_a_block_split_has_the_colours_of_its_legend_in_the_shares_of
     data = SceneDataModule(replace(whole(tmp_path, block=175, buffer=33), window=80), 0)
     own = reach(data, 80)
     own["buffer"] = ~np.any([*own.values()], axis=0)
-    found = outlines(data.scenes, 80)
+    found = scene_outlines(data.scenes, 80)
     assert found is not None
     picture = plt.imread(io.BytesIO(split_map(*found).png))[..., :3]
     legend = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b", "buffer": "#c8c8c8"}
@@ -315,12 +319,12 @@ def test_four_spots_of_labels_give_every_split_some_and_windows_that_show_them(
     tmp_path: Path, seed: int
 ) -> None:
     data = SceneDataModule(spots(tmp_path, FOUR), seed)
-    counts = {name: int(data.index[name][0].counts.classes.sum()) for name in ("train", "val", "test")}
+    counts = {name: int(data.index[name][0].class_counts.classes.sum()) for name in ("train", "val", "test")}
     assert min(counts.values()) >= 13 * 13
     assert sum(counts.values()) <= 4 * 13 * 13
     for batch in data.train_dataloader():
         assert (batch["labels"] != 255).flatten(1).any(1).all()
-    area = sum(part.height * part.width for part in data.scenes["val"][0].parts)
+    area = sum(part.height * part.width for part in data.scenes["val"][0].blocks)
     assert abs(area / 512**2 - 0.2) <= 1 / 16
 
 
@@ -337,7 +341,7 @@ def test_spots_in_fewer_blocks_than_splits_are_one_line_that_says_which_number_t
     assert message.replace("\\", "") in examine(spots(tmp_path, NEAR), 0).problems
     for names in ({"test": None}, {"block": 64, "buffer": 0}):  # two splits, or smaller blocks
         data = SceneDataModule(spots(tmp_path, NEAR, **names), 0)
-        assert all(data.index[name][0].counts.classes.sum() for name in data.index if data.scenes[name])
+        assert all(data.index[name][0].class_counts.classes.sum() for name in data.index if data.scenes[name])
 
 
 @BALANCE
@@ -348,9 +352,9 @@ def test_every_split_gets_labels_of_every_class_as_far_as_there_are_any(tmp_path
     config = spots(tmp_path, {**places, **dict.fromkeys(rare, 1)}, buffer=8)
     for seed in range(4):
         data = SceneDataModule(config, seed)
-        having = [name for name in ("train", "val", "test") if data.index[name][0].counts.classes[1]]
+        having = [name for name in ("train", "val", "test") if data.index[name][0].class_counts.classes[1]]
         assert having == ["train", "val", "test"][: min(blocks, 3)]
-        held = sum(int(data.index[name][0].counts.classes[1]) for name in ("val", "test"))
+        held = sum(int(data.index[name][0].class_counts.classes[1]) for name in ("val", "test"))
         assert held <= 2 * 13 * 13  # no more than one spot each: training needs them
 
 
@@ -360,18 +364,18 @@ def test_without_balance_labels_do_not_decide_which_blocks_are_drawn(tmp_path: P
         find_scenes(spots(tmp_path / str(n), places, balance=False), 3)
         for n, places in enumerate((FOUR, NEAR))
     ]
-    parts = [{name: own[name][0].parts for name in ("val", "test")} for own in drawn]
+    parts = [{name: own[name][0].blocks for name in ("val", "test")} for own in drawn]
     assert parts[0] == parts[1]
     balanced = find_scenes(spots(tmp_path / "0", FOUR), 3)
-    assert {name: balanced[name][0].parts for name in ("val", "test")} != parts[0]
+    assert {name: balanced[name][0].blocks for name in ("val", "test")} != parts[0]
 
 
 @BALANCE
 def test_few_labels_are_counted_by_class_and_split_with_the_numbers_to_turn(tmp_path: Path) -> None:
     config = spots(tmp_path, {**FOUR, (300, 300): 1, (300, 40): 1, (40, 300): 1})
     data = SceneDataModule(config, 0)
-    counts = {name: data.index[name][0].counts.classes.tolist() for name in ("train", "val", "test")}
-    line, epoch = few_labels(counts, ["a", "b"], config)
+    counts = {name: data.index[name][0].class_counts.classes.tolist() for name in ("train", "val", "test")}
+    line, epoch = describe_few_labels(counts, ["a", "b"], config)
     for number, name in enumerate("ab"):
         said = ", ".join(f"{own[number]} in {split}" for split, own in counts.items())
         assert f"{name} ({said})" in line
@@ -384,10 +388,10 @@ def test_few_labels_are_counted_by_class_and_split_with_the_numbers_to_turn(tmp_
         assert turn in line
     assert "an epoch is a single step; dataset.windows_per_epoch=400 makes it 50" in epoch
     found = examine(config, 0)
-    judge(found)
+    add_findings(found)
     assert {line, epoch} <= {*found.warnings}
     many = {"train": [9000, 8000], "val": [600, 0]}
-    assert few_labels(many, ["a", "b"], config) == []  # what is absent is said elsewhere
+    assert describe_few_labels(many, ["a", "b"], config) == []  # what is absent is said elsewhere
 
 
 @BALANCE
@@ -395,4 +399,4 @@ def test_a_run_from_before_there_was_balance_keeps_the_blocks_that_it_was_traine
     split = {"by": "blocks", "block": 128, "val": 0.2}
     for said, expected in ((split, False), ({**split, "balance": True}, True), ({"by": "fraction"}, True)):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump({"dataset": {"split": said}}))
-        assert read_configuration(tmp_path).dataset.split.balance is expected
+        assert load_run_config(tmp_path).dataset.split.balance is expected

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_seg.metrics.boundary_iou import BoundaryIoU, band_width, boundary_scores
+from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_iou_scores, boundary_width_px
 
 
 def band(ids: np.ndarray, valid: np.ndarray, of: int, distance: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_counts_equal_erosion_pixel_by_pixel(classes: int, distance: int, seed: 
         metric.update(
             torch.from_numpy(predicted[part : part + 1]), torch.from_numpy(labels[part : part + 1]).short()
         )
-    found, mean = boundary_scores(metric.compute(), least=0)
+    found, mean = boundary_iou_scores(metric.compute(), least=0)
     expected: list[float | None] = []
     present = []
     for c in range(classes):
@@ -71,13 +71,13 @@ def test_what_is_ignored_and_what_lies_beyond_the_window_is_no_boundary() -> Non
     metric = BoundaryIoU(2, 255, 2)
     metric.update(torch.ones(1, 9, 9, dtype=torch.long), labels)
     assert not metric.compute().any()
-    assert boundary_scores(metric.compute(), least=0) == ([None, None], None)
+    assert boundary_iou_scores(metric.compute(), least=0) == ([None, None], None)
 
 
 def test_the_band_is_a_share_of_the_diagonal_or_pixels() -> None:
-    assert band_width(0.02, 300, 400) == 10
-    assert band_width(0.02, 16, 16) == 1
-    assert band_width(3, 300, 400) == 3
+    assert boundary_width_px(0.02, 300, 400) == 10
+    assert boundary_width_px(0.02, 16, 16) == 1
+    assert boundary_width_px(3, 300, 400) == 3
 
 
 @pytest.mark.fault("report", "boundary IoU of a class with hardly a boundary is a number like any other")
@@ -88,7 +88,7 @@ def test_hardly_a_boundary_has_no_boundary_iou_and_takes_no_part_in_the_mean(
     pixels: int, defined: bool
 ) -> None:
     counts = torch.tensor([[pixels // 2, 300], [pixels, 400], [pixels, 400]])
-    (few, many), mean = boundary_scores(counts)
+    (few, many), mean = boundary_iou_scores(counts)
     assert many == pytest.approx(300 / 500)
     expected = (pixels // 2) / (2 * pixels - pixels // 2) if defined else None
     assert few == pytest.approx(expected)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from geo_seg.metrics.calibration import Calibration, Reliability, TemperatureSearch, ThresholdSearch
+from geo_seg.metrics.calibration import Calibration, CalibrationError, TemperatureScaling, ThresholdTuning
 from losses import Task
 
 
@@ -37,7 +37,7 @@ def test_the_temperature_is_that_of_the_highest_likelihood(channels: int, scale:
     task = Task("binary" if channels == 1 else "multiclass", max(channels, 2))
     logits, _, labels = drawn(channels, scale=scale)
     logits[(labels == 255)[:, None].expand_as(logits)] = math.nan  # ignored pixels say nothing
-    metric = TemperatureSearch(task)
+    metric = TemperatureScaling(task)
     for part in range(3):  # 1200 pixels each: all of them are looked at
         metric.update(logits[part : part + 1], labels[part : part + 1].short())
     found = float(metric.compute())
@@ -50,14 +50,14 @@ def test_the_temperature_is_that_of_the_highest_likelihood(channels: int, scale:
 def test_a_large_window_is_thinned_out_evenly() -> None:
     logits, _, labels = drawn(4, scale=2.0)
     large, wide = logits.repeat(1, 1, 8, 8), labels.repeat(1, 8, 8)
-    whole, thin = TemperatureSearch(Task("multiclass", 4)), TemperatureSearch(Task("multiclass", 4))
+    whole, thin = TemperatureScaling(Task("multiclass", 4)), TemperatureScaling(Task("multiclass", 4))
     whole.update(logits, labels)
     thin.update(large, wide)
     assert float(thin.compute()) == pytest.approx(float(whole.compute()), rel=0.05)
 
 
 def test_without_valid_or_finite_pixels_the_temperature_is_one() -> None:
-    metric = TemperatureSearch(Task("multiclass", 3))
+    metric = TemperatureScaling(Task("multiclass", 3))
     metric.update(torch.randn(1, 3, 4, 4), torch.full((1, 4, 4), 255))
     assert float(metric.compute()) == 1
     metric.update(torch.full((1, 3, 4, 4), math.nan), torch.zeros(1, 4, 4, dtype=torch.long))
@@ -68,7 +68,7 @@ def test_without_valid_or_finite_pixels_the_temperature_is_one() -> None:
 def test_the_threshold_gives_the_highest_mean_iou(shift: float) -> None:
     logits, _, labels = drawn(1)
     logits = logits + shift
-    metric = ThresholdSearch(255)
+    metric = ThresholdTuning(255)
     for part in range(3):
         metric.update(logits[part : part + 1], labels[part : part + 1])
 
@@ -82,7 +82,7 @@ def test_the_threshold_gives_the_highest_mean_iou(shift: float) -> None:
 
 
 def test_the_threshold_is_a_half_where_a_class_is_missing_or_nothing_is_better() -> None:
-    metric = ThresholdSearch(255)
+    metric = ThresholdTuning(255)
     metric.update(torch.tensor([[[[-3.0, 2.0]]]]), torch.tensor([[[1, 1]]]))
     assert float(metric.compute()) == 0
     metric.reset()
@@ -108,7 +108,7 @@ def test_the_threshold_holds_after_the_temperature() -> None:
 def test_reliability_equals_a_loop_over_the_pixels(channels: int) -> None:
     task = Task("binary" if channels == 1 else "multiclass", max(channels, 2))
     logits, _, labels = drawn(channels, scale=3.0)
-    metric = Reliability(task)
+    metric = CalibrationError(task)
     for part in range(3):
         metric.update(task.probabilities(logits[part : part + 1] / 2), labels[part : part + 1].short(), 2.0)
     for name, temperature in (("raw", 1.0), ("scaled", 2.0)):
@@ -134,14 +134,14 @@ def test_reliability_equals_a_loop_over_the_pixels(channels: int) -> None:
 
 
 def test_no_pixel_gives_no_reliability() -> None:
-    metric = Reliability(Task("multiclass", 3))
+    metric = CalibrationError(Task("multiclass", 3))
     metric.update(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), 255), 1.0)
     found = metric.compute()
     assert found["raw"]["ece"] is None and found["scaled"]["nll"] is None
 
 
 def test_a_model_that_has_diverged_is_counted_as_sure_of_nothing() -> None:
-    metric = Reliability(Task("multiclass", 3))
+    metric = CalibrationError(Task("multiclass", 3))
     metric.update(torch.full((1, 3, 2, 2), torch.nan), torch.zeros(1, 2, 2, dtype=torch.long), 1.0)
     found = metric.compute()["raw"]
     assert (found["ece"], found["nll"], found["pixels"][0]) == (pytest.approx(1.0), None, 4)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from geo_seg.checkpoints import checkpoint
-from geo_seg.checkpoints.checkpoint import KEY, Facts
-from geo_seg.checkpoints.metadata_checks import RULES, check_facts
+from geo_seg.checkpoints.checkpoint import METADATA_KEY, CheckpointMetadata
+from geo_seg.checkpoints.metadata_checks import RULES, check_metadata
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError
 from geo_seg.models.smp import build_model
-from geo_seg.prediction.ensemble import gather
-from geo_seg.training.callbacks.checkpoint_io import WholeFile
+from geo_seg.prediction.ensemble import load_ensemble
+from geo_seg.training.callbacks.checkpoint_io import AtomicCheckpointIO
 
 FUZZED = pytest.mark.fault("checkpoint", "a fact is dropped, doubled, or of another type, length or range")
 WEIGHTS = pytest.mark.fault("checkpoint", "weights that are NaN or infinite, or no tensors")
@@ -70,26 +70,26 @@ FITTING = {  # of these, what a fact may be
 
 def said(content: Any) -> str:
     with pytest.raises(CheckpointError) as error:
-        check_facts(content, FILE)
+        check_metadata(content, FILE)
     text = str(error.value)
     assert text.startswith("model.ckpt: ") and "\n" not in text and len(text) < 400
     return text
 
 
 def test_every_fact_has_a_rule() -> None:
-    assert set(RULES) == {field.name for field in fields(Facts)}
-    assert check_facts(GOOD, FILE) == ()
+    assert set(RULES) == {field.name for field in fields(CheckpointMetadata)}
+    assert check_metadata(GOOD, FILE) == ()
 
 
 @FUZZED
 @pytest.mark.parametrize("name", RULES)
 def test_a_fact_that_is_missing_is_named_unless_it_has_a_default(name: str) -> None:
     rest = {key: value for key, value in GOOD.items() if key != name}
-    found = next(field for field in fields(Facts) if field.name == name)
+    found = next(field for field in fields(CheckpointMetadata) if field.name == name)
     if found.default is MISSING and found.default_factory is MISSING:
         assert name in said(rest)
     else:
-        assert check_facts(rest, FILE) == ()
+        assert check_metadata(rest, FILE) == ()
 
 
 @FUZZED
@@ -100,7 +100,7 @@ def test_a_fact_of_another_type_or_range_is_named_with_what_was_found(name: str)
             value is one or (type(value) is type(one) and value == one) for one in FITTING.get(name, ())
         )
         if fits:
-            assert check_facts({**GOOD, name: value}, FILE) == ()
+            assert check_metadata({**GOOD, name: value}, FILE) == ()
         else:
             assert name in said({**GOOD, name: value})
 
@@ -169,7 +169,7 @@ def test_containers_that_hold_themselves_or_lie_very_deep_are_refused() -> None:
     "further", [{"sensor": "S2"}, {"sensor": None, "x": [1]}, {3: 4}, {"config": {"new": 1}}]
 )
 def test_further_keys_are_left_out_with_a_note(further: dict[Any, Any]) -> None:
-    notes = check_facts({**GOOD, **further}, FILE)
+    notes = check_metadata({**GOOD, **further}, FILE)
     strange = [key for key in further if key != "config"]
     assert len(notes) == bool(strange)
     assert all(repr(key) in notes[0] and "leaves out" in notes[0] for key in strange)
@@ -184,7 +184,7 @@ def weights() -> dict[str, Tensor]:
 
 def written(folder: Path, weights: Any, **changes: Any) -> Path:
     file = folder / "model.ckpt"
-    torch.save({"state_dict": weights, KEY: {**GOOD, **changes}}, file)
+    torch.save({"state_dict": weights, METADATA_KEY: {**GOOD, **changes}}, file)
     return file
 
 
@@ -192,12 +192,14 @@ def written(folder: Path, weights: Any, **changes: Any) -> Path:
 def test_a_checkpoint_of_a_later_version_predicts_and_says_what_is_left_out(
     tmp_path: Path, weights: dict[str, Tensor]
 ) -> None:
-    found = checkpoint.load(written(tmp_path, weights, sensor="S2"))
-    assert found.facts == Facts(**{key: value for key, value in GOOD.items() if key != "format"})
+    found = checkpoint.load_checkpoint(written(tmp_path, weights, sensor="S2"))
+    assert found.metadata == CheckpointMetadata(
+        **{key: value for key, value in GOOD.items() if key != "format"}
+    )
     assert found.notes == (
         f"{tmp_path / 'model.ckpt'}: holds 'sensor', which this geo_seg doesn't know and leaves out",
     )
-    assert json.loads(json.dumps(checkpoint.entry(found.facts))) == GOOD
+    assert json.loads(json.dumps(checkpoint.to_dict(found.metadata))) == GOOD
 
 
 def spoilt(weights: dict[str, Tensor]) -> Iterator[tuple[Any, str]]:
@@ -227,7 +229,7 @@ def test_weights_that_cannot_predict_are_named_in_one_line(
     for wrong, message in spoilt(weights):
         file = written(tmp_path, wrong)
         with pytest.raises(CheckpointError) as error:
-            checkpoint.load(file)
+            checkpoint.load_checkpoint(file)
         assert str(error.value).startswith(f"{file}: {message}") and "\n" not in str(error.value)
 
 
@@ -235,9 +237,9 @@ def test_weights_that_cannot_predict_are_named_in_one_line(
 @pytest.mark.parametrize(
     "read",
     [
-        checkpoint.load,
-        lambda file: WholeFile(print).load_checkpoint(file),
-        lambda file: gather(InferenceConfig(checkpoint=[str(file), str(file)], input="x", output="y")),
+        checkpoint.load_checkpoint,
+        lambda file: AtomicCheckpointIO(print).load_checkpoint(file),
+        lambda file: load_ensemble(InferenceConfig(checkpoint=[str(file), str(file)], input="x", output="y")),
     ],
     ids=["test", "resume", "ensemble"],
 )
@@ -257,7 +259,7 @@ def test_a_checkpoint_without_the_state_of_training_cannot_be_gone_on_from(
     tmp_path: Path, weights: dict[str, Tensor]
 ) -> None:
     with pytest.raises(CheckpointError, match="holds no epoch of a training run"):
-        WholeFile(print).load_checkpoint(written(tmp_path, weights))
+        AtomicCheckpointIO(print).load_checkpoint(written(tmp_path, weights))
 
 
 @FUZZED
@@ -275,6 +277,6 @@ def test_a_model_that_cannot_be_built_is_named_with_its_file(
 ) -> None:
     file = written(tmp_path, weights, model={"name": "unet", "weights": None, **model})
     with pytest.raises(CheckpointError) as error:
-        checkpoint.load(file)
+        checkpoint.load_checkpoint(file)
     assert str(error.value).startswith(str(file)) and message in str(error.value)
     assert "\n" not in str(error.value)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from geo_seg.config.inference import InferenceConfig
-from geo_seg.inference.engines.local import sharers
+from geo_seg.inference.engines.local import processes_per_host
 from geo_seg.prediction import planner
-from geo_seg.prediction.memory import Held, bytes_per_pixel
-from geo_seg.prediction.resample import Scale
-from geo_seg.prediction.window_reader import Source
-from geo_seg.raster.reader import inspect
+from geo_seg.prediction.memory import PeakMemory, bytes_per_pixel
+from geo_seg.prediction.resample import ResolutionScale
+from geo_seg.prediction.window_reader import RasterInput
+from geo_seg.raster.reader import read_info
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import draw
 
@@ -25,17 +25,24 @@ def config(**options: Any) -> InferenceConfig:
 
 @pytest.mark.parametrize(
     ("processes", "scale", "window"),
-    [(1, Scale(), 1024), (4, Scale(), 512), (1, Scale(96, 96, 32), 512), (1, Scale(8, 8, 32), 1024)],
+    [
+        (1, ResolutionScale(), 1024),
+        (4, ResolutionScale(), 512),
+        (1, ResolutionScale(96, 96, 32), 512),
+        (1, ResolutionScale(8, 8, 32), 1024),
+    ],
 )
 def test_windows_fit_the_share_of_a_process_and_the_rows_of_a_finer_raster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, scale: Scale, window: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, scale: ResolutionScale, window: int
 ) -> None:
     monkeypatch.setattr(planner, "free_memory", lambda _: 2 * 1000 * 1024**2)  # half of it is for windows
     monkeypatch.setattr(planner, "bytes_per_pixel", lambda _: 1000.0)
     predictor: Any = SimpleNamespace(device=torch.device("cpu"))
-    source = Source(inspect(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), (1,), None, False, scale)
-    chooser = planner.Chooser(config(), predictor, 64, print, processes)
-    assert chooser.choose(source).window == window
+    source = RasterInput(
+        read_info(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), (1,), None, False, scale
+    )
+    chooser = planner.Planner(config(), predictor, 64, print, processes)
+    assert chooser.plan(source).window == window
 
 
 @pytest.mark.parametrize(
@@ -67,21 +74,21 @@ def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tup
     monkeypatch.setattr(planner, "free_memory", lambda _: 100e9)
     monkeypatch.setattr(planner, "bytes_per_pixel", lambda _: 1000.0)
     predictor: Any = SimpleNamespace(device=torch.device("cpu"))
-    info = replace(inspect(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), width=WIDE, height=3000)
-    source = Source(info, (1,), None, False, Scale())
-    chosen = planner.Chooser(config(**options), predictor, 64, print, 1).choose(source)
-    return chosen, planner.parts_of(source, chosen)
+    info = replace(read_info(write_raster(tmp_path / "a.tif", draw((1, 40, 40)))), width=WIDE, height=3000)
+    source = RasterInput(info, (1,), None, False, ResolutionScale())
+    chosen = planner.Planner(config(**options), predictor, 64, print, 1).plan(source)
+    return chosen, planner.split_into_parts(source, chosen)
 
 
 def test_processes_of_a_run_on_a_machine_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    assert sharers(config()) == 1
-    assert sharers(config(engine="torchrun")) == 3
-    assert sharers(config(engine="ray", workers=5)) == 5
+    assert processes_per_host(config()) == 1
+    assert processes_per_host(config(engine="torchrun")) == 3
+    assert processes_per_host(config(engine="ray", workers=5)) == 5
 
 
 def test_what_operations_hold_counts_for_as_long_as_somebody_holds_it() -> None:
-    with Held() as held:
+    with PeakMemory() as held:
         first = torch.zeros(1000)
         kept = [first + 1, first.view(10, 100), first.add_(1)]
         assert held.most == 2 * 4000

@@ -14,7 +14,7 @@ from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.scenes.discovery import find_scenes, open_scenes
 from geo_seg.errors import DataError
 from geo_seg.inference.inputs import find_rasters
-from geo_seg.raster.paths import container, moved, subdataset, title
+from geo_seg.raster.paths import container_of, display_name, relocate, subdataset
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, read_window, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold
@@ -50,8 +50,8 @@ def write_netcdf(path: Path, pixels: np.ndarray) -> Path:
     ],
 )
 def test_gdals_names_of_rasters_in_containers_have_a_path_in_them(name: str, path: str, called: str) -> None:
-    assert (container(name), title(name)) == (path, called)
-    assert container(moved(name, "/other/b.x")) == "/other/b.x"
+    assert (container_of(name), display_name(name)) == (path, called)
+    assert container_of(relocate(name, "/other/b.x")) == "/other/b.x"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_gdals_names_of_rasters_in_containers_have_a_path_in_them(name: str, pat
 )
 def test_paths_and_addresses_are_no_names_of_that_kind(name: str) -> None:
     assert subdataset(name) is None
-    assert container(name) == name
+    assert container_of(name) == name
 
 
 @pytest.mark.fault("containers", "netCDF of two variables: traceback, and the other inputs stop, too")

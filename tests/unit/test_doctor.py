@@ -14,25 +14,25 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
-from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training import TrainConfig
-from geo_seg.config.training_checks import check_training
+from geo_seg.config.training_checks import parse_train_config
 from geo_seg.data.scenes.leakage import Leak
 from geo_seg.doctor import examine as examination
-from geo_seg.doctor.contact_sheet import draw_samples, judge_shift
-from geo_seg.doctor.examine import Examination, examine
-from geo_seg.doctor.findings import good_window, judge, suggestions
+from geo_seg.doctor.contact_sheet import check_misregistration, draw_samples
+from geo_seg.doctor.examine import DataReport, examine
+from geo_seg.doctor.findings import add_findings, suggest_config, suggest_window
 from geo_seg.doctor.misregistration import edge_correlation, shift_of
-from geo_seg.doctor.page import tables, write_page
+from geo_seg.doctor.page import build_tables, write_page
 from geo_seg.doctor.run import check
 from geo_seg.errors import DataError
 from geo_seg.report.html_page import WIDE
 from tests.conftest import REPOSITORY, Run, draw_scene, small_overrides, write_raster
 
 
-def looked_at(config: DatasetConfig) -> Examination:
+def looked_at(config: DatasetConfig) -> DataReport:
     found = examine(config, 0)
-    judge(found)
+    add_findings(found)
     return found
 
 
@@ -75,7 +75,7 @@ def config(tmp_path: Path) -> DatasetConfig:
 def test_a_sound_data_set_has_nothing_to_mend(config: DatasetConfig) -> None:
     found = looked_at(config)
     assert (found.problems, found.warnings) == ([], [])
-    splits, classes, bands = tables(found)
+    splits, classes, bands = build_tables(found)
     assert [row[:2] for row in splits.rows] == [["train", "4"], ["val", "1"], ["test", "1"]]
     assert splits.rows[1][2:6] == ["7,680", "8.8%", "91.2%", "96x80"]
     counts = np.bincount(draw_scene(4)[1][:, 7:].ravel(), minlength=3) / (96 * 73)
@@ -200,7 +200,7 @@ def test_blocks_that_leave_nothing_to_train_on_are_no_fault_of_the_labels(config
     line = "no pixel of train has a class: all are nodata or ignored, or too near to blocks of val and test"
     assert f"{line}; see dataset.split" in found.problems
     assert not any("compare the values of the masks" in problem for problem in found.problems)
-    assert [row[4] for row in tables(found)[1].rows] == ["6 of 6", "6 of 6", "6 of 6"]
+    assert [row[4] for row in build_tables(found)[1].rows] == ["6 of 6", "6 of 6", "6 of 6"]
 
 
 def test_a_leak_that_is_allowed_is_a_warning(config: DatasetConfig) -> None:
@@ -246,13 +246,13 @@ def test_shifted_labels_of_all_scenes_and_of_one_are_told_apart(config: DatasetC
         image, mask = blobs(number)
         scene(Path(config.root), number, image, np.roll(mask, (4, 0), (0, 1)) if number == 3 else mask)
     found = examine(config, 0)
-    judge_shift(found, draw_samples(found))
+    check_misregistration(found, draw_samples(found))
     assert found.warnings == ["images/s3.tif: its labels lie 4 px below of the edges in the image"]
     for number in range(6):
         image, mask = blobs(number)
         scene(Path(config.root), number, image, np.roll(mask, (-3, 2), (0, 1)))
     found = examine(config, 0)
-    judge_shift(found, draw_samples(found))
+    check_misregistration(found, draw_samples(found))
     assert found.warnings == [
         "labels lie 3 px above and 2 px right of the edges in the images, over all scenes looked at"
     ]
@@ -265,8 +265,8 @@ def test_window_and_weights_are_suggested_from_what_the_scenes_hold(config: Data
     for number in range(6):
         scene(Path(config.root), number, np.full((2, 600, 600), 300 + number, np.uint16), mask)
     found = examine(replace(config, unlisted="ignore"), 0)
-    assert good_window(found) == 512
-    weights = suggestions(found)[1]
+    assert suggest_window(found) == 512
+    weights = suggest_config(found)[1]
     n = [600 * 600 - 9 - 3, 9, 3]
     assert "inverse frequency are low 0.333, middle 1.33e+04, high 4e+04" in weights
     assert f"has {n[0] / n[2]:.0f} times the pixels of the rarest" in weights
@@ -278,9 +278,9 @@ def clean_hydra(hydra_restore_singletons: object) -> None:
 
 
 def configured(root: Path, *overrides: str) -> TrainConfig:
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
-        return check_training(compose("train", ["mode=check", *small_overrides(root), *overrides]))
+        return parse_train_config(compose("train", ["mode=check", *small_overrides(root), *overrides]))
 
 
 def test_a_check_leaves_a_page_and_a_sheet_and_says_where(
@@ -338,14 +338,14 @@ def test_a_window_that_is_advised_shows_more_and_takes_no_labels_from_training(
 ) -> None:
     split = SplitConfig(by="blocks", val=0.1, test=0.1, block=128, buffer=buffer)
     found = examine(mosaic(tmp_path, split=split, window=window), 1)
-    advised = [line for line in suggestions(found) if line.startswith("dataset.window")]
-    tried = good_window(found)
+    advised = [line for line in suggest_config(found) if line.startswith("dataset.window")]
+    tried = suggest_window(found)
     assert tried is not None
     after = examine(replace(found.config, window=tried), 1)
     worse = bool((after.counts("train") < 0.95 * found.counts("train")).any())
     assert bool(advised) == (tried > window and not worse)
     if advised:
-        assert not any(line.startswith("dataset.window") for line in suggestions(after))  # not again
+        assert not any(line.startswith("dataset.window") for line in suggest_config(after))  # not again
 
 
 @TRIED
@@ -354,10 +354,10 @@ def test_in_a_block_split_without_room_no_larger_window_is_advised(tmp_path: Pat
     for window, seen in ((32, 128), (128, 512)):
         config = mosaic(tmp_path, split=crowded, window=window)
         found = examine(config, 1)
-        assert good_window(found) == seen
+        assert suggest_window(found) == seen
         after = examine(replace(config, window=seen), 1)
         assert (after.counts("train") < 0.9 * found.counts("train")).all()  # what the advice would have cost
-        assert suggestions(found) == []
+        assert suggest_config(found) == []
 
 
 @TRIED
@@ -368,11 +368,11 @@ def test_what_is_chosen_already_or_refused_for_the_data_is_not_advised(config: D
         scene(Path(config.root), number, draw_scene(number)[0], mask)
     config = replace(config, classes=["low", "high"], window=128)
     both = "loss=weighted_cross_entropy or dataset.sampler=balanced (one of the two): "
-    assert suggestions(examine(config, 0))[-1].startswith(both)
-    assert suggestions(examine(config, 0), "weighted_cross_entropy") == []
-    assert suggestions(examine(replace(config, sampler="balanced"), 0)) == []
+    assert suggest_config(examine(config, 0))[-1].startswith(both)
+    assert suggest_config(examine(config, 0), "weighted_cross_entropy") == []
+    assert suggest_config(examine(replace(config, sampler="balanced"), 0)) == []
     binary = replace(config, mode="binary")
-    assert suggestions(examine(binary, 0))[-1].startswith("dataset.sampler=balanced: ")
+    assert suggest_config(examine(binary, 0))[-1].startswith("dataset.sampler=balanced: ")
 
 
 @pytest.mark.fault("first_hour", "pages at 380 px: text cut, figures unreadable, columns hidden")

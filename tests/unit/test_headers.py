@@ -11,10 +11,10 @@ from rasterio.enums import ColorInterp
 
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data import headers
-from geo_seg.data.cache import stamp_of
-from geo_seg.data.headers import Headers
+from geo_seg.data.cache import file_stamps
+from geo_seg.data.headers import HeaderCache
 from geo_seg.errors import DataError
-from geo_seg.raster.reader import RasterInfo, inspect
+from geo_seg.raster.reader import RasterInfo, read_info
 from tests.conftest import write_raster
 
 
@@ -25,7 +25,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def look(path: str) -> RasterInfo:
         found.append(Path(path).name)
-        return inspect(path)
+        return read_info(path)
 
     monkeypatch.setattr(headers, "inspect", look)
     return found
@@ -39,9 +39,9 @@ def own(root: Path) -> DatasetConfig:
 
 def start(root: Path, *names: str) -> list[RasterInfo]:
     """What a start of training does."""
-    kept = Headers(own(root))
-    found = [kept.of(str(root / name)) for name in names]
-    kept.keep()
+    kept = HeaderCache(own(root))
+    found = [kept.get(str(root / name)) for name in names]
+    kept.save()
     return found
 
 
@@ -90,9 +90,9 @@ def test_alpha_bands_and_palettes_are_kept_too(tmp_path: Path) -> None:
 def test_another_data_set_of_the_same_folder_keeps_its_own_headers(tmp_path: Path, opened: list[str]) -> None:
     write_raster(tmp_path / "a.tif", np.ones((3, 20, 30), np.uint8))
     start(tmp_path, "a.tif")
-    other = Headers(replace(own(tmp_path), images="a*.tif"))
-    other.of(str(tmp_path / "a.tif"))
-    other.keep()
+    other = HeaderCache(replace(own(tmp_path), images="a*.tif"))
+    other.get(str(tmp_path / "a.tif"))
+    other.save()
     opened.clear()
     start(tmp_path, "a.tif")
     assert opened == []
@@ -127,7 +127,7 @@ def test_gdal_does_not_list_folders_and_still_finds_masks_and_world_files(tmp_pa
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(tmp_path / "a.tif", "r+") as target:
         target.write_mask(np.eye(20, 30, dtype=bool))
     assert (tmp_path / "a.tif.msk").exists()
-    info = inspect(tmp_path / "a.tif")
+    info = read_info(tmp_path / "a.tif")
     assert info.masked
     assert info.transform == (2, 0, 500, 0, -2, 1000)
 
@@ -136,6 +136,6 @@ def test_the_files_that_belong_to_a_shapefile_count_too(tmp_path: Path) -> None:
     shapes = tmp_path / "fields.shp"
     shapes.write_text("outlines")
     (tmp_path / "fields.dbf").write_text("1")
-    before = stamp_of([str(shapes)])
+    before = file_stamps([str(shapes)])
     (tmp_path / "fields.dbf").write_text("22")
-    assert stamp_of([str(shapes)]) != before
+    assert file_stamps([str(shapes)]) != before

@@ -13,10 +13,10 @@ from torch import nn
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.undeclared_nodata import describe_borders, describe_holes
+from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import judge
-from geo_seg.training.introduction import introduce
+from geo_seg.doctor.findings import add_findings
+from geo_seg.training.introduction import print_run_summary
 from tests.conftest import draw_scene, write_raster
 
 HOLES = "200 px of -9999, -32768 or 1e20 in one band, undeclared, and training says nothing"
@@ -50,7 +50,7 @@ def config(tmp_path: Path) -> DatasetConfig:
 
 
 def lines(config: DatasetConfig) -> list[str]:
-    return list(describe_holes(*SceneDataModule(config, 0).whole, config))
+    return list(describe_undeclared_nodata(*SceneDataModule(config, 0).whole, config))
 
 
 @pytest.mark.fault("nodata", HOLES)
@@ -145,7 +145,7 @@ def test_training_says_it_before_the_first_step_and_the_doctor_finds_it(config: 
     said = Console(record=True, width=500, file=io.StringIO())
     data = SceneDataModule(config, 0)
     parts = nn.Conv2d(1, 1, 1), nn.Identity()
-    introduce(
+    print_run_summary(
         said,
         TrainConfig(model={"name": "m", "encoder": "e"}, loss={"name": "l"}, dataset=config),
         data,
@@ -158,7 +158,7 @@ def test_training_says_it_before_the_first_step_and_the_doctor_finds_it(config: 
     assert f"note: {hole}" in text
     assert f"note: {border}" in text
     found = examine(config, 0)
-    judge(found)
+    add_findings(found)
     assert [line[: len(hole)] for line in found.problems] == [hole]
     assert [line.startswith(border) for line in found.warnings].count(True) == 1
-    assert list(describe_borders(*data.whole, replace(config, zero_is_nodata=True))) == []
+    assert list(describe_dark_borders(*data.whole, replace(config, zero_is_nodata=True))) == []

@@ -15,7 +15,7 @@ from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.data import index as indexing
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.index import CELL
-from geo_seg.data.windows.sampler import RandomWindows
+from geo_seg.data.windows.sampler import RandomWindowSampler
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 from tests.conftest import draw_scene, write_raster
@@ -108,15 +108,15 @@ def test_auto_decodes_what_is_compressed_or_in_strips_while_the_disk_has_room(
     scene(tmp_path, *draw_scene(0, 128, 128), **tiles)
     auto = own(tmp_path)
     (direct,) = SceneDataModule(auto, 0).index["train"]
-    assert direct.decoded is None
+    assert direct.decoded_path is None
     scene(tmp_path, *draw_scene(0, 128, 128), **tiles, compress="lzw")
     (copied,) = SceneDataModule(auto, 0).index["train"]
-    assert copied.decoded is not None
+    assert copied.decoded_path is not None
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("geo_seg.data.index.shutil.disk_usage", lambda folder: usage)
     scene(tmp_path, *draw_scene(2, 128, 128), **tiles, compress="lzw")
     (full,) = SceneDataModule(replace(auto, cache_dir=str(tmp_path / "full")), 0).index["train"]
-    assert full.decoded is None
+    assert full.decoded_path is None
 
 
 def test_a_scene_is_read_once_and_again_when_a_file_changes(
@@ -125,8 +125,8 @@ def test_a_scene_is_read_once_and_again_when_a_file_changes(
     image, mask = draw_scene(0)
     scene(tmp_path, image, mask, nodata=0)
     made: list[str] = []
-    make = indexing._make
-    monkeypatch.setattr(indexing, "_make", lambda s, *rest: made.append(s.name) or make(s, *rest))
+    make = indexing._build_index
+    monkeypatch.setattr(indexing, "_build_index", lambda s, *rest: made.append(s.name) or make(s, *rest))
     first = SceneDataModule(own(tmp_path), 0)
     assert sorted(made) == ["images/a.tif", "images/b.tif"]
     again = SceneDataModule(own(tmp_path), 0)
@@ -170,14 +170,14 @@ def test_a_scene_of_two_splits_is_read_once(tmp_path: Path, monkeypatch: pytest.
     for split, names in {"train": "a", "val": "bc", "test": "cb"}.items():
         (tmp_path / f"{split}.txt").write_text("\n".join(names))
     made = []
-    make = indexing._make
-    monkeypatch.setattr(indexing, "_make", lambda *given: made.append(given[0].name) or make(*given))
+    make = indexing._build_index
+    monkeypatch.setattr(indexing, "_build_index", lambda *given: made.append(given[0].name) or make(*given))
     lists = SplitConfig(by="list", train="train.txt", val="val.txt", test="test.txt")
     data = SceneDataModule(own(tmp_path, split=lists, cache="memmap", num_threads=4), 0)
     assert sorted(made) == ["images/a.tif", "images/b.tif", "images/c.tif"]
-    assert [found.decoded for found in data.index["val"]] == [found.decoded for found in data.index["test"]][
-        ::-1
-    ]
+    assert [found.decoded_path for found in data.index["val"]] == [
+        found.decoded_path for found in data.index["test"]
+    ][::-1]
 
 
 def test_a_copy_of_an_older_file_is_never_taken(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_zero_is_nodata_whatever_the_file_declares(tmp_path: Path) -> None:
     assert bool((dark.labels[~dark.valid] == 255).all())
 
 
-def windows(data: SceneDataModule, kind: str, size: int = 4000, side: int = 32) -> RandomWindows:
-    return RandomWindows(data.scenes["train"], data.index["train"], kind, side, size, 0)
+def windows(data: SceneDataModule, kind: str, size: int = 4000, side: int = 32) -> RandomWindowSampler:
+    return RandomWindowSampler(data.scenes["train"], data.index["train"], kind, side, size, 0)
 
 
 def rare(root: Path) -> SceneDataModule:
@@ -269,7 +269,7 @@ def test_valid_windows_lie_around_labelled_pixels_and_uniform_ones_anywhere(tmp_
         drawer = windows(data, kind)
         places = drawer.epoch(0)
         assert all(0 <= w.row <= 400 - 32 and 0 <= w.col <= 400 - 32 for _, w in places)
-        empty[kind] = sum(drawer.is_empty(place) for place in places)
+        empty[kind] = sum(drawer.is_unlabelled(place) for place in places)
     assert empty["valid"] == 0
     assert empty["uniform"] / 4000 == pytest.approx(
         0.277, abs=0.03

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geo_seg.metrics.bootstrap import Places, intervals, places_of
+from geo_seg.metrics.bootstrap import ResamplingUnits, bootstrap_intervals, resampling_units
 
 
 def drawn(count: int, seed: int, share: float = 0.8) -> np.ndarray:
@@ -21,7 +21,7 @@ def drawn(count: int, seed: int, share: float = 0.8) -> np.ndarray:
 
 def test_intervals_equal_a_loop_over_the_draws() -> None:
     counts = drawn(8, 1)
-    found = intervals(Places("scenes", counts), 300, 7)
+    found = bootstrap_intervals(ResamplingUnits("scenes", counts), 300, 7)
     assert found is not None
     draw = np.random.default_rng(7)
     values = []
@@ -37,17 +37,17 @@ def test_intervals_equal_a_loop_over_the_draws() -> None:
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
-    places = Places("scenes", drawn(8, 1))
-    assert intervals(places, 100, 3) == intervals(places, 100, 3)
-    assert intervals(places, 100, 3) != intervals(places, 100, 4)
-    assert intervals(places, 0, 3) is None
-    assert intervals(None, 100, 3) is None
+    places = ResamplingUnits("scenes", drawn(8, 1))
+    assert bootstrap_intervals(places, 100, 3) == bootstrap_intervals(places, 100, 3)
+    assert bootstrap_intervals(places, 100, 3) != bootstrap_intervals(places, 100, 4)
+    assert bootstrap_intervals(places, 0, 3) is None
+    assert bootstrap_intervals(None, 100, 3) is None
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     held = 0
     for seed in range(60):
-        found = intervals(Places("scenes", drawn(25, seed)), 200, seed)
+        found = bootstrap_intervals(ResamplingUnits("scenes", drawn(25, seed)), 200, seed)
         assert found is not None
         held += found["accuracy"][0] <= 0.797 <= found["accuracy"][1]  # clipping lowers the mean a little
     assert 48 <= held <= 60
@@ -56,16 +56,16 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 def test_scenes_are_drawn_or_else_windows_and_places_without_labels_are_left_out() -> None:
     windows = drawn(12, 2)
     windows[11] = 0
-    many = places_of(windows, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    many = resampling_units(windows, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
     assert many is not None and many.kind == "scenes" and len(many.counts) == 6
     assert many.counts[0].tolist() == (windows[0] + windows[1]).tolist()
-    few = places_of(windows, [0] * 12)
+    few = resampling_units(windows, [0] * 12)
     assert few is not None and few.kind == "windows" and len(few.counts) == 11
-    assert places_of(windows[:4], [0, 1, 2, 3]) is None
+    assert resampling_units(windows[:4], [0, 1, 2, 3]) is None
 
 
 def test_a_class_that_no_place_has_has_no_interval() -> None:
     counts = drawn(6, 3)
     counts = np.concatenate([counts, np.zeros((6, 3, 1), int)], axis=2)
-    found = intervals(Places("scenes", counts), 50, 0)
+    found = bootstrap_intervals(ResamplingUnits("scenes", counts), 50, 0)
     assert found is not None and found["classes"][2] is None

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from geo_seg.runtime.memory import lasting
+from geo_seg.runtime.memory import gc_frozen
 
 
 class Ring:
@@ -17,7 +17,7 @@ class Ring:
 
 def test_what_is_made_within_is_never_searched_and_the_rest_is() -> None:
     try:
-        with lasting():
+        with gc_frozen():
             assert not gc.isenabled()
             kept = weakref.ref(Ring())
         assert gc.isenabled()
@@ -32,7 +32,7 @@ def test_what_is_made_within_is_never_searched_and_the_rest_is() -> None:
 
 
 def test_garbage_is_searched_again_after_an_import_that_fails() -> None:
-    with pytest.raises(ImportError), lasting():
+    with pytest.raises(ImportError), gc_frozen():
         raise ImportError
     assert gc.isenabled()
     gc.unfreeze()
@@ -41,10 +41,10 @@ def test_garbage_is_searched_again_after_an_import_that_fails() -> None:
 @pytest.mark.fault("ranks", "a training in one process keeps 4.4 MB for good")
 def test_garbage_between_two_jobs_of_a_process_is_not_kept_for_good() -> None:
     try:
-        with lasting():
+        with gc_frozen():
             pass
         left = weakref.ref(Ring())  # as a training does
-        with lasting():
+        with gc_frozen():
             assert gc.isenabled()
         gc.collect()
         assert left() is None

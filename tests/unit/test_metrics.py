@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_seg.metrics.confusion import ConfusionMatrix, WindowCounts
-from geo_seg.metrics.scores import scores
+from geo_seg.metrics.confusion import ConfusionMatrix, WindowClassCounts
+from geo_seg.metrics.scores import segmentation_scores
 
 
 @settings(max_examples=25, deadline=None)
@@ -18,7 +18,7 @@ def test_scores_equal_a_loop_over_pixels(classes: int, seed: int, ignore: int) -
     metric = ConfusionMatrix(classes, ignore)
     for part in range(2):
         metric.update(predicted[part], labels[part].short())
-    found = scores(metric.compute(), [str(c) for c in range(classes)])
+    found = segmentation_scores(metric.compute(), [str(c) for c in range(classes)])
     pairs = [
         (t, p)
         for t, p in zip(labels.flatten().tolist(), predicted.flatten().tolist(), strict=True)
@@ -43,7 +43,7 @@ def test_scores_equal_a_loop_over_pixels(classes: int, seed: int, ignore: int) -
 def test_a_split_without_labels_has_no_scores() -> None:
     metric = ConfusionMatrix(2, 255)
     metric.update(torch.zeros(4, dtype=torch.long), torch.full((4,), 255))
-    found = scores(metric.compute(), ["a", "b"])
+    found = segmentation_scores(metric.compute(), ["a", "b"])
     assert found["miou"] is None
     assert found["accuracy"] is None
 
@@ -53,7 +53,7 @@ def test_windows_add_up_to_the_scenes_that_they_are_of() -> None:
     labels = torch.randint(0, 3, (4, 5, 6), generator=draw)
     labels[0, :2] = 255
     predicted = torch.randint(0, 3, labels.shape, generator=draw)
-    scenes, windows = ConfusionMatrix(3, 255, 2), WindowCounts(6, 3, 255)
+    scenes, windows = ConfusionMatrix(3, 255, 2), WindowClassCounts(6, 3, 255)
     for part, (scene, number) in enumerate(((0, 1), (0, 0), (1, 4), (1, 5))):
         one = slice(part, part + 1)
         scenes.update(predicted[one], labels[one], torch.tensor([scene]))

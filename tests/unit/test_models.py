@@ -9,11 +9,11 @@ import torch
 import yaml
 from torch import nn
 
-from geo_seg.config.components import MODELS
+from geo_seg.config.components import ARCHITECTURES
 from geo_seg.errors import ConfigError
 from geo_seg.models.layers import Normalize
-from geo_seg.models.precision import spare_depthwise
-from geo_seg.models.smp import build_model, check_sides
+from geo_seg.models.precision import keep_depthwise_fp32
+from geo_seg.models.smp import build_model, check_window_sides
 from tests.conftest import REPOSITORY
 
 
@@ -22,7 +22,7 @@ def options(name: str, **changes: object) -> dict[str, object]:
     return {**found, **changes}
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 @pytest.mark.parametrize(("bands", "size"), [(1, (33, 70)), (7, (64, 5))])
 def test_every_architecture_takes_any_bands_and_any_size(
     name: str, bands: int, size: tuple[int, int]
@@ -48,7 +48,7 @@ def test_an_encoder_that_cannot_see_the_windows_is_refused_in_one_line(
     name: str, encoder: str, words: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        check_sides(options(name, encoder=encoder), (64, 128))
+        check_window_sides(options(name, encoder=encoder), (64, 128))
     assert str(error.value).startswith(f"model={name} model.encoder={encoder}: ")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
@@ -57,7 +57,7 @@ def test_an_encoder_that_cannot_see_the_windows_is_refused_in_one_line(
 @pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
 @pytest.mark.parametrize("encoder", ["tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256"])
 def test_swin_transformers_see_windows_of_any_side(encoder: str) -> None:
-    check_sides(options("unet", encoder=encoder), (64, 100, 288))
+    check_window_sides(options("unet", encoder=encoder), (64, 100, 288))
 
 
 @pytest.mark.slow
@@ -74,9 +74,9 @@ def test_at_their_own_side_swin_transformers_say_what_those_of_timm_say() -> Non
 
 @pytest.mark.slow
 @pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_every_architecture_as_it_is_shipped_sees_every_window(name: str) -> None:
-    check_sides(options(name), (16, 129, 512))
+    check_window_sides(options(name), (16, 129, 512))
 
 
 def test_any_encoder_of_timm_is_one_word() -> None:
@@ -213,7 +213,7 @@ def test_a_cpu_trains_depthwise_convolutions_in_float32_and_predicts_as_before()
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(8, 8, 5, groups=8), nn.Conv2d(8, 4, 3))
     spared = copy.deepcopy(plain)
-    spare_depthwise(spared)
+    keep_depthwise_fp32(spared)
     spared = copy.deepcopy(spared)  # as means of weights and finders of batch sizes do
     image = torch.randn(2, 8, 16, 16)
     exact = plain[0](image)

@@ -14,10 +14,10 @@ from rio_cogeo.cogeo import cog_validate
 
 from geo_seg.inference.assemble import SOFTWARE
 from geo_seg.raster import overviews
-from geo_seg.raster.cog import Layer, join
-from geo_seg.raster.geobox import Geometry
-from geo_seg.raster.overviews import most_frequent, write_overviews
-from geo_seg.raster.writer import PartWriter
+from geo_seg.raster.cog import RasterSpec, write_cog
+from geo_seg.raster.geobox import GeoBox
+from geo_seg.raster.overviews import downsample_mode, write_overviews
+from geo_seg.raster.writer import RowWriter
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 
@@ -49,7 +49,7 @@ def counted(pixels: np.ndarray, nodata: int, side: int) -> np.ndarray:
 def test_squares_show_the_most_frequent_class_or_nodata_where_less_than_half_is_valid(
     pixels: np.ndarray, levels: int
 ) -> None:
-    found = most_frequent(pixels, 255, levels)
+    found = downsample_mode(pixels, 255, levels)
     assert len(found) == levels
     for level, small in enumerate(found, 1):
         np.testing.assert_array_equal(small, counted(pixels, 255, 2**level))
@@ -81,7 +81,7 @@ def test_maps_hold_these_overviews_and_are_cloud_optimized(tmp_path: Path, dtype
     pixels[:, 1601:] = np.random.default_rng(0).integers(0, 4, (520, 499))
     layer = _layer(dtype, nodata)
     file = tmp_path / "map_classes.tif"
-    join(file, layer, _geometry(pixels), _parts(tmp_path, pixels))
+    write_cog(file, layer, _geometry(pixels), _parts(tmp_path, pixels))
     assert cog_validate(file, strict=True) == (True, [], [])
     with rasterio.open(file) as found:
         np.testing.assert_array_equal(found.read(1), pixels)
@@ -99,18 +99,18 @@ def test_maps_hold_these_overviews_and_are_cloud_optimized(tmp_path: Path, dtype
 
 def test_small_maps_have_no_overviews(tmp_path: Path) -> None:
     pixels = np.zeros((512, 300), np.uint8)
-    join(tmp_path / "map_classes.tif", _layer("uint8", 255), _geometry(pixels), _parts(tmp_path, pixels))
+    write_cog(tmp_path / "map_classes.tif", _layer("uint8", 255), _geometry(pixels), _parts(tmp_path, pixels))
     with rasterio.open(tmp_path / "map_classes.tif") as found:
         assert found.overviews(1) == []
 
 
-def _layer(dtype: str, nodata: int) -> Layer:
+def _layer(dtype: str, nodata: int) -> RasterSpec:
     colors = tuple((10 * index, index, 0) for index in range(4))
-    return Layer("_classes.tif", dtype, nodata, ("class",), ("a", "b", "c", "d"), colors, 1, SOFTWARE)
+    return RasterSpec("_classes.tif", dtype, nodata, ("class",), ("a", "b", "c", "d"), colors, 1, SOFTWARE)
 
 
-def _geometry(pixels: np.ndarray) -> Geometry:
-    return Geometry(pixels.shape[1], pixels.shape[0], None, Affine.identity(), "")
+def _geometry(pixels: np.ndarray) -> GeoBox:
+    return GeoBox(pixels.shape[1], pixels.shape[0], None, Affine.identity(), "")
 
 
 def _parts(folder: Path, pixels: np.ndarray) -> list[Any]:
@@ -120,7 +120,7 @@ def _parts(folder: Path, pixels: np.ndarray) -> list[Any]:
     parts = []
     for number, ((top, end), (left, right)) in enumerate((r, c) for r in rows for c in cols):
         file = folder / f"{number}.tif"
-        with PartWriter(file, (1, end - top, right - left), pixels.dtype.name) as part:
+        with RowWriter(file, (1, end - top, right - left), pixels.dtype.name) as part:
             part.append(pixels[None, top:end, left:right])
         parts.append((Window(top, left, end - top, right - left), file))
     return parts

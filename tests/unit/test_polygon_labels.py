@@ -16,11 +16,11 @@ from rasterio.warp import transform
 
 import geo_seg.data.labels.prepare
 from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
-from geo_seg.data.labels.polygons import Polygons
+from geo_seg.data.labels.polygons import PolygonFile
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.raster.georeference import affine
+from geo_seg.raster.georeference import affine_of
 from geo_seg.tiling import Window
 from tests.conftest import read_window, write_raster
 
@@ -158,13 +158,13 @@ def test_a_label_is_burnt_strip_by_strip(config: DatasetConfig, monkeypatch: pyt
     write_polygons(root / "labels.gpkg", shapes, draw.integers(0, 4, 60).tolist())
     whole = labels(config)
     heights: list[int] = []
-    within = Polygons.within
+    within = PolygonFile.read_rows
 
-    def watched(self: Polygons, top: int, bottom: int) -> Any:
+    def watched(self: PolygonFile, top: int, bottom: int) -> Any:
         heights.append(bottom - top)
         return within(self, top, bottom)
 
-    monkeypatch.setattr(Polygons, "within", watched)
+    monkeypatch.setattr(PolygonFile, "read_rows", watched)
     monkeypatch.setattr(geo_seg.data.labels.prepare, "_PIXELS", 90 * 300)
     config.cache_dir = str(root / "other")
     np.testing.assert_array_equal(labels(config), whole)
@@ -314,7 +314,7 @@ def test_the_kept_label_lies_on_the_grid_of_the_image(config: DatasetConfig) -> 
     with rasterio.open(scene.mask.path) as kept:
         assert kept.shape == SIZE
         assert kept.crs == CRS.from_user_input(UTM)
-        assert kept.transform == affine(scene.image)
+        assert kept.transform == affine_of(scene.image)
 
 
 @pytest.mark.fault("vectors", "GML, SQLite, KML, zipped Shapefiles are called no vector file")

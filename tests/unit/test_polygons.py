@@ -17,9 +17,9 @@ from rasterio.transform import Affine
 
 from geo_seg.errors import DataError
 from geo_seg.vectorize import region_table as survey
-from geo_seg.vectorize.geopackage import Outlining, write_polygons
-from geo_seg.vectorize.region_table import Certainty
-from geo_seg.vectorize.regions import components
+from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
+from geo_seg.vectorize.region_table import ConfidenceRaster
+from geo_seg.vectorize.regions import connected_components
 from tests.conftest import write_raster
 
 NODATA = 255
@@ -41,14 +41,18 @@ def strips(monkeypatch: pytest.MonkeyPatch) -> Any:
             height = self._classes.info.height
             self.spans = tuple((top, min(top + rows, height)) for top in range(0, height, rows))
 
-        monkeypatch.setattr(survey.Strips, "__init__", spans)
+        monkeypatch.setattr(survey.RasterStrips, "__init__", spans)
 
-    init = survey.Strips.__init__
+    init = survey.RasterStrips.__init__
     return of
 
 
 def polygons(
-    classes: np.ndarray, folder: Path, how: Outlining, certainty: Certainty | None = None, **profile: Any
+    classes: np.ndarray,
+    folder: Path,
+    how: PolygonOptions,
+    certainty: ConfidenceRaster | None = None,
+    **profile: Any,
 ) -> tuple[list[Any], dict[str, np.ndarray]]:
     """Geometries and attributes of a class raster."""
     raster = write_raster(folder / "map.tif", classes, **{**PIXEL, **profile})
@@ -70,7 +74,7 @@ def test_polygons_in_strips_of_any_height_are_those_of_the_whole_raster(
     strips: Any, tmp_path: Path, classes: np.ndarray, rows: int
 ) -> None:
     strips(rows)
-    found, table = polygons(classes, tmp_path, Outlining(0, 0))
+    found, table = polygons(classes, tmp_path, PolygonOptions(0, 0))
     expected = whole(classes)
     assert len(found) == len(expected)
     for polygon, value, pixels in zip(found, table["class"], table["pixels"], strict=True):
@@ -86,7 +90,7 @@ def test_neighbours_fit_without_gap_or_overlap_whatever_is_simplified_and_joined
 ) -> None:
     strips(rows)
     big = np.kron(classes, np.ones((2, 2), np.uint8))
-    found, table = polygons(big, tmp_path, Outlining(least, tolerance))
+    found, table = polygons(big, tmp_path, PolygonOptions(least, tolerance))
     assert shapely.is_valid(found).all()
     assert shapely.coverage_is_valid(found)
     assert (table["pixels"] >= least).all()
@@ -96,8 +100,8 @@ def test_simplification_takes_the_stairs_away_and_keeps_the_shape(strips: Any, t
     rows, cols = np.mgrid[:200, :200]
     disk = ((rows - 99.5) ** 2 + (cols - 99.5) ** 2 < 80**2).astype(np.uint8)
     strips(64)
-    exact, _ = polygons(disk, tmp_path, Outlining(0, 0))
-    plain, _ = polygons(disk, tmp_path, Outlining(0, 2))
+    exact, _ = polygons(disk, tmp_path, PolygonOptions(0, 0))
+    plain, _ = polygons(disk, tmp_path, PolygonOptions(0, 2))
     before, after = (shapely.get_num_coordinates(p).sum() for p in (exact, plain))
     assert after < before / 4
     assert (
@@ -114,7 +118,7 @@ def test_small_polygons_join_the_neighbour_with_the_longest_border(
     classes[1:5, 4] = 2  # 4 sides beside class 1; as many beside class 0, and both ends
     classes[0, 6] = 2  # within class 1
     strips(rows)
-    found, table = polygons(classes, tmp_path, Outlining(5, 0))
+    found, table = polygons(classes, tmp_path, PolygonOptions(5, 0))
     assert table["class"].tolist() == [0, 1]
     assert table["pixels"].tolist() == [30, 18]
     assert [p.area for p in found] == [30, 18]
@@ -122,16 +126,16 @@ def test_small_polygons_join_the_neighbour_with_the_longest_border(
 
 def test_small_polygons_that_lie_together_become_one_of_the_largest_class(tmp_path: Path) -> None:
     classes = np.array([[0, 0, 1, NODATA, 2]], np.uint8)
-    _, table = polygons(classes, tmp_path, Outlining(3, 0))
+    _, table = polygons(classes, tmp_path, PolygonOptions(3, 0))
     assert (table["class"].tolist(), table["pixels"].tolist()) == ([0], [3])  # the last one has no neighbour
 
 
 def test_polygons_lie_on_the_raster_and_say_what_they_are(tmp_path: Path) -> None:
     classes = np.array([[0, 0, 1], [NODATA, 0, 1]], np.uint8)
     sure = np.array([[[100, 200, 50], [255, 150, 70]], [[0, 0, 250], [255, 200, 30]]], np.uint8)
-    certainty = Certainty(write_raster(tmp_path / "sure.tif", sure), 1 / 250)
+    certainty = ConfidenceRaster(write_raster(tmp_path / "sure.tif", sure), 1 / 250)
     place = {"crs": "EPSG:3035", "transform": Affine(3, 1, 4321500, 1, -3, 3210900)}
-    found, table = polygons(classes, tmp_path, Outlining(0, 0), certainty, **place)
+    found, table = polygons(classes, tmp_path, PolygonOptions(0, 0), certainty, **place)
     assert list(table) == ["class", "name", "pixels", "area_m2", "confidence"]
     assert table["name"].tolist() == ["a", "b"]
     np.testing.assert_allclose(table["area_m2"], [30, 20])
@@ -145,7 +149,7 @@ def test_polygons_lie_on_the_raster_and_say_what_they_are(tmp_path: Path) -> Non
 
 
 def test_a_raster_without_data_gives_an_empty_layer(tmp_path: Path) -> None:
-    found, table = polygons(np.full((4, 5), NODATA, np.uint8), tmp_path, Outlining(0, 1))
+    found, table = polygons(np.full((4, 5), NODATA, np.uint8), tmp_path, PolygonOptions(0, 1))
     assert (found, list(table)) == ([], ["class", "name", "pixels"])
 
 
@@ -153,7 +157,7 @@ def test_a_disk_that_takes_no_polygons_is_an_error_and_leaves_the_old_ones(tmp_p
     raster = write_raster(tmp_path / "map.tif", np.zeros((4, 5), np.uint8), nodata=NODATA)
     with pytest.raises(DataError, match=r"map\.gpkg: cannot be written"):
         write_polygons(
-            tmp_path / "no" / "map.gpkg", raster, NODATA, ("a",), ((1, 2, 3),), None, Outlining(0, 0)
+            tmp_path / "no" / "map.gpkg", raster, NODATA, ("a",), ((1, 2, 3),), None, PolygonOptions(0, 0)
         )
 
 
@@ -166,11 +170,11 @@ def test_components_are_what_a_walk_along_the_pairs_reaches(count: int, pairs: l
         old, new = max(root[a], root[b]), min(root[a], root[b])
         root = [new if r == old else r for r in root]
     expected = np.unique(root, return_inverse=True)[1]
-    np.testing.assert_array_equal(components(count, known[:, 0], known[:, 1]), expected)
+    np.testing.assert_array_equal(connected_components(count, known[:, 0], known[:, 1]), expected)
 
 
 def test_qgis_finds_the_colours_of_the_classes_in_the_geopackage(tmp_path: Path) -> None:
-    polygons(np.array([[0, 1], [2, NODATA]], np.uint8), tmp_path, Outlining(0, 0))
+    polygons(np.array([[0, 1], [2, NODATA]], np.uint8), tmp_path, PolygonOptions(0, 0))
     meta, _, _, columns = pyogrio.raw.read(tmp_path / "map.gpkg", layer="layer_styles")
     row = dict(zip(meta["fields"], (column[0] for column in columns), strict=True))
     assert (row["f_table_name"], row["f_geometry_column"], row["useAsDefault"]) == ("classes", "geom", True)

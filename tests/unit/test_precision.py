@@ -10,7 +10,7 @@ import torch
 import losses
 from geo_seg.config.training import TrainConfig
 from geo_seg.training import precision
-from geo_seg.training.precision import measure_steps, settle_precision
+from geo_seg.training.precision import choose_precision, measure_steps
 from geo_seg.training.resume import _with_findings
 from tests.config.test_answers import answer_to, clean_hydra  # noqa: F401 - a fixture
 
@@ -27,7 +27,7 @@ def config(**trainer: Any) -> TrainConfig:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds of steps in float32 and with bfloat16 on a CPU that has instructions for it."""
     seconds = [1.0, 1.0]
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: device == "cpu")
+    monkeypatch.setattr(precision, "supports_bf16", lambda device: device == "cpu")
     monkeypatch.setattr(precision, "measure_steps", lambda module, window: tuple(seconds))
     return seconds
 
@@ -39,7 +39,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_cpu_trains_in_what_is_faster_there(measured: list[float], half: float, chosen: str) -> None:
     measured[1] = half
     said: list[str] = []
-    found = settle_precision(config(), None, lambda *_: None, said.append)  # type: ignore[arg-type]
+    found = choose_precision(config(), None, lambda *_: None, said.append)  # type: ignore[arg-type]
     assert found.trainer["precision"] == chosen
     assert said[0].startswith(f"precision: {chosen} (bf16-mixed {1 / half:.2f} times as fast as 32-true")
 
@@ -56,9 +56,9 @@ def test_nothing_is_measured_where_it_is_said_or_several_processes_would_differ(
         raise AssertionError("a model was built")
 
     asked = config(**given)
-    assert settle_precision(asked, None, built, print) is asked  # type: ignore[arg-type]
+    assert choose_precision(asked, None, built, print) is asked  # type: ignore[arg-type]
     compiled = replace(config(), compile=True)
-    assert settle_precision(compiled, None, built, print) is compiled  # type: ignore[arg-type]
+    assert choose_precision(compiled, None, built, print) is compiled  # type: ignore[arg-type]
 
 
 @pytest.mark.fault("precision", EXAMPLE)

@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
-from geo_seg.config.hydra_setup import store_schemas
-from geo_seg.config.run_config import default_configuration, differences
+from geo_seg.config.hydra_setup import register_schemas
+from geo_seg.config.run_config import default_config, diff_configs
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.metrics.scores import mean_ious
+from geo_seg.metrics.scores import mean_iou
 from geo_seg.raster.reader import RasterInfo
 from geo_seg.report import figures
 from geo_seg.report import html_page as markup
-from geo_seg.report.locations import outlines, place_of
-from geo_seg.report.pictures import encoded, panels
+from geo_seg.report.locations import describe_location, scene_outlines
+from geo_seg.report.pictures import draw_panels, encode_panels
 from geo_seg.tiling import Window
-from geo_seg.training.introduction import padding
+from geo_seg.training.introduction import window_size_note
 from geo_seg.training.pictures import ranked
 from geo_seg.training.report import read_speed
 from tests.conftest import REPOSITORY
@@ -40,7 +40,7 @@ def scene(
 
 @pytest.fixture
 def composed(hydra_restore_singletons: object) -> dict[str, object]:
-    store_schemas()
+    register_schemas()
     with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
         found = OmegaConf.to_container(compose("train"), resolve=False)
     assert isinstance(found, dict)
@@ -48,13 +48,13 @@ def composed(hydra_restore_singletons: object) -> dict[str, object]:
 
 
 def test_the_default_configuration_is_what_hydra_composes(composed: dict[str, object]) -> None:
-    assert differences(composed, default_configuration()) == []
+    assert diff_configs(composed, default_config()) == []
 
 
 def test_what_differs_is_listed_by_key() -> None:
     default = {"seed": 0, "model": {"name": "unet", "depth": 5}, "loss": {"name": "dice", "smooth": 0.0}}
     config = {"seed": 0, "model": {"name": "unet", "depth": 4}, "loss": {"name": "focal", "gamma": 2.0}}
-    assert differences(config, default) == [
+    assert diff_configs(config, default) == [
         ("model.depth", 5, 4),
         ("loss.name", "dice", "focal"),
         ("loss.smooth", 0.0, "–"),
@@ -63,23 +63,25 @@ def test_what_differs_is_listed_by_key() -> None:
 
 
 def test_a_window_is_placed_in_its_scene_on_the_map_and_on_the_globe() -> None:
-    said = place_of(scene("a"), Window(10, 20, 20, 40))
+    said = describe_location(scene("a"), Window(10, 20, 20, 40))
     assert said.startswith("rows 10 to 29, columns 20 to 59; middle at 500080.0, 4999960.0 (EPSG:32633), ")
     assert said.endswith("° N, 15.00102° E")
-    assert place_of(scene("a", None), Window(0, 0, 2, 2)).endswith("middle at 500002.0, 4999998.0")
-    assert place_of(scene("a", None, None), Window(0, 0, 2, 2)) == "rows 0 to 1, columns 0 to 1"
-    degrees = place_of(scene("a", "EPSG:4326", (0.5, 0, 10, 0, -0.5, -20)), Window(0, 0, 2, 2))
+    assert describe_location(scene("a", None), Window(0, 0, 2, 2)).endswith("middle at 500002.0, 4999998.0")
+    assert describe_location(scene("a", None, None), Window(0, 0, 2, 2)) == "rows 0 to 1, columns 0 to 1"
+    degrees = describe_location(scene("a", "EPSG:4326", (0.5, 0, 10, 0, -0.5, -20)), Window(0, 0, 2, 2))
     assert degrees.endswith("middle at 20.50000° S, 10.50000° E")
-    assert place_of(scene("a", LOCAL), Window(0, 0, 2, 2)).endswith("4999998.0 (the scenes' own CRS)")
+    assert describe_location(scene("a", LOCAL), Window(0, 0, 2, 2)).endswith(
+        "4999998.0 (the scenes' own CRS)"
+    )
 
 
 def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
-    found = outlines({"train": [scene("a")], "val": [scene("b")]}, 64)
+    found = scene_outlines({"train": [scene("a")], "val": [scene("b")]}, 64)
     assert found is not None and found[1] == ("x in m (EPSG:32633)", "y in m")
     corners = found[0]["train"][0]
     assert corners.min(0).tolist() == [500000, 4999880]
     assert corners.max(0).tolist() == [500200, 5000000]
-    mixed = outlines(
+    mixed = scene_outlines(
         {"train": [scene("a")], "val": [scene("b", "EPSG:32634")], "test": [scene("c", None, None)]},
         64,
     )
@@ -87,10 +89,10 @@ def test_outlines_are_in_the_crs_of_the_scenes_or_in_degrees() -> None:
     assert mixed[0]["train"][0].mean(0) == pytest.approx([15, 45.15], abs=0.01)
     assert mixed[0]["val"][0].mean(0) == pytest.approx([21, 45.15], abs=0.01)
     assert mixed[0]["test"] == []
-    assert outlines({"train": [scene("a", None, None)]}, 64) is None
-    local = outlines({"train": [scene("a", LOCAL)]}, 64)
+    assert scene_outlines({"train": [scene("a", None, None)]}, 64) is None
+    local = scene_outlines({"train": [scene("a", LOCAL)]}, 64)
     assert local is not None and local[1][0] == "x in map units (the scenes' own CRS)"
-    unlike = outlines({"train": [scene("a", LOCAL)], "val": [scene("b")]}, 64)
+    unlike = scene_outlines({"train": [scene("a", LOCAL)], "val": [scene("b")]}, 64)
     assert unlike is not None and (len(unlike[0]["train"]), len(unlike[0]["val"])) == (0, 1)
 
 
@@ -111,13 +113,13 @@ def test_the_windows_shown_are_the_best_the_middle_and_the_worst() -> None:
 
 def test_the_score_of_a_window_is_its_mean_iou() -> None:
     counts = np.array([[[30, 10, 0], [40, 20, 0], [40, 10, 10]], [[0, 0, 0]] * 3])
-    assert mean_ious(counts).tolist() == [(30 / 50 + 10 / 20) / 2, 0]
+    assert mean_iou(counts).tolist() == [(30 / 50 + 10 / 20) / 2, 0]
 
 
 def test_large_pictures_become_small_and_classes_stay_classes() -> None:
     pixels = np.zeros((900, 600, 3), np.uint8)
     pixels[:, 300:] = (10, 200, 30)
-    found = dict(encoded([("image", pixels), ("label", pixels)]))
+    found = dict(encode_panels([("image", pixels), ("label", pixels)]))
     label = Image.open(BytesIO(found["label"]))
     assert label.size == (213, 320)
     assert {color for _, color in label.getcolors()} == {(0, 0, 0), (10, 200, 30)}
@@ -158,14 +160,14 @@ def assert_readable(text: str) -> Page:
 
 def test_text_is_escaped_and_a_page_is_readable() -> None:
     table = markup.table("A <caption>", ["name", "IoU"], [["<script>", 0.5]])
-    image = markup.picture(b"\x89PNG", 'a "picture"', "<b>")
-    text = markup.page("T & <t>", markup.paragraph("1 < 2"), [("One", table + image), ("Empty", "")])
+    image = markup.image(b"\x89PNG", 'a "picture"', "<b>")
+    text = markup.render_page("T & <t>", markup.paragraph("1 < 2"), [("One", table + image), ("Empty", "")])
     page = assert_readable(text)
     assert "<script>" not in text and "T &amp; &lt;t&gt;" in text
     assert page.all("img")[0]["alt"] == 'a "picture"'
     assert "Empty" not in text
     assert "&lt;b&gt;" in text
-    key = markup.key((255, 0, 16), "<roof>")
+    key = markup.legend_entry((255, 0, 16), "<roof>")
     assert markup.text(key) == key and "#ff0010" in key and "&lt;roof&gt;" in key
 
 
@@ -173,10 +175,10 @@ def test_panels_show_where_a_prediction_is_wrong_and_nothing_where_there_is_no_l
     facts = SimpleNamespace(ignore_index=255, band_names=["1"], class_colors=[[1, 2, 3], [9, 8, 7]])
     labels = np.array([[0, 1], [255, 1]])
     predicted = np.array([[0, 0], [1, 1]])
-    found = dict(panels(np.ones((1, 2, 2)), labels, predicted, np.ones((2, 2), bool), facts))  # type: ignore[arg-type]
+    found = dict(draw_panels(np.ones((1, 2, 2)), labels, predicted, np.ones((2, 2), bool), facts))  # type: ignore[arg-type]
     assert found["label"].tolist() == [[[1, 2, 3], [9, 8, 7]], [[255] * 3, [9, 8, 7]]]
     assert found["errors"].tolist() == [[[235] * 3, [214, 39, 40]], [[255] * 3, [235] * 3]]
-    assert list(panels(np.ones((1, 2, 2)), labels, None, np.ones((2, 2), bool), facts)) != list(found)  # type: ignore[arg-type]
+    assert list(draw_panels(np.ones((1, 2, 2)), labels, None, np.ones((2, 2), bool), facts)) != list(found)  # type: ignore[arg-type]
 
 
 def test_the_speed_of_a_run_is_told_epoch_by_epoch(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_curves_are_marked_at_whole_epochs(
         return b""
 
     monkeypatch.setattr(figures, "_png", shown)
-    figures.curves([{"epoch": epoch, "val/loss": 1.0, "val/miou": 0.5} for epoch in range(epochs)])
+    figures.training_curves([{"epoch": epoch, "val/loss": 1.0, "val/miou": 0.5} for epoch in range(epochs)])
     assert seen == [ticks, ticks]
 
 
@@ -222,6 +224,6 @@ def test_curves_are_marked_at_whole_epochs(
     ],
 )
 def test_a_window_that_is_larger_than_every_scene_is_said_with_one_that_fits(window: int, said: str) -> None:
-    found = padding([scene("a.tif"), scene("b.tif")], window)
+    found = window_size_note([scene("a.tif"), scene("b.tif")], window)
     assert said in found
     assert bool(said) == bool(found)

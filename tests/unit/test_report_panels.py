@@ -13,10 +13,10 @@ from rasterio.crs import CRS
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.report import figures
-from geo_seg.report.locations import unit_of
-from geo_seg.report.pictures import ScaleBar, encoded, scale_bar, true_color
+from geo_seg.report.locations import crs_unit
+from geo_seg.report.pictures import ScaleBar, encode_panels, scale_bar, true_color
 from geo_seg.report.run_page import _configuration, _drawn, _shown
-from geo_seg.report.tables import class_table, counted
+from geo_seg.report.tables import class_score_table, count_noun
 
 
 @pytest.mark.fault("report", "panels of one scene have stretches of their own and no scale")
@@ -46,7 +46,9 @@ def test_a_scale_bar_is_the_longest_round_length_up_to_a_third(
 def test_the_bar_in_a_picture_is_as_long_as_it_says() -> None:
     grey = np.full((100, 200, 3), 128, np.uint8)
     plain, drawn = (
-        np.asarray(Image.open(BytesIO(dict(encoded([("image", grey)], bar))["image"])).convert("L"), int)
+        np.asarray(
+            Image.open(BytesIO(dict(encode_panels([("image", grey)], bar))["image"])).convert("L"), int
+        )
         for bar in (None, ScaleBar(0.25, "50 m"))
     )
     assert (abs(plain - 128) < 3).all()
@@ -77,13 +79,13 @@ def test_windows_of_a_scene_share_its_stretch(small: DatasetConfig) -> None:
     [("EPSG:32633", "m"), ("EPSG:4326", "degrees"), ("EPSG:2263", "US survey foot"), ("EPSG:3857", "m")],
 )
 def test_units_of_map_coordinates_have_their_names(crs: str, unit: str) -> None:
-    assert unit_of(CRS.from_user_input(crs)) == unit
+    assert crs_unit(CRS.from_user_input(crs)) == unit
 
 
 @pytest.mark.fault("report", "metres are called map units, one epoch epochs, counts are nowhere")
 @pytest.mark.parametrize(("count", "said"), [(1, "1 epoch"), (2, "2 epochs"), (1200, "1,200 epochs")])
 def test_one_is_no_plural(count: int, said: str) -> None:
-    assert counted(count, "epoch") == said
+    assert count_noun(count, "epoch") == said
 
 
 @pytest.mark.fault("report", "metres are called map units, one epoch epochs, counts are nowhere")
@@ -95,7 +97,7 @@ def test_cells_of_the_confusion_matrix_hold_shares_and_counts(monkeypatch: pytes
         return b""
 
     monkeypatch.setattr(figures, "_png", shown)
-    figures.confusion({"confusion": [[750_000, 250_000], [0, 1_234]]}, ["a", "b"])
+    figures.confusion_matrix({"confusion": [[750_000, 250_000], [0, 1_234]]}, ["a", "b"])
     assert texts == ["0.75\n750k", "0.25\n250k", "0.00\n0", "1.00\n1.23k"]
 
 
@@ -106,7 +108,7 @@ def test_a_missing_boundary_iou_is_a_dash_with_its_count() -> None:
     none = {**row, "boundary_iou": None, "boundary_pixels": 0}
     scores = {"miou": 0.5, "accuracy": 0.5, "boundary_iou": None, "classes": [few, none], "pixels": 18}
     facts = SimpleNamespace(class_colors=[[1, 2, 3], [9, 8, 7]])
-    html = class_table({**scores, "intervals": None}, facts, "x")  # type: ignore[arg-type]
+    html = class_score_table({**scores, "intervals": None}, facts, "x")  # type: ignore[arg-type]
     assert "<td>– (12 px)</td>" in html and html.count("<td>–</td>") == 2  # of the other class, and the mean
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.windows.custom_loader import SampleBatches
+from geo_seg.data.windows.custom_loader import CustomDatasetLoader
 from geo_seg.errors import ConfigError, DataError
 
 TARGET = f"{__name__}.Drawn"
@@ -59,13 +59,13 @@ def flat(batches: list[list[int]]) -> list[int]:
 
 def test_batches_look_as_those_of_scenes_do(small: DatasetConfig) -> None:
     batches = SceneDataModule(own(small), 0).train_dataloader()
-    assert isinstance(batches, SampleBatches)
+    assert isinstance(batches, CustomDatasetLoader)
     assert len(batches) == 2  # of 4, and two samples are left over
-    assert batches.waited == 0
-    assert len(list(batches.from_beginning())) == 2
-    assert batches.waited == 0
+    assert batches.wait_seconds == 0
+    assert len(list(batches.full_epoch())) == 2
+    assert batches.wait_seconds == 0
     assert len(list(batches)) == 2
-    assert batches.waited > 0
+    assert batches.wait_seconds > 0
     batch = next(iter(batches))
     like = next(iter(SceneDataModule(small, 0).train_dataloader()))
     assert set(batch) == set(like)
@@ -83,7 +83,7 @@ def test_seed_and_epoch_decide_the_order_whoever_reads(small: DatasetConfig) -> 
     assert order == numbers(first)
     assert order == numbers(SceneDataModule(own(small, 2), 0).train_dataloader())
     assert order != numbers(SceneDataModule(own(small), 1).train_dataloader())
-    assert isinstance(first, SampleBatches)
+    assert isinstance(first, CustomDatasetLoader)
     first._epoch = lambda: 1
     assert order != numbers(first)
 
@@ -101,7 +101,7 @@ def test_ranks_share_an_epoch_and_a_resumed_one_goes_on(small: DatasetConfig) ->
 
     def part(rank: int = 0, world_size: int = 1, start: int = 0, size: int | None = None) -> list[list[int]]:
         return numbers(
-            SampleBatches(
+            CustomDatasetLoader(
                 {"_target_": TARGET, "count": 12},
                 data.table,
                 2,
@@ -135,10 +135,10 @@ def test_an_epoch_can_be_read_again_from_its_beginning_while_training_stands_els
     batches = data.train_dataloader()
     whole, waited = numbers(batches), getattr(batches, "waited", 0.0)
     done[0] = len(whole) - 1
-    assert numbers(batches.from_beginning()) == whole
-    assert numbers(batches.from_beginning()) == whole
+    assert numbers(batches.full_epoch()) == whole
+    assert numbers(batches.full_epoch()) == whole
     if of_scenes:
-        assert batches.waited == waited
+        assert batches.wait_seconds == waited
     assert numbers(batches) == whole[-1:]
 
 
@@ -171,8 +171,8 @@ def test_a_data_set_that_cannot_be_made_is_said_in_one_line(small: DatasetConfig
 
 def test_a_place_says_where_a_sample_comes_from(small: DatasetConfig) -> None:
     data = SceneDataModule(small, 0)
-    assert data.whereabouts([-1, 5, 0]) == "sample 5"
-    assert data.whereabouts([1, 32, 8]) == "images/s1.tif rows 32-63 columns 8-39"
+    assert data.describe_sample([-1, 5, 0]) == "sample 5"
+    assert data.describe_sample([1, 32, 8]) == "images/s1.tif rows 32-63 columns 8-39"
 
 
 def test_gdal_keeps_no_more_decoded_blocks_than_its_bound() -> None:

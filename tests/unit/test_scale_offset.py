@@ -14,7 +14,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scales import common_scale, describe_scales
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import judge
+from geo_seg.doctor.findings import add_findings
 from tests.conftest import draw_scene, write_raster
 
 SCALES = "scenes differ in scale and offset, as Sentinel-2 before and after baseline 04.00"
@@ -86,7 +86,7 @@ def test_scenes_that_differ_are_told_of_with_the_values(config: DatasetConfig, s
     assert common_scale(scenes) is None
     assert common_scale([scenes[0], scenes[2]]) == [[1e-4, 0.0], [1e-4, 0.0]]
     found = examine(config, 0)
-    judge(found)
+    add_findings(found)
     assert line in found.problems
 
 

@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from geo_seg.config.hydra_setup import store_schemas
+from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.errors import ConfigError, SweepError
-from geo_seg.sweeps.grid_sweeper import refuse_all_wrong
+from geo_seg.sweeps.grid_sweeper import check_any_run_valid
 from geo_seg.sweeps.optuna_sweeper import OptunaSweeper, OptunaSweeperConf, words_of
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
 from tests.conftest import REPOSITORY
@@ -50,7 +50,7 @@ class NoGroups:
     """A loader of configurations without groups, of which each is the default one."""
 
     def load_sweep_config(self, config: DictConfig, overrides: list[str]) -> DictConfig:
-        store_schemas()
+        register_schemas()
         with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
             return compose("train", return_hydra_config=True)
 
@@ -156,7 +156,7 @@ def test_a_run_below_the_median_of_the_others_is_hopeless_from_the_end_of_the_wa
 ) -> None:
     import optuna
 
-    from geo_seg.sweeps.trials import is_hopeless
+    from geo_seg.sweeps.trials import should_prune
 
     study = optuna.create_study(
         direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2)
@@ -168,7 +168,7 @@ def test_a_run_below_the_median_of_the_others_is_hopeless_from_the_end_of_the_wa
         for epoch, score in enumerate(scores):
             lines.append(f"{epoch},{score}")
             (tmp_path / name / "metrics.csv").write_text("\n".join(lines) + "\n")
-            said.append(bool(is_hopeless(trial, tmp_path / name)))
+            said.append(bool(should_prune(trial, tmp_path / name)))
         return trial, said
 
     for name in ("a", "b"):
@@ -192,13 +192,13 @@ class Named:
 
 
 def test_a_sweep_begins_if_one_run_can_be_and_else_says_what_is_wrong_with_the_first() -> None:
-    store_schemas()
+    register_schemas()
     size = "dataset.batch_size={}".format
     loader: Any = Named()
-    refuse_all_wrong(loader, DictConfig({}), ([size(count)] for count in (0, 4, -1)))
+    check_any_run_valid(loader, DictConfig({}), ([size(count)] for count in (0, 4, -1)))
     assert loader.asked == [size(0), size(4)]
     with pytest.raises(ConfigError, match="batch_size=0: expected 1 to 65536"):
-        refuse_all_wrong(loader, DictConfig({}), [[size(0)], [size(-1)]])
+        check_any_run_valid(loader, DictConfig({}), [[size(0)], [size(-1)]])
 
 
 def test_a_search_asks_for_the_choices_and_the_ends_of_intervals() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from geo_seg.runtime.redaction import shareable, shortest, shown, without_places
+from geo_seg.runtime.redaction import redact_config, relative_name, short_names, strip_paths
 
 PLACES = pytest.mark.fault("privacy", "checkpoints, report.html and summary.txt hold absolute paths")
 NAMED = pytest.mark.fault("privacy", "summary.json and names of scenes hold absolute paths and signed URLs")
@@ -31,13 +31,13 @@ NAMED = pytest.mark.fault("privacy", "summary.json and names of scenes hold abso
     ],
 )
 def test_a_place_is_said_relative_to_the_data_or_by_its_name(place: str, expected: str) -> None:
-    assert shown(place, "/data/set") == expected
+    assert relative_name(place, "/data/set") == expected
 
 
 def test_a_relative_place_is_said_relative_to_the_folder_that_holds_it() -> None:
-    assert shown("runs/a/one/checkpoints/best.ckpt", "runs/a") == "one/checkpoints/best.ckpt"
-    assert shown("model.ckpt", ".") == "model.ckpt"
-    assert shown(Path("runs/a/x.ckpt"), "other", "runs") == "a/x.ckpt"
+    assert relative_name("runs/a/one/checkpoints/best.ckpt", "runs/a") == "one/checkpoints/best.ckpt"
+    assert relative_name("model.ckpt", ".") == "model.ckpt"
+    assert relative_name(Path("runs/a/x.ckpt"), "other", "runs") == "a/x.ckpt"
 
 
 @NAMED
@@ -53,7 +53,7 @@ def test_a_relative_place_is_said_relative_to_the_folder_that_holds_it() -> None
     ],
 )
 def test_places_are_named_by_as_little_as_tells_them_apart(places: list[str], expected: list[str]) -> None:
-    assert list(shortest(places).values()) == expected
+    assert list(short_names(places).values()) == expected
 
 
 @NAMED
@@ -72,13 +72,13 @@ def test_places_are_named_by_as_little_as_tells_them_apart(places: list[str], ex
     ],
 )
 def test_messages_lose_the_folders_of_their_paths(text: str, expected: str | None) -> None:
-    assert without_places(text) == (text if expected is None else expected)
+    assert strip_paths(text) == (text if expected is None else expected)
 
 
 @NAMED
 def test_known_places_are_replaced_as_a_whole() -> None:
     known = {"/home/a b/c.tif": "c.tif", "/home/a b/c.tif.msk": "c.tif.msk"}
-    assert without_places("/home/a b/c.tif.msk, /home/a b/c.tif", known) == "c.tif.msk, c.tif"
+    assert strip_paths("/home/a b/c.tif.msk, /home/a b/c.tif", known) == "c.tif.msk, c.tif"
 
 
 @PLACES
@@ -107,7 +107,7 @@ def test_a_configuration_is_shared_with_relative_paths_and_what_labels_mean_as_i
         "seed": 3,
         "debug": False,
     }
-    found = shareable(config)
+    found = redact_config(config)
     data = found["dataset"]
     assert data["classes"] == classes and data["ignore_values"] == ["/home/x/y"]
     assert data["label"]["layer"] == "/a/b/c" and data["split"] == {

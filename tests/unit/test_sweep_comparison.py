@@ -13,7 +13,7 @@ from PIL import Image
 
 from geo_seg.errors import DataError
 from geo_seg.report.html_page import WIDE
-from geo_seg.sweeps.compare import compare, groups_of, mean_iou, read_runs, swept
+from geo_seg.sweeps.compare import compare, group_runs, mean_iou_from_confusion, read_runs, swept_keys
 from geo_seg.sweeps.leaderboard import write_leaderboard
 from geo_seg.sweeps.outcomes import Outcome, write_outcome
 
@@ -31,25 +31,25 @@ def scenes(accuracy: float, count: int = 12, seed: int = 0) -> dict[str, np.ndar
 
 
 def test_mean_iou_equals_a_count_by_hand_and_leaves_out_absent_classes() -> None:
-    assert mean_iou(np.array([[3, 1], [2, 4]])) == pytest.approx((3 / 6 + 4 / 7) / 2)
-    assert mean_iou(np.array([[3, 1], [0, 0]])) == pytest.approx(3 / 4)
-    assert mean_iou(np.zeros((2, 2), int)) == 0
+    assert mean_iou_from_confusion(np.array([[3, 1], [2, 4]])) == pytest.approx((3 / 6 + 4 / 7) / 2)
+    assert mean_iou_from_confusion(np.array([[3, 1], [0, 0]])) == pytest.approx(3 / 4)
+    assert mean_iou_from_confusion(np.zeros((2, 2), int)) == 0
 
 
 def test_a_paired_difference_is_found_that_the_spread_over_scenes_would_hide() -> None:
     better, worse, same = scenes(0.80, seed=1), scenes(0.76, seed=2), scenes(0.80, seed=3)
-    values = [mean_iou(np.stack(list(better.values())))]
+    values = [mean_iou_from_confusion(np.stack(list(better.values())))]
     assert np.std(values) > 0.04  # scenes differ more than the runs do
     first, second, third = compare([[better], [worse], [same]])
     assert first is None
-    assert second is not None and second.real and second.low < second.value < second.high < 0
-    assert third is not None and not third.real
+    assert second is not None and second.significant and second.low < second.value < second.high < 0
+    assert third is not None and not third.significant
 
 
 def test_the_point_estimate_is_the_difference_over_all_scenes() -> None:
     a, b = scenes(0.8, seed=1), scenes(0.7, seed=2)
     found = compare([[a], [b]])[1]
-    total = [mean_iou(np.sum(list(run.values()), 0)) for run in (a, b)]
+    total = [mean_iou_from_confusion(np.sum(list(run.values()), 0)) for run in (a, b)]
     assert found is not None
     assert found.value == pytest.approx(total[1] - total[0])
 
@@ -61,7 +61,7 @@ def test_the_spread_of_repetitions_widens_the_interval() -> None:
     wide = compare([[base], shaky])[1]
     assert steady is not None and wide is not None
     assert wide.high - wide.low > 2 * (steady.high - steady.low)
-    assert not wide.real
+    assert not wide.significant
 
 
 def test_false_alarms_are_rare() -> None:
@@ -69,7 +69,7 @@ def test_false_alarms_are_rare() -> None:
     for trial in range(40):
         found = compare([[scenes(0.8, seed=3 * trial)], [scenes(0.8, seed=3 * trial + 1)]])[1]
         assert found is not None
-        alarms += found.real
+        alarms += found.significant
     assert alarms <= 8  # 5 % wanted; a bootstrap over 12 scenes is a little bold
 
 
@@ -108,12 +108,12 @@ def test_runs_are_read_in_order_and_grouped_by_everything_but_the_seed(tmp_path:
     runs = read_runs(a_sweep(tmp_path))
     assert [run.name for run in runs] == ["0_dice", "1_dice", "2_focal", "3_focal", "4_mcc", "5_bce", "10_ce"]
     assert runs[-1].outcome.status == "running"
-    assert swept(runs) == ["loss", "seed"]
-    best, second = groups_of(runs)
+    assert swept_keys(runs) == ["loss", "seed"]
+    best, second = group_runs(runs)
     assert best.choices == {"loss": "dice"}
     assert best.mean == pytest.approx(0.805)
     assert best.spread == pytest.approx(0.01 / 2**0.5)
-    assert second.difference is not None and second.difference.real
+    assert second.difference is not None and second.difference.significant
 
 
 def test_the_leaderboard_is_written_as_csv_markdown_and_a_page(tmp_path: Path) -> None:

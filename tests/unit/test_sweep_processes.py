@@ -17,12 +17,12 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.fingerprint import data_fingerprint
 from geo_seg.errors import ConfigError
-from geo_seg.run_folder import config_hash, identity, write_run_file
-from geo_seg.runtime.lock import held
-from geo_seg.runtime.ranks import rank, without_ranks
-from geo_seg.sweeps.jobs import broken_run, device_count, finished_run
+from geo_seg.run_folder import config_hash, run_hashes, write_run_state
+from geo_seg.runtime.lock import folder_lock
+from geo_seg.runtime.ranks import rank, strip_rank_env
+from geo_seg.sweeps.jobs import device_count, finished_run, interrupted_run
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
-from geo_seg.sweeps.processes import Command, Ended, environment, run_all
+from geo_seg.sweeps.processes import Command, ProcessResult, environment, run_all
 from tests.conftest import draw_scene
 
 
@@ -30,7 +30,7 @@ def commands(folder: Path, *codes: str) -> list[Command]:
     return [Command(i, [sys.executable, "-c", code], folder / f"{i}.log") for i, code in enumerate(codes)]
 
 
-def finish(jobs: list[Command], slots: int = 1, **options: object) -> dict[int, Ended]:
+def finish(jobs: list[Command], slots: int = 1, **options: object) -> dict[int, ProcessResult]:
     settings = {"devices": None, "threads": None, "started": lambda c: None, "stop": lambda n: False}
     return {end.number: end for end in run_all(jobs, slots=slots, **{**settings, **options})}  # type: ignore[arg-type]
 
@@ -62,7 +62,7 @@ def test_slots_share_out_devices_and_threads_and_forget_ranks(monkeypatch: pytes
     assert found[0]["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
     assert environment(0, 1, None, 7)["OMP_NUM_THREADS"] == "7"
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"} & set(found[0])
-    assert "PATH" in without_ranks(os.environ)
+    assert "PATH" in strip_rank_env(os.environ)
 
 
 def test_a_hopeless_run_is_stopped_and_its_slot_goes_on(tmp_path: Path) -> None:
@@ -107,12 +107,12 @@ def test_a_finished_run_is_found_beside_the_sweep_until_anything_changes(
     config = a_config(small)
     (run := tmp_path / "sweeps" / "a" / "0").mkdir(parents=True)
     new = tmp_path / "sweeps" / "b"
-    found = identity(config, data_fingerprint(small, 0))
-    write_run_file(run, found, finished=False)
+    found = run_hashes(config, data_fingerprint(small, 0))
+    write_run_state(run, found, finished=False)
     assert finished_run(config, new) is None
-    write_run_file(run, {**found, "data": "another"}, finished=True)
+    write_run_state(run, {**found, "data": "another"}, finished=True)
     assert finished_run(config, new) is None
-    write_run_file(run, found, finished=True)
+    write_run_state(run, found, finished=True)
     assert finished_run(config, new) == run
     assert finished_run(a_config(small, debug=True), new) == run
     assert finished_run(a_config(small, seed=1), new) is None
@@ -128,19 +128,19 @@ def test_a_broken_run_is_found_if_it_can_go_on_and_nobody_is_at_it(
     old, own = tmp_path / "sweeps" / "a" / "0", tmp_path / "sweeps" / "b" / "0"
     for run in (old, own):
         run.mkdir(parents=True)
-        write_run_file(run, identity(config, data_fingerprint(small, 0)), finished=False)
-    assert broken_run(config, own) is None  # nothing to go on from
+        write_run_state(run, run_hashes(config, data_fingerprint(small, 0)), finished=False)
+    assert interrupted_run(config, own) is None  # nothing to go on from
     for run in (old, own):
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "last.ckpt").touch()
-    assert broken_run(config, own) == own
-    assert broken_run(config, own, taken={own}) == old
-    assert broken_run(a_config(small, seed=1), own) is None
-    with held(own):
-        assert broken_run(config, own) == old
-        with pytest.raises(ConfigError, match="another process"), held(own):
+    assert interrupted_run(config, own) == own
+    assert interrupted_run(config, own, taken={own}) == old
+    assert interrupted_run(a_config(small, seed=1), own) is None
+    with folder_lock(own):
+        assert interrupted_run(config, own) == old
+        with pytest.raises(ConfigError, match="another process"), folder_lock(own):
             pass
-    assert broken_run(config, own) == own
+    assert interrupted_run(config, own) == own
 
 
 def test_the_fingerprint_of_data_follows_pixels_and_splits_and_not_places_or_times(
@@ -169,7 +169,7 @@ def test_an_outcome_is_read_as_it_was_written_and_a_broken_one_counts_as_running
     write_outcome(tmp_path / "b" / "0", went_on)
     assert read_outcome(tmp_path / "b" / "0") == went_on
     (tmp_path / "a" / "0").mkdir(parents=True)
-    write_run_file(tmp_path / "a" / "0", {}, finished=True)
+    write_run_state(tmp_path / "a" / "0", {}, finished=True)
     assert read_outcome(tmp_path / "b" / "0").status == "done"  # and the sweep was killed before it said so
     (tmp_path / "outcome.json").write_text("{")
     assert read_outcome(tmp_path).status == "running"

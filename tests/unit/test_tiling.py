@@ -5,24 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geo_seg.tiling import STRIDE, Axis, Grid, Seams, spread
+from geo_seg.tiling import OUTPUT_STRIDE, Axis, BlendSpec, Grid, place_windows
 
 sizes = st.integers(1, 900)
-windows = st.integers(2, 12).map(lambda n: n * STRIDE)
+windows = st.integers(2, 12).map(lambda n: n * OUTPUT_STRIDE)
 
 
 @st.composite
-def seams(draw: st.DrawFn, window: int) -> Seams:
+def seams(draw: st.DrawFn, window: int) -> BlendSpec:
     margin = draw(st.integers(0, window // 4))
     overlap = draw(st.integers(0, window // 2 - 2 * margin))
-    return Seams(margin, overlap, draw(st.sampled_from(["crop", "linear", "hann"])))
+    return BlendSpec(margin, overlap, draw(st.sampled_from(["crop", "linear", "hann"])))
 
 
 @st.composite
 def axes(draw: st.DrawFn) -> Axis:
     window = draw(windows)
-    whole = spread(draw(sizes), window, draw(seams(window)))
-    return draw(st.sampled_from([whole, *whole.cut(draw(st.integers(1, 4)))]))
+    whole = place_windows(draw(sizes), window, draw(seams(window)))
+    return draw(st.sampled_from([whole, *whole.split(draw(st.integers(1, 4)))]))
 
 
 @given(axes())
@@ -39,7 +39,7 @@ def test_the_weights_of_all_windows_sum_to_1_at_every_pixel(axis: Axis) -> None:
 
 @given(axes())
 def test_windows_lie_on_the_output_stride_and_hold_their_inner_pixels(axis: Axis) -> None:
-    assert all(start % STRIDE == 0 for start in axis.starts)
+    assert all(start % OUTPUT_STRIDE == 0 for start in axis.starts)
     assert list(axis.starts) == sorted(set(axis.starts))
     for index, start in enumerate(axis.starts):
         begin, end = axis.inner(index)
@@ -50,14 +50,14 @@ def test_windows_lie_on_the_output_stride_and_hold_their_inner_pixels(axis: Axis
 @given(axes())
 def test_what_is_finished_gets_nothing_more(axis: Axis) -> None:
     for index in range(len(axis) - 1):
-        assert axis.finished(index) <= axis.inner(index + 1)[0]
-    assert axis.finished(len(axis) - 1) == axis.end
+        assert axis.final_before(index) <= axis.inner(index + 1)[0]
+    assert axis.final_before(len(axis) - 1) == axis.end
 
 
 @given(sizes, windows, st.data())
 def test_pixels_in_the_margin_of_a_window_never_count(length: int, window: int, data: st.DataObject) -> None:
     how = data.draw(seams(window))
-    axis = spread(length, window, how)
+    axis = place_windows(length, window, how)
     for index, start in enumerate(axis.starts):
         begin, end = axis.inner(index)
         assert begin == 0 or begin - start >= how.margin
@@ -69,17 +69,17 @@ def test_there_are_no_more_and_no_larger_windows_than_it_takes(
     length: int, window: int, data: st.DataObject
 ) -> None:
     how = data.draw(seams(window))
-    axis = spread(length, window, how)
-    shared = -(-how.shared // STRIDE) * STRIDE
+    axis = place_windows(length, window, how)
+    shared = -(-how.shared // OUTPUT_STRIDE) * OUTPUT_STRIDE
     assert len(axis) == max(0, -(-(length - window) // (window - shared))) + 1
-    less = axis.window - STRIDE
+    less = axis.window - OUTPUT_STRIDE
     assert len(axis) * (less - shared) + shared < length
-    assert axis.starts[-1] + axis.window < length + STRIDE
+    assert axis.starts[-1] + axis.window < length + OUTPUT_STRIDE
 
 
 @given(axes(), st.integers(1, 4))
 def test_pieces_follow_each_other_without_gaps_and_use_every_window_once(axis: Axis, size: int) -> None:
-    pieces = axis.cut(size)
+    pieces = axis.split(size)
     assert [start for piece in pieces for start in piece.starts] == list(axis.starts)
     lines = [pieces[0].begin, *(piece.end for piece in pieces)]
     assert (lines[0], lines[-1]) == (axis.begin, axis.end)
@@ -89,7 +89,7 @@ def test_pieces_follow_each_other_without_gaps_and_use_every_window_once(axis: A
 
 def test_a_blend_rises_over_the_overlap_as_it_is_called() -> None:
     def weights(blend: str) -> np.ndarray:
-        axis = spread(160, 96, Seams(0, 32, blend))
+        axis = place_windows(160, 96, BlendSpec(0, 32, blend))
         assert axis.starts == (0, 64)
         assert axis.seams == (80 if blend == "crop" else 64,)
         begin, _ = axis.inner(1)
@@ -103,9 +103,9 @@ def test_a_blend_rises_over_the_overlap_as_it_is_called() -> None:
 
 @pytest.mark.parametrize(("rows", "cols", "parts"), [(1, 1, 6), (2, 1, 3), (1, 3, 2), (9, 9, 1)])
 def test_parts_give_every_tile_once_and_cover_every_pixel_once(rows: int, cols: int, parts: int) -> None:
-    grid = Grid.over(height=150, width=210, window=96, seams=Seams(0, 16))
+    grid = Grid.over(height=150, width=210, window=96, seams=BlendSpec(0, 16))
     assert (len(grid.rows), len(grid.cols)) == (2, 3)
-    made = grid.cut(rows, cols)
+    made = grid.split(rows, cols)
     seen = np.zeros((150, 210), int)
     for part in made:
         row, col, height, width = part.area
@@ -116,7 +116,7 @@ def test_parts_give_every_tile_once_and_cover_every_pixel_once(rows: int, cols: 
 
 
 def test_a_grid_gives_every_tile_with_the_part_that_counts() -> None:
-    grid = Grid.over(height=100, width=200, window=96, seams=Seams(0, 16))
+    grid = Grid.over(height=100, width=200, window=96, seams=BlendSpec(0, 16))
     seen = np.zeros((100, 200), int)
     for tile in grid:
         row, col, height, width = tile.inner
@@ -131,4 +131,4 @@ def test_a_grid_gives_every_tile_with_the_part_that_counts() -> None:
 )
 def test_numbers_that_dont_fit_are_refused(window: int, margin: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="expected"):
-        spread(500, window, Seams(margin, overlap))
+        place_windows(500, window, BlendSpec(margin, overlap))

@@ -9,14 +9,14 @@ import rasterio
 from numpy.typing import NDArray
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.class_table import class_table
+from geo_seg.data.class_table import build_class_table
 from geo_seg.data.index import index_scenes
 from geo_seg.data.scenes.discovery import open_scenes
 from geo_seg.data.windows.loader import WindowReader
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import judge
+from geo_seg.doctor.findings import add_findings
 from geo_seg.raster.reader import RasterReader
-from geo_seg.raster.validity import STRAYS
+from geo_seg.raster.validity import IMPLAUSIBLE
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
 from tests.masked_rasters import CASES, LOWEST, draw_valid, write_masked
@@ -37,7 +37,7 @@ def own(root: Path, **options: Any) -> DatasetConfig:
 
 def windows(config: DatasetConfig) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Valid pixels and labels of the one scene, put together from windows."""
-    table, scenes = class_table(config), open_scenes(config)
+    table, scenes = build_class_table(config), open_scenes(config)
     reader = WindowReader(scenes, index_scenes(scenes, table, config), table, config)
     valid, labels = np.zeros((64, 96), bool), np.zeros((64, 96), int)
     for row in (0, 32):
@@ -65,19 +65,17 @@ def test_windows_statistics_and_doctor_take_the_same_pixels_of_images_for_valid(
         np.testing.assert_array_equal(found, valid)
         np.testing.assert_array_equal(learnt, np.where(valid, labels, 255))
     examined = examine(own(tmp_path), 0)
-    judge(examined)
+    add_findings(examined)
     index = examined.whole["image.tif"]
     assert index.bands.pixels == valid.sum()
     for number, band in enumerate(image):
         assert index.bands.mean[number] == pytest.approx(band[valid].mean(), rel=1e-6)
-        assert np.sqrt(index.bands.squares[number] / valid.sum()) == pytest.approx(
-            band[valid].std(), rel=1e-6
-        )
-    assert index.counts.classes.tolist() == [int((labels[valid] == number).sum()) for number in (0, 1)]
+        assert np.sqrt(index.bands.m2[number] / valid.sum()) == pytest.approx(band[valid].std(), rel=1e-6)
+    assert index.class_counts.classes.tolist() == [int((labels[valid] == number).sum()) for number in (0, 1)]
     strays = int((~valid).sum()) if kind == "NaN" else 0
-    assert index.strays == strays
+    assert index.implausible == strays
     told = [text for text in examined.warnings if "NaN, infinity" in text]
-    assert told == ([f"image.tif: {strays} px {STRAYS}"] if strays else [])
+    assert told == ([f"image.tif: {strays} px {IMPLAUSIBLE}"] if strays else [])
 
 
 @pytest.mark.fault("validity", "a mask on the left half of labels: 16384 px count, right is 8192")
@@ -99,8 +97,8 @@ def test_what_the_mask_of_a_label_raster_hides_has_no_label_on_the_same_grid_or_
     config.label.align = align
     expected = np.where(valid, labels, 255)[: SIZE[0]]
     np.testing.assert_array_equal(windows(config)[1], expected)
-    index = index_scenes(open_scenes(config), class_table(config), config)[0]
-    assert index.counts.classes.tolist() == [int((expected == number).sum()) for number in (0, 1)]
+    index = index_scenes(open_scenes(config), build_class_table(config), config)[0]
+    assert index.class_counts.classes.tolist() == [int((expected == number).sum()) for number in (0, 1)]
 
 
 @pytest.mark.fault("nodata", "pixels of the float32 lowest where -3.4e38 is declared: 1600 px by GDAL")

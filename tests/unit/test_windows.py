@@ -9,7 +9,7 @@ import torch
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scenes.discovery import find_scenes
-from geo_seg.data.windows.loader import WindowBatches
+from geo_seg.data.windows.loader import WindowLoader
 from geo_seg.data.windows.sampler import grid_windows
 from geo_seg.errors import ConfigError, DataError
 from tests.conftest import draw_scene, write_raster
@@ -66,7 +66,7 @@ def test_every_epoch_draws_other_windows(small: DatasetConfig) -> None:
 def test_ranks_share_an_epoch_without_overlap(small: DatasetConfig) -> None:
     reader = SceneDataModule(small, 0).reader("train")
     parts = [
-        WindowBatches(
+        WindowLoader(
             reader,
             [],
             size=19,

@@ -9,15 +9,15 @@ import rasterio
 
 from geo_seg.errors import DataError
 from geo_seg.raster import writer as writing
-from geo_seg.raster.geobox import Geometry
-from geo_seg.raster.writer import PartWriter, is_whole, prepare_folder
+from geo_seg.raster.geobox import GeoBox
+from geo_seg.raster.writer import RowWriter, ensure_writable, is_complete_geotiff
 from tests.conftest import write_raster
 
 NOISE = np.random.default_rng(0).integers(0, 255, (2, 530, 270), np.uint8)
 
 
 def written(path: Path, pixels: np.ndarray, step: int) -> None:
-    with PartWriter(path, pixels.shape, str(pixels.dtype)) as target:
+    with RowWriter(path, pixels.shape, str(pixels.dtype)) as target:
         for row in range(0, pixels.shape[1], step):
             target.append(pixels[:, row : row + step])
 
@@ -32,7 +32,7 @@ def test_rows_in_any_portions_give_the_same_bytes(tmp_path: Path, step: int) -> 
 
 
 def test_a_part_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), PartWriter(tmp_path / "part.tif", (1, 9, 9), "uint8") as target:
+    with pytest.raises(KeyError), RowWriter(tmp_path / "part.tif", (1, 9, 9), "uint8") as target:
         target.append(np.zeros((1, 9, 9), np.uint8))
         raise KeyError
     assert not (tmp_path / "part.tif").exists()
@@ -41,7 +41,7 @@ def test_a_part_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 def test_what_a_map_does_not_take_over_is_told(tmp_path: Path) -> None:
     points = [rasterio.control.GroundControlPoint(row, col, col, row) for row in (0, 9) for col in (0, 9)]
     path = write_raster(tmp_path / "image.tif", np.zeros((10, 10), np.uint8), transform=None, gcps=points)
-    assert Geometry.of(path).ignored == "ground control points"
+    assert GeoBox.from_raster(path).dropped == "ground control points"
 
 
 def test_a_truncated_raster_is_not_taken_for_a_finished_one(
@@ -61,14 +61,14 @@ def test_a_truncated_raster_is_not_taken_for_a_finished_one(
 
 def test_only_complete_rasters_are_whole(tmp_path: Path) -> None:
     path = tmp_path / "part.tif"
-    assert not is_whole(path)
+    assert not is_complete_geotiff(path)
     written(path, NOISE, 300)
-    assert is_whole(path)
+    assert is_complete_geotiff(path)
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert not is_whole(path)
+    assert not is_complete_geotiff(path)
     path.write_bytes(content[:100])
-    assert not is_whole(path)
+    assert not is_complete_geotiff(path)
 
 
 RESTS = {
@@ -119,6 +119,6 @@ def test_a_disk_that_takes_no_more_is_named_and_gives_no_part(tmp_path: Path, ro
 def test_a_folder_that_takes_no_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="nothing can be written there"):
-        prepare_folder(tmp_path / "file" / "below")
-    prepare_folder(tmp_path / "new" / "folder")
+        ensure_writable(tmp_path / "file" / "below")
+    ensure_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []

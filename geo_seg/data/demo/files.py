@@ -14,10 +14,10 @@ from geo_seg.data.demo.canvas import Mask
 from geo_seg.data.demo.landscape import draw_landscape
 from geo_seg.data.demo.sensor import BANDS, cloud_shadow, draw_cloud, photograph
 from geo_seg.errors import DataError
-from geo_seg.raster.geobox import Geometry
+from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.reader import RasterReader
-from geo_seg.raster.writer import BLOCK, FAILURES, settle, unwritten
-from geo_seg.runtime.files import part_of
+from geo_seg.raster.writer import BLOCK, WRITE_ERRORS, commit, write_error
+from geo_seg.runtime.files import temp_path
 from geo_seg.tiling import Window
 
 _NODATA, _UNLABELLED = 0, 255
@@ -77,7 +77,7 @@ def draw_demo(root: Path) -> None:
         _make_folders(root)
         pixels, labels = _draw_scene(np.random.default_rng([_SEED, number]), frame)
         west = _WEST + number * _STEP
-        geometry = Geometry(frame.width, frame.height, _CRS, from_origin(west, _NORTH, _PIXEL, _PIXEL), "")
+        geometry = GeoBox(frame.width, frame.height, _CRS, from_origin(west, _NORTH, _PIXEL, _PIXEL), "")
         if image in missing:
             _write(image, pixels, geometry, _NODATA, BANDS)
         if mask in missing:
@@ -128,8 +128,8 @@ def _make_folders(root: Path) -> None:
         ) from error
 
 
-def _write(path: Path, pixels: NDArray[Any], geometry: Geometry, nodata: int, names: tuple[str, ...]) -> None:
-    hidden = part_of(path, shared=True)  # several processes may draw at once
+def _write(path: Path, pixels: NDArray[Any], geometry: GeoBox, nodata: int, names: tuple[str, ...]) -> None:
+    hidden = temp_path(path, concurrent=True)  # several processes may draw at once
     try:
         with rasterio.open(
             hidden,
@@ -149,8 +149,8 @@ def _write(path: Path, pixels: NDArray[Any], geometry: Geometry, nodata: int, na
         ) as target:
             target.descriptions = names
             target.write(pixels)
-        settle(hidden, path)
-    except FAILURES as error:
-        raise unwritten(path, error) from error
+        commit(hidden, path)
+    except WRITE_ERRORS as error:
+        raise write_error(path, error) from error
     finally:
         hidden.unlink(missing_ok=True)

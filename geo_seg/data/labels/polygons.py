@@ -17,9 +17,9 @@ from rasterio.windows import Window as RasterWindow
 from rasterio.windows import transform as window_transform
 from shapely.affinity import translate
 
-from geo_seg.errors import DataError, nearest
-from geo_seg.raster.antimeridian import bounds_around, turn_of, unrolled
-from geo_seg.raster.georeference import affine, corners
+from geo_seg.errors import DataError, did_you_mean
+from geo_seg.raster.antimeridian import bounds_around, full_turn, unwrap_longitudes
+from geo_seg.raster.georeference import affine_of, corner_coordinates
 from geo_seg.raster.paths import is_remote
 from geo_seg.raster.reader import RasterInfo
 
@@ -40,7 +40,7 @@ class Polygon(NamedTuple):
     key: str
 
 
-class Polygons:
+class PolygonFile:
     """The polygons of a vector file, placed on an image.
 
     Attributes:
@@ -65,25 +65,25 @@ class Polygons:
         self._image = image
         self._layer = _layer(path, layer)
         self._attribute = attribute
-        info = _ask(path, pyogrio.read_info, layer=self._layer)
+        info = _call_pyogrio(path, pyogrio.read_info, layer=self._layer)
         if info["features"] == 0:
             raise DataError(f"{path}: the layer {self._layer!r} is empty; expected polygons")
         if attribute is not None and attribute not in info["fields"]:
             raise DataError(
                 f"{path}: no attribute {attribute!r} in the layer {self._layer!r}; "
-                f"{nearest(attribute, info['fields'])}; see dataset.label.attribute"
+                f"{did_you_mean(attribute, info['fields'])}; see dataset.label.attribute"
             )
         self._crs = _crs(path, info["crs"], image)
         target = CRS.from_wkt(image.crs) if image.crs else None
-        self._turn, self._turn_of_image = turn_of(self._crs or target), turn_of(target)
+        self._turn, self._turn_of_image = full_turn(self._crs or target), full_turn(target)
         self._extent = None  # first and last x
         if self._turn is not None:
-            left, _, right, _ = _ask(path, pyogrio.read_info, layer=self._layer, force_total_bounds=True)[
-                "total_bounds"
-            ]
+            left, _, right, _ = _call_pyogrio(
+                path, pyogrio.read_info, layer=self._layer, force_total_bounds=True
+            )["total_bounds"]
             self._extent = left, right
 
-    def within(self, top: int, bottom: int) -> list[Polygon]:
+    def read_rows(self, top: int, bottom: int) -> list[Polygon]:
         """The polygons that meet the image's rows from top to below bottom, in the order of the file."""
         left, low, right, high = self._bounds(top, bottom)
         share = _MARGIN if self._crs else 1 / max(bottom - top, self._image.width)  # else a pixel
@@ -98,7 +98,7 @@ class Polygons:
         """Numbers, shapes and keys of the polygons that meet bounds once they are moved east."""
         left, low, right, high = bounds
         columns = [] if self._attribute is None else [self._attribute]
-        _, numbers, shapes, fields = _ask(
+        _, numbers, shapes, fields = _call_pyogrio(
             self.path,
             pyogrio.raw.read,
             layer=self._layer,
@@ -111,13 +111,13 @@ class Polygons:
         found = list(self._parse(numbers, shapes, keys))
         return [(n, translate(shape, shift) if shift else shape, key) for n, shape, key in found]
 
-    def covered(self, top: int, bottom: int) -> NDArray[np.bool_]:
+    def coverage_mask(self, top: int, bottom: int) -> NDArray[np.bool_]:
         """(rows, width) of the image: the pixels whose centres lie in a polygon."""
-        shapes = [(polygon.shape, 1) for polygon in self.within(top, bottom)]
-        return burn(shapes, self._image, top, bottom, np.dtype(np.uint8), 0, False) == 1
+        shapes = [(polygon.shape, 1) for polygon in self.read_rows(top, bottom)]
+        return rasterize_polygons(shapes, self._image, top, bottom, np.dtype(np.uint8), 0, False) == 1
 
     def _bounds(self, top: int, bottom: int) -> tuple[float, float, float, float]:
-        xs, ys = corners(self._image, top, bottom)
+        xs, ys = corner_coordinates(self._image, top, bottom)
         bounds = float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
         if self._crs is None:
             return bounds
@@ -171,19 +171,22 @@ class Polygons:
         cut = shapely.clip_by_rect(np.array(shapes, object), *bounds)
         fine = shapely.segmentize(cut, max(bounds[2] - bounds[0], bounds[3] - bounds[1]) / _PIECES)
         target, turn = CRS.from_wkt(self._image.crs), self._turn_of_image
-        middle, here = float(corners(self._image, top, bottom)[0].mean()), (bounds[0] + bounds[2]) / 2
+        middle, here = (
+            float(corner_coordinates(self._image, top, bottom)[0].mean()),
+            (bounds[0] + bounds[2]) / 2,
+        )
 
         def moved(places: NDArray[Any]) -> NDArray[Any]:
             x, y = np.array(transform(self._crs, target, places[:, 0], places[:, 1]))
             if turn is not None:
                 beside = (places[:, 0] - here) / self._turn * turn if self._turn else 0.0
-                x = unrolled(x, middle + beside, turn)
+                x = unwrap_longitudes(x, middle + beside, turn)
             return np.stack([x, y], axis=1)
 
         return [_areas(shape) for shape in shapely.transform(fine, moved)]
 
 
-def burn(
+def rasterize_polygons(
     shapes: list[tuple[Any, int]],
     image: RasterInfo,
     top: int,
@@ -209,7 +212,7 @@ def burn(
     size = (bottom - top, image.width)
     if not shapes:
         return np.full(size, fill, dtype)
-    place = window_transform(RasterWindow(0, top, image.width, bottom - top), affine(image))
+    place = window_transform(RasterWindow(0, top, image.width, bottom - top), affine_of(image))
     made: NDArray[Any] = rasterize(
         shapes, out_shape=size, transform=place, fill=fill, dtype=dtype.name, all_touched=all_touched
     )
@@ -222,16 +225,16 @@ def _layer(path: str, chosen: str | None) -> str:
             raise DataError(f"{path}: no such file")
         if Path(path).is_file() and not Path(path).stat().st_size:
             raise DataError(f"{path}: cannot be opened as a vector file (the file is empty)")
-    names = [str(name) for name, kind in _ask(path, pyogrio.list_layers) if kind is not None]
+    names = [str(name) for name, kind in _call_pyogrio(path, pyogrio.list_layers) if kind is not None]
     if chosen is None and len(names) == 1:
         return names[0]
     if chosen not in names:
         said = "several layers" if chosen is None else f"no layer {chosen!r} with polygons"
-        raise DataError(f"{path}: {said}; {nearest(chosen or '', names)}; see dataset.label.layer")
+        raise DataError(f"{path}: {said}; {did_you_mean(chosen or '', names)}; see dataset.label.layer")
     return chosen
 
 
-def _ask(path: str, function: Any, **options: Any) -> Any:
+def _call_pyogrio(path: str, function: Any, **options: Any) -> Any:
     try:
         return function(path, **options)
     except (RuntimeError, ValueError) as error:  # what pyogrio raises derives from RuntimeError

@@ -13,17 +13,17 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.cache import files_of, stamp_of
+from geo_seg.data.cache import constituent_files, file_stamps
 from geo_seg.data.class_table import ClassTable
-from geo_seg.data.labels.polygons import Polygons
-from geo_seg.data.labels.strips import PolygonStrips, RasterStrips, Strips, polygon_notes
-from geo_seg.data.scenes.file_pairs import Source, is_vector
-from geo_seg.errors import ConfigError, DataError, nearest
-from geo_seg.raster.georeference import affine, describe_grid, same_grid
-from geo_seg.raster.paths import absolute, title
-from geo_seg.raster.reader import RasterInfo, RasterReader, inspect
-from geo_seg.raster.writer import is_whole, unwritten
-from geo_seg.runtime.cache_dir import cache_folder, keep
+from geo_seg.data.labels.polygons import PolygonFile
+from geo_seg.data.labels.strips import LabelStrips, PolygonLabelStrips, RasterLabelStrips, describe_polygons
+from geo_seg.data.scenes.file_pairs import SceneFiles, is_vector
+from geo_seg.errors import ConfigError, DataError, did_you_mean
+from geo_seg.raster.georeference import affine_of, describe_grid, same_grid
+from geo_seg.raster.paths import absolute_path, display_name
+from geo_seg.raster.reader import RasterInfo, RasterReader, read_info
+from geo_seg.raster.writer import is_complete_geotiff, write_error
+from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
 _VERSION = 3  # of what a kept label holds; one of another version is made anew
 _PIXELS = 1 << 23  # of a strip
@@ -32,7 +32,7 @@ _NOTES = "GEO_SEG_NOTES"
 _INTEGERS = ("int", "uint")
 
 
-class Labels:
+class LabelPreparer:
     """Gives every scene its label.
 
     Args:
@@ -45,15 +45,15 @@ class Labels:
     """
 
     def __init__(
-        self, config: DatasetConfig, table: ClassTable, look: Callable[[str], RasterInfo] = inspect
+        self, config: DatasetConfig, table: ClassTable, look: Callable[[str], RasterInfo] = read_info
     ) -> None:
         self._config = config
         self._table = table
         self._look = look
-        self._folder = cache_folder(config.cache_dir) / "labels"
+        self._folder = cache_dir(config.cache_dir) / "labels"
         self._uncovered = _uncovered(config.label.uncovered, table)
 
-    def open(self, source: Source, image: RasterInfo) -> tuple[RasterInfo, list[str]]:
+    def prepare(self, source: SceneFiles, image: RasterInfo) -> tuple[RasterInfo, list[str]]:
         """The header of a raster of mask values on the image's grid, and what the user should know.
 
         Raises:
@@ -71,7 +71,7 @@ class Labels:
         plain = not colored and not mask.masked and mask.dtype.startswith(_INTEGERS)
         if plain and same_grid(image, mask) and source.aoi is None:
             return mask, said
-        files = [str(file) for file in files_of(source.mask)]
+        files = [str(file) for file in constituent_files(source.mask)]
         header, notes = self._kept(source, image, (mask, files, colored))
         return header, [*said, *notes]
 
@@ -95,9 +95,10 @@ class Labels:
             raise DataError(
                 f"{mask.path}: the mask holds {mask.dtype}, expected whole numbers (class values); convert it"
             )
-        if not colored and self._table.texts:
+        if not colored and self._table.text_keys:
             raise DataError(
-                f"{mask.path}: the mask holds numbers, the class table has the value {self._table.texts[0]!r}"
+                f"{mask.path}: the mask holds numbers, the class table has the value "
+                f"{self._table.text_keys[0]!r}"
             )
         if same_grid(image, mask):
             return
@@ -126,13 +127,13 @@ class Labels:
         return any(key.startswith("#") for key in self._table.codes)
 
     def _kept(
-        self, source: Source, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
+        self, source: SceneFiles, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
     ) -> tuple[RasterInfo, list[str]]:
         files = [source.mask, *(raster[1] if raster else ()), *([source.aoi] if source.aoi else ())]
-        stamp = stamp_of([absolute(file) for file in files])
-        path = self._folder / f"{title(source.mask)}_{self._hash(files, stamp, image)}.tif"
+        stamp = file_stamps([absolute_path(file) for file in files])
+        path = self._folder / f"{display_name(source.mask)}_{self._hash(files, stamp, image)}.tif"
         if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
-            keep(path, lambda part: self._write(part, source, image, raster))
+            write_cache_file(path, lambda part: self._write(part, source, image, raster))
         with RasterReader(path) as reader:
             info, notes = reader.info, reader.tags.get(_NOTES, "[]")
         return info, json.loads(notes)
@@ -147,18 +148,18 @@ class Labels:
     def _write(
         self,
         path: Path,
-        source: Source,
+        source: SceneFiles,
         image: RasterInfo,
         raster: tuple[RasterInfo, list[str], bool] | None,
     ) -> None:
         label = self._config.label
-        area = Polygons(source.aoi, image, None, None) if source.aoi else None
-        strips: Strips
+        area = PolygonFile(source.aoi, image, None, None) if source.aoi else None
+        strips: LabelStrips
         if raster is not None:
-            strips = RasterStrips(raster[0], image, self._table, raster[2])
+            strips = RasterLabelStrips(raster[0], image, self._table, raster[2])
         else:
-            polygons = Polygons(source.mask, image, label.layer, label.attribute)
-            strips = PolygonStrips(polygons, image, self._table, label, self._uncovered)
+            polygons = PolygonFile(source.mask, image, label.layer, label.attribute)
+            strips = PolygonLabelStrips(polygons, image, self._table, label, self._uncovered)
         profile = {
             "driver": "GTiff",
             "width": image.width,
@@ -167,7 +168,7 @@ class Labels:
             "dtype": strips.dtype.name,
             "nodata": strips.nodata,
             "crs": image.crs,
-            "transform": affine(image) if image.transform else None,
+            "transform": affine_of(image) if image.transform else None,
             "tiled": True,
             "blockxsize": _BLOCK,
             "blockysize": _BLOCK,
@@ -181,12 +182,12 @@ class Labels:
                     bottom = min(top + rows, image.height)
                     values = strips.read(top, bottom)
                     if area is not None:
-                        values[~area.covered(top, bottom)] = strips.nodata
+                        values[~area.coverage_mask(top, bottom)] = strips.nodata
                     target.write(values, 1, window=Window(0, top, image.width, bottom - top))
-                notes = strips.finish() + (polygon_notes(area) if area else [])
+                notes = strips.close() + (describe_polygons(area) if area else [])
                 target.update_tags(**{_NOTES: json.dumps(notes)})
-            if not is_whole(path):  # GDAL doesn't report what it couldn't write while closing
-                raise unwritten(path, None)
+            if not is_complete_geotiff(path):  # GDAL doesn't report what it couldn't write while closing
+                raise write_error(path, None)
         except (RasterioError, CPLE_BaseError) as error:
             raise DataError(f"{path}: the label of {source.name} cannot be written ({error})") from error
 
@@ -197,12 +198,12 @@ def _uncovered(name: str, table: ClassTable) -> int | None:
     if name not in table.names:
         raise ConfigError(
             f"dataset.label.uncovered={name}: there is no such class; "
-            f"{nearest(name, [*table.names, 'ignore'])}"
+            f"{did_you_mean(name, [*table.names, 'ignore'])}"
         )
     return table.values[table.names.index(name)][0]
 
 
-def unused(config: DatasetConfig) -> str | None:
+def first_unused_option(config: DatasetConfig) -> str | None:
     """The first option for vector labels that is set, for data sets that have none."""
     chosen = asdict(config.label)
     for key in ("layer", "attribute", "uncovered", "order", "all_touched"):

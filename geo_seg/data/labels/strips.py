@@ -15,11 +15,11 @@ from rasterio.windows import Window
 
 from geo_seg.config.dataset import LabelConfig
 from geo_seg.data.class_table import ClassTable
-from geo_seg.data.labels.polygons import Polygons, burn
+from geo_seg.data.labels.polygons import PolygonFile, rasterize_polygons
 from geo_seg.errors import DataError
-from geo_seg.raster.georeference import affine, same_grid
+from geo_seg.raster.georeference import affine_of, same_grid
 from geo_seg.raster.reader import RasterInfo
-from geo_seg.raster.validity import span, within
+from geo_seg.raster.validity import in_span, nodata_span
 
 _WIDER: dict[int, type[np.signedinteger[Any]]] = {
     1: np.int16,
@@ -30,7 +30,7 @@ _WIDER: dict[int, type[np.signedinteger[Any]]] = {
 _LISTED = 8  # strange values that a message names
 
 
-class Strips(Protocol):
+class LabelStrips(Protocol):
     """Labels, strip by strip.
 
     Attributes:
@@ -44,11 +44,11 @@ class Strips(Protocol):
     def read(self, top: int, bottom: int) -> NDArray[Any]:
         """(rows, width) values of the image's rows from top to below bottom."""
 
-    def finish(self) -> list[str]:
+    def close(self) -> list[str]:
         """Closes the files; what the user should know, or DataError for values that no class has."""
 
 
-class RasterStrips:
+class RasterLabelStrips:
     """A label raster.
 
     Args:
@@ -69,7 +69,7 @@ class RasterStrips:
             self._raster = WarpedVRT(
                 self._source,
                 crs=CRS.from_wkt(image.crs),
-                transform=affine(image),
+                transform=affine_of(image),
                 width=image.width,
                 height=image.height,
                 resampling=Resampling.nearest,
@@ -90,10 +90,10 @@ class RasterStrips:
         self._remedy = table.remedy
         self._colors = table.colors_of_masks if colored else None
         listed = {value for values in table.values for value in values}
-        self._empty = [span(v, mask.dtype) for v in set(mask.nodata) if v not in listed]
+        self._empty = [nodata_span(v, mask.dtype) for v in set(mask.nodata) if v not in listed]
         kind = _WIDER[np.dtype(mask.dtype).itemsize]
         none = max(int(np.iinfo(kind).min), -(1 << 53))  # of larger ones rasterio makes another number
-        self.dtype, self.nodata = table.storage if colored else (np.dtype(kind), none)
+        self.dtype, self.nodata = table.mask_dtype if colored else (np.dtype(kind), none)
 
     def read(self, top: int, bottom: int) -> NDArray[Any]:
         """(rows, width) values of the image's rows from top to below bottom."""
@@ -121,7 +121,7 @@ class RasterStrips:
             found.append(self._raster.read(self._alpha, window=window) == 0)
         return np.logical_or.reduce(found) if found else None
 
-    def finish(self) -> list[str]:
+    def close(self) -> list[str]:
         """Closes the files.
 
         Raises:
@@ -137,7 +137,7 @@ class RasterStrips:
             )
         if self._strange:
             raise DataError(
-                f"{self._mask.path}: colours of no class: {_listed(self._strange)}; the class table has "
+                f"{self._mask.path}: colours of no class: {_listing(self._strange)}; the class table has "
                 f"{', '.join(self._colors or ())}; {self._remedy} (a lossy format such as JPG spoils the "
                 "colours of masks)"
             )
@@ -145,7 +145,7 @@ class RasterStrips:
 
     def _whole(self, found: NDArray[Any], outside: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Values of a mask; programs that burn polygons often write them as floats."""
-        empty = np.logical_or.reduce([within(found, limits) for limits in self._empty])
+        empty = np.logical_or.reduce([in_span(found, limits) for limits in self._empty])
         if found.dtype.kind == "f":
             empty |= np.isnan(found)
             fit = (found == np.rint(found)) & (abs(found) < np.iinfo(self.dtype).max)
@@ -178,7 +178,7 @@ class RasterStrips:
         return made
 
 
-class PolygonStrips:
+class PolygonLabelStrips:
     """Polygons with a class each.
 
     Args:
@@ -191,7 +191,7 @@ class PolygonStrips:
 
     def __init__(
         self,
-        polygons: Polygons,
+        polygons: PolygonFile,
         image: RasterInfo,
         table: ClassTable,
         config: LabelConfig,
@@ -202,7 +202,7 @@ class PolygonStrips:
         self._table = table
         self._config = config
         self._strange: Counter[str] = Counter()
-        self.dtype, self.nodata = table.storage
+        self.dtype, self.nodata = table.mask_dtype
         self._fill = self.nodata if uncovered is None else uncovered
         self._rank = {v: rank for rank, values in enumerate(table.values) for v in values}
 
@@ -210,19 +210,23 @@ class PolygonStrips:
         """(rows, width) values of the image's rows from top to below bottom."""
         shapes = []
         strange: dict[str, list[tuple[Any, int]]] = {}
-        for shape, key in self._polygons.within(top, bottom):
+        for shape, key in self._polygons.read_rows(top, bottom):
             code = self._table.codes.get(key)
             shapes.append((shape, self.nodata if code is None else code))
             if key not in self._table.codes and not self._table.ignore_unlisted:
                 strange.setdefault(key, []).append((shape, 1))
         for key, found in strange.items():
-            covered = burn(found, self._image, top, bottom, np.dtype(np.uint8), 0, self._config.all_touched)
+            covered = rasterize_polygons(
+                found, self._image, top, bottom, np.dtype(np.uint8), 0, self._config.all_touched
+            )
             self._strange[key] += int(covered.sum())
         if self._config.order == "class":  # what is ignored lies on top of all classes
             shapes.sort(key=lambda item: self._rank.get(item[1], len(self._rank)))
-        return burn(shapes, self._image, top, bottom, self.dtype, self._fill, self._config.all_touched)
+        return rasterize_polygons(
+            shapes, self._image, top, bottom, self.dtype, self._fill, self._config.all_touched
+        )
 
-    def finish(self) -> list[str]:
+    def close(self) -> list[str]:
         """What the user should know.
 
         Raises:
@@ -232,13 +236,13 @@ class PolygonStrips:
         if self._strange:
             named = f"values of {attribute!r}" if attribute else "no dataset.label.attribute, so that value"
             raise DataError(
-                f"{path}: {named} in no class: {_listed(self._strange)}; the class table has "
+                f"{path}: {named} in no class: {_listing(self._strange)}; the class table has "
                 f"{', '.join(map(repr, self._table.codes))}; {self._table.remedy}"
             )
-        return polygon_notes(self._polygons)
+        return describe_polygons(self._polygons)
 
 
-def polygon_notes(polygons: Polygons) -> list[str]:
+def describe_polygons(polygons: PolygonFile) -> list[str]:
     """What the user should know about the polygons that have been read."""
     if not polygons.read:
         return [f"no polygon of {polygons.path} lies in this image"]
@@ -250,7 +254,7 @@ def polygon_notes(polygons: Polygons) -> list[str]:
     return []
 
 
-def _listed(strange: Counter[str]) -> str:
+def _listing(strange: Counter[str]) -> str:
     few = [f"{key!r} ({count} px)" for key, count in strange.most_common(_LISTED)]
     more = f" and {len(strange) - _LISTED} more" if len(strange) > _LISTED else ""
     return ", ".join(few) + more

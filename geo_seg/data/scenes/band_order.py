@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.errors import DataError, Wrong
-from geo_seg.raster.band_names import assign
+from geo_seg.errors import DataError, OnError
+from geo_seg.raster.band_names import assign_bands
 from geo_seg.raster.reader import Band
 
 
-def in_one_order(
-    scenes: Sequence[Scene], chosen: Sequence[Band] | None, wanted: Sequence[str] | None, wrong: Wrong
+def reorder_bands(
+    scenes: Sequence[Scene], chosen: Sequence[Band] | None, wanted: Sequence[str] | None, on_error: OnError
 ) -> list[Scene]:
     """Read the bands of all scenes in the order of the model, or else of the first scene that names them.
 
@@ -18,7 +18,7 @@ def in_one_order(
         scenes: whose numbers of bands are the same.
         chosen: the bands that the configuration asks for; None for all.
         wanted: names of the model's bands, "" where it knows none; None without a model.
-        wrong: is told of a scene whose names contradict that order.
+        on_error: is told of a scene whose names contradict that order.
     """
     first = next((scene for scene in scenes if any(scene.band_names)), None)
     if wanted is None and first is not None:
@@ -31,14 +31,14 @@ def in_one_order(
         try:
             made.append(_ordered(scene, chosen, wanted, like) if len(scene.bands) == len(wanted) else scene)
         except DataError as error:
-            wrong(error)
+            on_error(error)
             made.append(scene)
     return made
 
 
 def _ordered(scene: Scene, chosen: Sequence[Band] | None, wanted: Sequence[str], like: str) -> Scene:
     there = dict(zip(scene.bands, scene.band_names, strict=True))
-    found = assign(scene.name, wanted, scene.bands, there)
+    found = assign_bands(scene.name, wanted, scene.bands, there)
     notes = list(scene.notes)
     if found.bands != scene.bands:
         if chosen is not None:

@@ -11,28 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
-from geo_seg.data.class_table import class_table
-from geo_seg.data.headers import Headers
+from geo_seg.data.class_table import build_class_table
+from geo_seg.data.headers import HeaderCache
 from geo_seg.data.index import index_scenes
-from geo_seg.data.labels.prepare import Labels, unused
-from geo_seg.data.scenes.band_order import in_one_order
-from geo_seg.data.scenes.file_pairs import Source, find_sources, is_vector
-from geo_seg.data.scenes.listing import listed, places_of
+from geo_seg.data.labels.prepare import LabelPreparer, first_unused_option
+from geo_seg.data.scenes.band_order import reorder_bands
+from geo_seg.data.scenes.file_pairs import SceneFiles, find_scene_files, is_vector
+from geo_seg.data.scenes.listing import list_positions, read_list
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.scenes.spatial_blocks import split_by_blocks
-from geo_seg.errors import ConfigError, DataError, Wrong, stop
+from geo_seg.errors import ConfigError, DataError, OnError, raise_error
 from geo_seg.raster.open_image import open_image
 from geo_seg.raster.reader import RasterInfo
-from geo_seg.runtime.cache_dir import cache_folder
+from geo_seg.runtime.cache_dir import cache_dir
 
 SPLITS = ("train", "val", "test")
-NEEDED = ("train", "val")
+REQUIRED_SPLITS = ("train", "val")
 """Splits that training can't do without."""
 _NAMED = 5  # scenes that a line names
 
 
 def find_scenes(
-    config: DatasetConfig, seed: int, needed: Collection[str] = NEEDED, names: Sequence[str] | None = None
+    config: DatasetConfig,
+    seed: int,
+    needed: Collection[str] = REQUIRED_SPLITS,
+    names: Sequence[str] | None = None,
 ) -> dict[str, list[Scene]]:
     """Finds images and labels, checks that they fit, and splits them.
 
@@ -40,7 +43,7 @@ def find_scenes(
         config: the data set.
         seed: of a split by fraction or blocks.
         needed: the splits that must have scenes.
-        names: of the bands of a model that is there already; see in_one_order.
+        names: of the bands of a model that is there already; see reorder_bands.
 
     Returns:
         The scenes of train, val and test; those that aren't needed may be empty.
@@ -51,32 +54,32 @@ def find_scenes(
             or an empty split.
         ConfigError: the split can't be made.
     """
-    scenes = open_scenes(config, stop, names)
-    return split(scenes, config, seed, lambda: cells_of(scenes, config), needed)
+    scenes = open_scenes(config, raise_error, names)
+    return split_scenes(scenes, config, seed, lambda: labelled_cells(scenes, config), needed)
 
 
 def open_scenes(
-    config: DatasetConfig, wrong: Wrong = stop, names: Sequence[str] | None = None
+    config: DatasetConfig, on_error: OnError = raise_error, names: Sequence[str] | None = None
 ) -> list[Scene]:
     """Finds images and labels, and checks that they fit.
 
     Args:
         config: the data set.
-        wrong: is told what is wrong with a scene, which is then left out.
-        names: of the bands of a model that is there already; see in_one_order.
+        on_error: is told what is wrong with a scene, which is then left out.
+        names: of the bands of a model that is there already; see reorder_bands.
 
     Raises:
         DataError: no images, or no folder.
         ConfigError: an option has nothing to do.
     """
-    sources = find_sources(config, wrong)
-    headers = Headers(config)
-    labels = Labels(config, class_table(config), headers.of)
-    idle = unused(config)
+    sources = find_scene_files(config, on_error)
+    headers = HeaderCache(config)
+    labels = LabelPreparer(config, build_class_table(config), headers.get)
+    idle = first_unused_option(config)
     if idle and not any(is_vector(source.mask) for source in sources):
         raise ConfigError(f"dataset.label.{idle}: is for polygons, and no mask is a vector file")
 
-    def opened(source: Source) -> Scene | DataError:
+    def opened(source: SceneFiles) -> Scene | DataError:
         try:
             return _scene(source, config, labels, headers)
         except DataError as error:
@@ -86,25 +89,25 @@ def open_scenes(
     with ThreadPoolExecutor(config.num_threads) as pool:
         for found in pool.map(opened, sources):
             if isinstance(found, DataError):
-                wrong(found)
+                on_error(found)
             else:
                 scenes.append(found)
-    headers.keep()
-    _check_alike(scenes, wrong)
-    return in_one_order(scenes, config.bands, names, wrong)
+    headers.save()
+    _check_compatible(scenes, on_error)
+    return reorder_bands(scenes, config.bands, names, on_error)
 
 
-def cells_of(scenes: Sequence[Scene], config: DatasetConfig) -> list[NDArray[np.uint16]]:
+def labelled_cells(scenes: Sequence[Scene], config: DatasetConfig) -> list[NDArray[np.uint16]]:
     """Where which class lies in scenes; see SceneIndex."""
-    return [found.cells for found in index_scenes(scenes, class_table(config), config)]
+    return [found.cells for found in index_scenes(scenes, build_class_table(config), config)]
 
 
-def split(
+def split_scenes(
     scenes: Sequence[Scene],
     config: DatasetConfig,
     seed: int,
     cells: Callable[[], Sequence[NDArray[np.uint16]]],
-    needed: Collection[str] = NEEDED,
+    needed: Collection[str] = REQUIRED_SPLITS,
 ) -> dict[str, list[Scene]]:
     """Divides scenes into train, val and test; a scene is in one of them at most, but for blocks.
 
@@ -131,7 +134,7 @@ def split(
     return found
 
 
-def left_out(scenes: Sequence[Scene], parts: Mapping[str, Sequence[Scene]]) -> str:
+def unused_scenes(scenes: Sequence[Scene], parts: Mapping[str, Sequence[Scene]]) -> str:
     """Return what the user should know of scenes that are in no split; "" if there are none.
 
     Args:
@@ -161,7 +164,7 @@ def _split(
         )
     if config.by == "fraction":
         return _by_fraction(scenes, config, root, seed)
-    lenient = not {*NEEDED} <= {*needed}  # scenes of the other splits may lie elsewhere
+    lenient = not {*REQUIRED_SPLITS} <= {*needed}  # scenes of the other splits may lie elsewhere
     chosen = {}
     for name in SPLITS:
         said, strict = getattr(config, name), name in needed or not lenient
@@ -179,10 +182,10 @@ def _split(
     return chosen
 
 
-def _scene(source: Source, config: DatasetConfig, labels: Labels, headers: Headers) -> Scene:
+def _scene(source: SceneFiles, config: DatasetConfig, labels: LabelPreparer, headers: HeaderCache) -> Scene:
     root = None if config.allow_outside else Path(config.root)
-    header, bands = open_image(source.images, config.bands, cache_folder(config.cache_dir), headers.of, root)
-    mask, notes = labels.open(source, header)
+    header, bands = open_image(source.images, config.bands, cache_dir(config.cache_dir), headers.get, root)
+    mask, notes = labels.prepare(source, header)
     if config.bands is None and header.alpha and header.alpha != header.bands:
         notes.append(_mask_or_measurement(header))
     return Scene(source.name, header, mask, bands, source.split, tuple(notes))
@@ -196,7 +199,7 @@ def _mask_or_measurement(header: RasterInfo) -> str:
     )
 
 
-def _check_alike(scenes: Sequence[Scene], wrong: Wrong) -> None:
+def _check_compatible(scenes: Sequence[Scene], wrong: OnError) -> None:
     """Tells of scenes that can't be learnt from together with the first one."""
     for scene in scenes:
         first = scenes[0]
@@ -227,7 +230,7 @@ def _by_manifest(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
 def _by_fraction(
     scenes: Sequence[Scene], config: SplitConfig, root: Path, seed: int
 ) -> dict[str, list[Scene]]:
-    places = _places(scenes, config, root)
+    places = _scene_places(scenes, config, root)
     groups: dict[str, list[Scene]] = {}
     for scene in scenes:
         groups.setdefault(places[scene.name], []).append(scene)
@@ -243,9 +246,9 @@ def _by_fraction(
     return {name: sorted(found, key=lambda scene: scene.name) for name, found in result.items()}
 
 
-def _places(scenes: Sequence[Scene], config: SplitConfig, root: Path) -> Mapping[str, str]:
+def _scene_places(scenes: Sequence[Scene], config: SplitConfig, root: Path) -> Mapping[str, str]:
     if config.table:
-        return places_of(root / config.table, config.column, [scene.name for scene in scenes])
+        return list_positions(root / config.table, config.column, [scene.name for scene in scenes])
     if config.group:
         found = {scene.name: re.search(config.group, scene.name) for scene in scenes}
         bare = [name for name, match in found.items() if match is None]
@@ -274,4 +277,4 @@ def _by_list(scenes: Sequence[Scene], file: object, root: Path, name: str, stric
     if not strict and not path.is_file():
         return []
     known = {scene.name: scene for scene in scenes}
-    return [known[found] for found in listed(path, name, list(known), strict)]
+    return [known[found] for found in read_list(path, name, list(known), strict)]

@@ -12,9 +12,9 @@ import pyogrio
 
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.scenes.manifest import Row, read_manifest
-from geo_seg.errors import DataError, GeoSegError, Wrong, stop
-from geo_seg.raster.paths import container, is_raster_file, moved
-from geo_seg.runtime.redaction import shortest
+from geo_seg.errors import DataError, GeoSegError, OnError, raise_error
+from geo_seg.raster.paths import container_of, is_raster_file, relocate
+from geo_seg.runtime.redaction import short_names
 
 VECTORS = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".sqlite", ".zip", ".tab")
 """Ends of vector files, which are taken from a folder; named ones may have any that GDAL opens."""
@@ -24,7 +24,7 @@ _WILDCARDS = r"(\*\*/|\*|\?|\[[^\]/]+\])"
 
 
 @dataclass(frozen=True)
-class Source:
+class SceneFiles:
     """The files of one scene.
 
     Attributes:
@@ -43,12 +43,12 @@ class Source:
     split: str | None = None
 
 
-def find_sources(config: DatasetConfig, wrong: Wrong = stop) -> list[Source]:
+def find_scene_files(config: DatasetConfig, on_error: OnError = raise_error) -> list[SceneFiles]:
     """The scenes of a data set, in the order of their names or of the manifest.
 
     Args:
         config: the data set.
-        wrong: is told of images that lack a mask, a band or an area of interest.
+        on_error: is told of images that lack a mask, a band or an area of interest.
 
     Raises:
         DataError: there are none, an image lacks its mask or a band, or a row of the manifest can't be read.
@@ -57,9 +57,9 @@ def find_sources(config: DatasetConfig, wrong: Wrong = stop) -> list[Source]:
     if config.manifest is not None:
         rows = read_manifest(root, config.manifest, config.allow_outside)
         first = [row.images[0] for row in rows]
-        outside = shortest([name for name in first if not Path(container(name)).is_relative_to(root)])
+        outside = short_names([name for name in first if not Path(container_of(name)).is_relative_to(root)])
         return _named([_source(root, row, outside) for row in rows])
-    return _named(_by_globs(root, config, wrong))
+    return _named(_by_globs(root, config, on_error))
 
 
 def first_image(config: DatasetConfig) -> tuple[str, ...] | None:
@@ -100,18 +100,18 @@ def _has_shapes(path: str) -> bool:
         return False
 
 
-def _source(root: Path, row: Row, outside: Mapping[str, str]) -> Source:
+def _source(root: Path, row: Row, outside: Mapping[str, str]) -> SceneFiles:
     first = row.images[0]
     name = outside[first] if first in outside else _below(root, first)
-    return Source(name, row.images, row.mask, row.aoi, row.split)
+    return SceneFiles(name, row.images, row.mask, row.aoi, row.split)
 
 
 def _below(root: Path, name: str) -> str:
     """What a file below root is called there."""
-    return moved(name, Path(container(name)).relative_to(root).as_posix())
+    return relocate(name, Path(container_of(name)).relative_to(root).as_posix())
 
 
-def _named(sources: list[Source]) -> list[Source]:
+def _named(sources: list[SceneFiles]) -> list[SceneFiles]:
     """Names that are not unique get a number; the same scene twice is an error."""
     if len(set(sources)) < len(sources):
         twice = next(source for source, count in Counter(sources).items() if count > 1)
@@ -125,7 +125,7 @@ def _named(sources: list[Source]) -> list[Source]:
     return named
 
 
-def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
+def _by_globs(root: Path, config: DatasetConfig, wrong: OnError) -> list[SceneFiles]:
     globs = config.images if isinstance(config.images, list) else [config.images]
     bands = [_matches(root, glob) for glob in globs]
     if not bands[0]:
@@ -140,7 +140,7 @@ def _by_globs(root: Path, config: DatasetConfig, wrong: Wrong) -> list[Source]:
     if skips and not whole:
         raise DataError(f"no image has a mask: none matches {root / str(config.masks)}; see dataset.masks")
     return [
-        Source(
+        SceneFiles(
             _below(root, path),
             tuple(found[key] for found in bands),
             masks[key],
@@ -158,19 +158,19 @@ def _skip(error: GeoSegError) -> None:
 _Found = dict[tuple[str, ...], str]
 
 
-def _partners(root: Path, images: _Found, pattern: str, lacking: str, wrong: Wrong) -> _Found:
+def _partners(root: Path, images: _Found, pattern: str, lacking: str, wrong: OnError) -> _Found:
     """The file of each image; a pattern without wildcards is one file for all of them."""
     if not re.search(_WILDCARDS, pattern):
-        path = root / container(pattern)
+        path = root / container_of(pattern)
         if not path.exists():
             raise DataError(f"{path}: no such file; see dataset.masks and dataset.aoi")
-        return dict.fromkeys(images, moved(pattern, path))
+        return dict.fromkeys(images, relocate(pattern, path))
     found = _matches(root, pattern)
     _complete(root, images, found, pattern, lacking, wrong)
     return found
 
 
-def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: str, wrong: Wrong) -> None:
+def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: str, wrong: OnError) -> None:
     bare = [path for key, path in images.items() if key not in found]
     if bare:
         wrong(
@@ -181,7 +181,7 @@ def _complete(root: Path, images: _Found, found: _Found, pattern: str, lacking: 
         )
 
 
-def _lying_there(root: Path, pattern: str) -> str:
+def _what_is_there(root: Path, pattern: str) -> str:
     """What there is in place of images: a folder of that name, or files of other types."""
     whole = root / pattern
     if whole.is_dir():
@@ -194,26 +194,26 @@ def _lying_there(root: Path, pattern: str) -> str:
 
 def _no_images(root: Path, glob: str) -> DataError:
     return DataError(
-        f"no images match {root / glob}{_lying_there(root, glob)}; see dataset.root and dataset.images"
+        f"no images match {root / glob}{_what_is_there(root, glob)}; see dataset.root and dataset.images"
     )
 
 
 def _first(root: Path, pattern: str) -> str:
-    glob, regex = _pattern(root, container(pattern))
+    glob, regex = _pattern(root, container_of(pattern))
     for path in root.glob(glob):
         if regex.fullmatch(path.relative_to(root).as_posix()) and is_raster_file(path):
-            return moved(pattern, path)
+            return relocate(pattern, path)
     raise _no_images(root, pattern)
 
 
 def _matches(root: Path, pattern: str) -> _Found:
     """Rasters and vector files that match a glob, by the text that its wildcards stand for."""
-    glob, regex = _pattern(root, container(pattern))
+    glob, regex = _pattern(root, container_of(pattern))
     found = {}
     for path in sorted(root.glob(glob)):
         match = regex.fullmatch(path.relative_to(root).as_posix())
         if match and is_raster_file(path):
-            found[match.groups()] = moved(pattern, path)
+            found[match.groups()] = relocate(pattern, path)
     return found
 
 

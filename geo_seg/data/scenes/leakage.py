@@ -12,14 +12,14 @@ from rasterio.crs import CRS
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.index import CELL, SceneIndex
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.scenes.spatial_blocks import pixels_of
-from geo_seg.data.windows.allowed_offsets import Offsets
-from geo_seg.raster.georeference import affine
-from geo_seg.raster.pixel_areas import transformed
+from geo_seg.data.scenes.spatial_blocks import length_in_pixels
+from geo_seg.data.windows.allowed_offsets import AllowedOffsets
+from geo_seg.raster.georeference import affine_of
+from geo_seg.raster.pixel_areas import transform_points
 from geo_seg.raster.reader import RasterInfo
 
-_CLOSE = 0.25  # pixels: what lies side by side shares no more than rounding
-_LISTED = 3  # leaks that a message names
+_CLOSE_PIXELS = 0.25  # pixels: what lies side by side shares no more than rounding
+_MAX_LISTED = 3  # leaks that a message names
 _EDGE = np.linspace(0, 1, 5)  # places along the edges of a footprint that are reprojected
 _WORLD = 1e30
 
@@ -29,22 +29,22 @@ class Leak(NamedTuple):
 
     Attributes:
         split: "val" or "test".
-        held: its name.
+        scene: its name.
         train: name of the training scene.
-        same: whether both hold the same pixels; else training windows come within the buffer of its own.
+        identical_pixels: whether both hold the same pixels; else training windows come within its buffer.
     """
 
     split: str
-    held: str
+    scene: str
     train: str
-    same: bool
+    identical_pixels: bool
 
 
 def find_leaks(
     scenes: Mapping[str, Sequence[Scene]],
     index: Mapping[str, Sequence[SceneIndex]],
     config: DatasetConfig,
-    margin: int = 0,
+    border: int = 0,
 ) -> list[Leak]:
     """Looks at every scene of val and test for a training scene that shows it.
 
@@ -56,12 +56,12 @@ def find_leaks(
         scenes: of every split.
         index: of each scene.
         config: buffer and size of the windows.
-        margin: pixels beside each side of a training window that are seen, too.
+        border: pixels beside each side of a training window that are seen, too.
 
     Returns:
         One leak at most for each scene of val and test, with the first training scene that shows it.
     """
-    train = _Training(scenes["train"], index["train"], config, margin)
+    train = _Training(scenes["train"], index["train"], config, border)
     seen: set[str] = set()
     found = []
     for split in ("val", "test"):
@@ -82,9 +82,10 @@ def describe_leaks(
     """What leaks, in one line."""
     words = {True: "holds the pixels of", False: "lies where windows are trained on, in"}
     listed = "; ".join(
-        f"{leak.held} ({leak.split}) {words[leak.same]} {leak.train}" for leak in leaks[:_LISTED]
+        f"{leak.scene} ({leak.split}) {words[leak.identical_pixels]} {leak.train}"
+        for leak in leaks[:_MAX_LISTED]
     )
-    more = f"; and {len(leaks) - _LISTED} more" if len(leaks) > _LISTED else ""
+    more = f"; and {len(leaks) - _MAX_LISTED} more" if len(leaks) > _MAX_LISTED else ""
     held = len({scene.name for split in ("val", "test") for scene in scenes.get(split, ())})
     near = f" (buffer {config.split.buffer:g} {config.split.unit})" if config.split.buffer else ""
     return f"the split leaks in {len(leaks)} of {held} scenes of val and test{near}: {listed}{more}"
@@ -137,10 +138,14 @@ class _Training:
         if not len(boxes) or not near:
             return None, False
         row, col, bottom, right = boxes.T
-        tree = shapely.STRtree(shapely.box(col + _CLOSE, row + _CLOSE, right - _CLOSE, bottom - _CLOSE))
-        buffer = pixels_of(self._config.split.buffer, self._config.split.unit, held.image)
+        tree = shapely.STRtree(
+            shapely.box(
+                col + _CLOSE_PIXELS, row + _CLOSE_PIXELS, right - _CLOSE_PIXELS, bottom - _CLOSE_PIXELS
+            )
+        )
+        buffer = length_in_pixels(self._config.split.buffer, self._config.split.unit, held.image)
         for number in near:
-            seen = _on(held.image, self._scenes[number].image, self._seen(number))
+            seen = _project_boxes(held.image, self._scenes[number].image, self._seen(number))
             if tree.query(seen, predicate="dwithin", distance=buffer).size:
                 return self._scenes[number], False
         return None, False
@@ -149,46 +154,46 @@ class _Training:
         """Boxes that windows of a training scene can reach into, at most."""
         if number not in self._boxes:
             scene, window = self._scenes[number], self._config.window
-            if scene.barred:  # a margin may show all that isn't
-                self._boxes[number] = Offsets(scene, 1 if self._margin else window).seen()
+            if scene.excluded:  # a margin may show all that isn't
+                self._boxes[number] = AllowedOffsets(scene, 1 if self._margin else window).visible_boxes()
             else:
                 labelled = np.any(self._index[number].cells, axis=2)
                 reach = math.ceil((window - 1 + self._margin) / CELL)
-                self._boxes[number] = _runs(_wider(labelled, reach), scene.image)
+                self._boxes[number] = _cells_to_boxes(_dilate(labelled, reach), scene.image)
         return self._boxes[number]
 
 
 def _own(scene: Scene) -> str:
-    return repr((scene.name, scene.parts))
+    return repr((scene.name, scene.blocks))
 
 
 def _content(found: SceneIndex) -> Any:
     """What is the same only if the pixels are; None for an image of one value, of which there may be many."""
     bands = found.bands
-    if not bands.pixels or not bands.squares.any():
+    if not bands.pixels or not bands.m2.any():
         return None
     return (
         bands.pixels,
         found.cells.shape,
         bands.mean.tobytes(),
-        bands.squares.tobytes(),
+        bands.m2.tobytes(),
         bands.quantiles.tobytes(),
     )
 
 
 def _counted(scene: Scene, found: SceneIndex) -> NDArray[np.int64]:
     """(n, 4) boxes that hold all pixels that count."""
-    boxes = _runs(np.any(found.cells, axis=2), scene.image)
-    if not scene.parts:
+    boxes = _cells_to_boxes(np.any(found.cells, axis=2), scene.image)
+    if not scene.blocks:
         return boxes
-    parts = np.array([(row, col, row + height, col + width) for row, col, height, width in scene.parts])
+    parts = np.array([(row, col, row + height, col + width) for row, col, height, width in scene.blocks])
     low = np.maximum(boxes[:, None, :2], parts[:, :2])
     high = np.minimum(boxes[:, None, 2:], parts[:, 2:])
     inside: NDArray[np.int64] = np.concatenate([low, high], axis=2)[np.all(low < high, axis=2)]
     return inside
 
 
-def _runs(cells: NDArray[np.bool_], image: RasterInfo) -> NDArray[np.int64]:
+def _cells_to_boxes(cells: NDArray[np.bool_], image: RasterInfo) -> NDArray[np.int64]:
     """Boxes (n, 4) of first row, first column, end row, end column, one for cells side by side."""
     steps = np.diff(cells.astype(np.int8), axis=1, prepend=0, append=0)
     row, first = np.nonzero(steps == 1)
@@ -197,7 +202,7 @@ def _runs(cells: NDArray[np.bool_], image: RasterInfo) -> NDArray[np.int64]:
     return np.minimum(boxes, (image.height, image.width) * 2)
 
 
-def _wider(cells: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+def _dilate(cells: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     """Cells and all that lie within a number of cells of them."""
     for axis in (0, 1):
         sums = np.cumsum(np.pad(cells, [(by + 1, by) if a == axis else (0, 0) for a in (0, 1)]), axis=axis)
@@ -206,16 +211,16 @@ def _wider(cells: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     return cells
 
 
-def _on(image: RasterInfo, other: RasterInfo, boxes: NDArray[np.int64]) -> NDArray[Any]:
+def _project_boxes(image: RasterInfo, other: RasterInfo, boxes: NDArray[np.int64]) -> NDArray[Any]:
     """Boxes of another raster as polygons in columns and rows of an image."""
     row, col, bottom, right = boxes.T.astype(float)
     xs, ys = np.stack([col, right, right, col]), np.stack([row, row, bottom, bottom])  # (4, n)
     if image.path != other.path:
-        xs, ys = affine(other) * (xs, ys)
+        xs, ys = affine_of(other) * (xs, ys)
         if image.crs != other.crs:
-            found = transformed(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs.ravel(), ys.ravel())
+            found = transform_points(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs.ravel(), ys.ravel())
             xs, ys = (part.reshape(4, -1) for part in found)
-        xs, ys = ~affine(image) * (xs, ys)
+        xs, ys = ~affine_of(image) * (xs, ys)
     return shapely.polygons(np.nan_to_num(np.stack([xs, ys], -1), nan=_WORLD).swapaxes(0, 1))
 
 
@@ -227,10 +232,10 @@ def _footprints(images: Sequence[RasterInfo], common: bool, buffer: tuple[float,
         if image.crs and image.transform:
             by_crs.setdefault(image.crs, []).append(number)
     for crs, numbers in by_crs.items():
-        outlines = [_outline(images[n], pixels_of(*buffer, images[n])) for n in numbers]
+        outlines = [_outline(images[n], length_in_pixels(*buffer, images[n])) for n in numbers]
         xs, ys = np.stack(outlines, 1)  # (scenes, places) each
         if common:
-            found = transformed(CRS.from_wkt(crs), CRS.from_epsg(4326), xs.ravel(), ys.ravel())
+            found = transform_points(CRS.from_wkt(crs), CRS.from_epsg(4326), xs.ravel(), ys.ravel())
             xs, ys = (np.nan_to_num(part, nan=_WORLD).reshape(xs.shape) for part in found)
         boxes[numbers] = shapely.box(xs.min(1), ys.min(1), xs.max(1), ys.max(1))
     return boxes
@@ -238,9 +243,9 @@ def _footprints(images: Sequence[RasterInfo], common: bool, buffer: tuple[float,
 
 def _outline(image: RasterInfo, buffer: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Map coordinates of places along the edges of a raster with a buffer around it, without its rim."""
-    reach = buffer - _CLOSE
+    reach = buffer - _CLOSE_PIXELS
     cols = -reach + _EDGE * (image.width + 2 * reach)
     rows = -reach + _EDGE * (image.height + 2 * reach)
     ends = [np.full(_EDGE.size, side) for side in (cols[0], cols[-1])]
     caps = [np.full(_EDGE.size, side) for side in (rows[0], rows[-1])]
-    return affine(image) * (np.concatenate([cols, cols, *ends]), np.concatenate([*caps, rows, rows]))
+    return affine_of(image) * (np.concatenate([cols, cols, *ends]), np.concatenate([*caps, rows, rows]))

@@ -4,10 +4,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from geo_seg.errors import DataError, nearest
+from geo_seg.errors import DataError, did_you_mean
 
 
-def listed(path: Path, key: str, names: Sequence[str], strict: bool) -> list[str]:
+def read_list(path: Path, key: str, names: Sequence[str], strict: bool) -> list[str]:
     """Read a text file with an image per line.
 
     Args:
@@ -28,14 +28,14 @@ def listed(path: Path, key: str, names: Sequence[str], strict: bool) -> list[str
         name = _called(line, called, path)
         if name is None and strict:
             raise DataError(
-                f"{path}: {line!r} is none of the {len(names)} images; {nearest(line, called)[:80]}"
+                f"{path}: {line!r} is none of the {len(names)} images; {did_you_mean(line, called)[:80]}"
             )
         if name is not None:
             found[name] = None
     return [*found]
 
 
-def places_of(path: Path, column: str | None, names: Sequence[str]) -> Mapping[str, str]:
+def list_positions(path: Path, column: str | None, names: Sequence[str]) -> Mapping[str, str]:
     """Read where images lie from a CSV whose first column names them.
 
     Args:
@@ -52,7 +52,7 @@ def places_of(path: Path, column: str | None, names: Sequence[str]) -> Mapping[s
     reader = csv.DictReader(_lines(path, "table"))
     head = list(reader.fieldnames or [])
     if column not in head:
-        raise DataError(f"{path}: no column {column!r}; {nearest(str(column), head)}")
+        raise DataError(f"{path}: no column {column!r}; {did_you_mean(str(column), head)}")
     called = _by_call(names)
     found: dict[str, str] = {}
     for row in reader:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from geo_seg.errors import DataError
-from geo_seg.raster.paths import check_below, container, gdal_path, is_remote, moved
+from geo_seg.raster.paths import check_below_root, container_of, gdal_path, is_remote, relocate
 
 SEPARATOR = ";"
 """Between the files of one cell, where the bands of an image lie in several files."""
@@ -54,7 +54,7 @@ def read_manifest(root: Path, name: str, outside: bool) -> list[Row]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; see dataset.manifest")
     if not outside:
-        check_below(path, root, f"dataset.manifest={name}")
+        check_below_root(path, root, f"dataset.manifest={name}")
     read = _geojson_rows if path.suffix.lower() in {".geojson", ".json"} else _csv_rows
     rows = [_row(root, values, at, outside) for at, values in read(path)]
     if not rows:
@@ -160,11 +160,11 @@ def _if_there(file: Callable[[str], str], cell: str | None) -> str | None:
 
 def _file(root: Path, cell: str, at: str, outside: bool) -> str:
     remote = is_remote(cell)
-    path = cell if remote else moved(cell, root / os.path.normpath(container(cell)))
+    path = cell if remote else relocate(cell, root / os.path.normpath(container_of(cell)))
     if not outside:
-        check_below(path, root, f"{at}: {cell}")
+        check_below_root(path, root, f"{at}: {cell}")
     if remote:
         return gdal_path(cell)
-    if not Path(container(path)).exists():
-        raise DataError(f"{at}: {container(path)}: no such file")
+    if not Path(container_of(path)).exists():
+        raise DataError(f"{at}: {container_of(path)}: no such file")
     return path

@@ -21,8 +21,8 @@ class Scene:
         bands: numbers of the image's bands, in the order that the model sees them.
         split: what a manifest says: "train", "val", "test", or None.
         notes: what the user should know about its files.
-        parts: the blocks that are validated or tested on; () is all of it.
-        barred: where no training window may reach; in a split by blocks.
+        blocks: the blocks that are validated or tested on; () is all of it.
+        excluded: where no training window may reach; in a split by blocks.
     """
 
     name: str
@@ -31,8 +31,8 @@ class Scene:
     bands: tuple[int, ...]
     split: str | None = None
     notes: tuple[str, ...] = ()
-    parts: tuple[Window, ...] = ()
-    barred: tuple[Window, ...] = ()
+    blocks: tuple[Window, ...] = ()
+    excluded: tuple[Window, ...] = ()
 
     @property
     def band_names(self) -> tuple[str, ...]:

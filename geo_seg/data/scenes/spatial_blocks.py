@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from geo_seg.config.dataset import SplitConfig
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.windows.allowed_offsets import Offsets, cells_in
+from geo_seg.data.windows.allowed_offsets import AllowedOffsets, cells_in
 from geo_seg.errors import DataError
-from geo_seg.raster.georeference import ground_sides
+from geo_seg.raster.georeference import ground_pixel_size
 from geo_seg.raster.reader import RasterInfo
 from geo_seg.tiling import Window
 
@@ -66,14 +66,14 @@ def split_by_blocks(
         order = list(range(len(blocks)))
         draw.shuffle(order)
         order.reverse()
-        held = _hold_back(order, areas, labels, shares)
+        held = _choose_held_out(order, areas, labels, shares)
         for name in (name for name, own in held.items() if not own):
             raise DataError(
                 f"no block is left for {name}: blocks of {config.block:g} {config.unit} are too large for "
                 f"{len(scenes)} scenes; see dataset.split.block"
             )
-        found = _divided(scenes, blocks, held, config)
-        lacking = _lacking(found, labels, held, window, known)
+        found = _divide_scenes(scenes, blocks, held, config)
+        lacking = _missing_classes(found, labels, held, window, known)
         tried.append((lacking, found))
         if lacking <= least:
             break
@@ -102,7 +102,7 @@ def _check_number(labels: NDArray[np.int64], shares: Mapping[str, float], config
         )
 
 
-def _hold_back(
+def _choose_held_out(
     order: Sequence[int],
     areas: NDArray[np.int64],
     labels: NDArray[np.int64],
@@ -128,7 +128,7 @@ def _hold_back(
             if len(free) - place + len(kept) < 2 or (own and areas[pick] / 2 >= wanted):
                 kept += free[place:]
                 break
-            if _excess(has, left, labels[[pick]], total, shares[name])[0] > 0:
+            if _surplus(has, left, labels[[pick]], total, shares[name])[0] > 0:
                 kept.append(pick)
                 continue
             own.append(pick)
@@ -136,7 +136,7 @@ def _hold_back(
             has, left = has + labels[pick], left - (labels[pick] > 0)
         else:
             while len(kept) > 1:  # all that is left takes more than its share: that which takes least
-                pick = kept[int(_excess(has, left, labels[kept], total, shares[name]).argmin())]
+                pick = kept[int(_surplus(has, left, labels[kept], total, shares[name]).argmin())]
                 if own and areas[pick] / 2 >= wanted:
                     break
                 own.append(pick)
@@ -147,7 +147,7 @@ def _hold_back(
     return held
 
 
-def _excess(
+def _surplus(
     has: NDArray[np.int64],
     left: NDArray[np.int64],
     labels: NDArray[np.int64],
@@ -168,7 +168,7 @@ def _excess(
     return excess
 
 
-def _divided(
+def _divide_scenes(
     scenes: Sequence[Scene],
     blocks: Sequence[tuple[int, Window]],
     held: Mapping[str, Sequence[int]],
@@ -180,19 +180,19 @@ def _divided(
         parts: dict[int, list[Window]] = {}
         for block in held.get(name, ()):
             parts.setdefault(blocks[block][0], []).append(blocks[block][1])
-        found[name] = [replace(scenes[n], parts=tuple(sorted(parts[n]))) for n in sorted(parts)]
+        found[name] = [replace(scenes[n], blocks=tuple(sorted(parts[n]))) for n in sorted(parts)]
     taken = {block for own in held.values() for block in own}
     back: dict[int, list[Window]] = {}
     for block in taken:
         back.setdefault(blocks[block][0], []).append(blocks[block][1])
     found["train"] = [
-        replace(scenes[number], barred=_barred(scenes[number].image, back.get(number, []), config))
+        replace(scenes[number], excluded=_buffered(scenes[number].image, back.get(number, []), config))
         for number in sorted({number for block, (number, _) in enumerate(blocks) if block not in taken})
     ]
     return found
 
 
-def _lacking(
+def _missing_classes(
     found: Mapping[str, Sequence[Scene]],
     labels: NDArray[np.int64],
     held: Mapping[str, Sequence[int]],
@@ -206,13 +206,15 @@ def _lacking(
     for scene in found["train"] if cells else ():
         own = cells[scene.name]
         allowed = (
-            Offsets(scene, window).allowed(*own.shape[:2]) if scene.barred else np.ones(own.shape[:2], bool)
+            AllowedOffsets(scene, window).is_allowed(*own.shape[:2])
+            if scene.excluded
+            else np.ones(own.shape[:2], bool)
         )
         reached |= own[allowed].any(axis=0)
     return lacking + int(np.count_nonzero(there & ~reached))
 
 
-def pixels_of(length: float, unit: str, image: RasterInfo) -> float:
+def length_in_pixels(length: float, unit: str, image: RasterInfo) -> float:
     """A length on an image in pixels, by the shorter side of its pixels.
 
     Args:
@@ -225,7 +227,7 @@ def pixels_of(length: float, unit: str, image: RasterInfo) -> float:
     """
     if unit == "pixels" or not length:
         return length
-    sides = ground_sides(image)
+    sides = ground_pixel_size(image)
     if sides is None:
         raise DataError(
             f"{image.path}: has no CRS to measure metres by; give dataset.split.block and buffer in pixels"
@@ -235,7 +237,7 @@ def pixels_of(length: float, unit: str, image: RasterInfo) -> float:
 
 def _blocks(image: RasterInfo, length: float, unit: str) -> list[Window]:
     """Parts of a raster that are as near to a length as equal ones can be: no slivers at the edges."""
-    side = pixels_of(length, unit, image)
+    side = length_in_pixels(length, unit, image)
     counts = [max(round(pixels / side), 1) for pixels in (image.height, image.width)]
     if math.prod(counts) > _MOST:
         raise DataError(
@@ -249,9 +251,9 @@ def _blocks(image: RasterInfo, length: float, unit: str) -> list[Window]:
     return [Window(top, left, bottom - top, right - left) for top, bottom in rows for left, right in cols]
 
 
-def _barred(image: RasterInfo, held: Sequence[Window], config: SplitConfig) -> tuple[Window, ...]:
+def _buffered(image: RasterInfo, held: Sequence[Window], config: SplitConfig) -> tuple[Window, ...]:
     """The blocks of a scene that are held back, each with the buffer around it."""
-    buffer = math.ceil(pixels_of(config.buffer, config.unit, image))
+    buffer = math.ceil(length_in_pixels(config.buffer, config.unit, image))
     barred = []
     for row, col, height, width in held:
         top, left = max(row - buffer, 0), max(col - buffer, 0)

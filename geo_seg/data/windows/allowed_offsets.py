@@ -10,7 +10,7 @@ from geo_seg.tiling import Window
 _AT_ONCE = 4096  # cells that are looked at together
 
 
-class Offsets:
+class AllowedOffsets:
     """The first rows and columns of the windows that are allowed in a scene.
 
     The barred rectangles cut rows and columns of offsets into intervals; every piece between them is
@@ -29,7 +29,7 @@ class Offsets:
         spans = np.array(
             [
                 (row - window + 1, row + height, col - window + 1, col + width)
-                for row, col, height, width in scene.barred
+                for row, col, height, width in scene.excluded
             ]
         ).reshape(-1, 2, 2)
         spans = np.clip(spans, 0, np.array(self.room)[:, None] + 1)
@@ -47,11 +47,11 @@ class Offsets:
         self._sums = (lengths[0][:, None] * lengths[1] * self._free).ravel().cumsum()
 
     @property
-    def share(self) -> float:
+    def allowed_fraction(self) -> float:
         """The share of all offsets that is allowed."""
         return float(self._sums[-1] / np.prod([room + 1 for room in self.room]))
 
-    def anywhere(self, draw: NDArray[np.float64]) -> NDArray[np.int64]:
+    def sample_uniform(self, draw: NDArray[np.float64]) -> NDArray[np.int64]:
         """Offsets for draws (n,) from 0 to below 1, (n, 2): all alike."""
         pick = np.floor(draw * self._sums[-1]).astype(np.int64)
         piece = np.searchsorted(self._sums, pick, side="right")
@@ -61,7 +61,7 @@ class Offsets:
         down, right = np.divmod(rest, cols[col + 1] - cols[col])
         return np.stack([rows[row] + down, cols[col] + right], -1)
 
-    def around(self, cells: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArray[np.int64]:
+    def sample_around(self, cells: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArray[np.int64]:
         """Offsets of windows around cells, all alike.
 
         A window of two cells or more holds the whole cell, a smaller one a part of it.
@@ -83,14 +83,14 @@ class Offsets:
         down, right = np.divmod(rest, (end[1] - begin[1])[each, col])
         return np.stack([begin[0][each, row] + down, begin[1][each, col] + right], -1)
 
-    def allowed(self, rows: int, cols: int) -> NDArray[np.bool_]:
+    def is_allowed(self, rows: int, cols: int) -> NDArray[np.bool_]:
         """(rows, cols), around which cells there is a window."""
         cells = np.stack(np.divmod(np.arange(rows * cols), cols), -1)
         parts = range(0, len(cells), _AT_ONCE)
         counts = [self._pieces(cells[i : i + _AT_ONCE])[2].sum(axis=(1, 2)) for i in parts]
         return (np.concatenate(counts) > 0).reshape(rows, cols)
 
-    def seen(self) -> NDArray[np.int64]:
+    def visible_boxes(self) -> NDArray[np.int64]:
         """(n, 4) first row, first column, end row and end column of boxes that hold all that windows show."""
         row, col = np.nonzero(self._free)
         rows, cols = self._edges

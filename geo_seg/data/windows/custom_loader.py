@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geo_seg.data.class_table import ClassTable
-from geo_seg.data.scene_reader import label_type
+from geo_seg.data.scene_reader import label_dtype
 from geo_seg.data.windows.loader import Batch
 from geo_seg.errors import ConfigError, DataError, first_line
 
-OWN = -1
+CUSTOM_SAMPLE = -1
 """Stands in the place of a batch for the number of a scene: the sample is the user's own."""
 
 
-class SampleBatches:
-    """An iterable of batches like WindowBatches, of samples that somebody else reads.
+class CustomDatasetLoader:
+    """An iterable of batches like WindowLoader, of samples that somebody else reads.
 
     A sample is a mapping of image (bands, S, S) in the raw values of the scenes, labels (S, S) integers from
     0 to classes - 1 or ignore_index, and optionally valid (S, S) bool. In a batch's place a sample has OWN,
@@ -41,7 +41,7 @@ class SampleBatches:
         world_size: number of processes; each reads its own share of an epoch.
 
     Attributes:
-        waited: seconds in which whoever takes batches has waited for them.
+        wait_seconds: seconds in which whoever takes batches has waited for them.
 
     Raises:
         ConfigError: the data set can't be made, or holds nothing.
@@ -70,7 +70,7 @@ class SampleBatches:
             raise ConfigError(f"dataset.samples: {first_line(cause)}") from error
         if not self._length:
             raise ConfigError(f"dataset.samples: {options['_target_']} holds no sample; see its options")
-        self.waited = 0.0
+        self.wait_seconds = 0.0
         self._table = table
         self._bands = bands
         self._size = max(size or self._length, batch_size * world_size)
@@ -98,16 +98,16 @@ class SampleBatches:
         for numbers in self.numbers():
             begun = time.perf_counter()
             batch = self._batch(next(loaded), numbers)
-            self.waited += time.perf_counter() - begun
+            self.wait_seconds += time.perf_counter() - begun
             yield batch
 
-    def from_beginning(self) -> Iterator[Batch]:
+    def full_epoch(self) -> Iterator[Batch]:
         """The epoch as a whole, for something beside training."""
-        (start, waited), self._start = (self._start, self.waited), lambda: 0
+        (start, waited), self._start = (self._start, self.wait_seconds), lambda: 0
         try:
             yield from self
         finally:
-            self._start, self.waited = start, waited
+            self._start, self.wait_seconds = start, waited
 
     def numbers(self) -> list[list[int]]:
         """The numbers of the samples of each batch that is left in the epoch."""
@@ -140,19 +140,19 @@ class SampleBatches:
                 f"expected 0 to {len(self._table.names) - 1}, or ignore_index={self._table.ignore_index}"
             )
         valid = samples["valid"].bool() if "valid" in samples else torch.ones(labels.shape, dtype=torch.bool)
-        kind = torch.from_numpy(np.empty(0, label_type(self._table))).dtype
+        kind = torch.from_numpy(np.empty(0, label_dtype(self._table))).dtype
         return {
             "image": image,
             "labels": labels.to(kind).masked_fill(~valid, self._table.ignore_index),
             "valid": valid,
-            "place": torch.tensor([(OWN, number, 0) for number in numbers]),
+            "place": torch.tensor([(CUSTOM_SAMPLE, number, 0) for number in numbers]),
         }
 
 
 class _Order:
     """A batch sampler that asks for the batches of the epoch that begins."""
 
-    def __init__(self, batches: SampleBatches) -> None:
+    def __init__(self, batches: CustomDatasetLoader) -> None:
         self._batches = batches
 
     def __iter__(self) -> Iterator[list[int]]:

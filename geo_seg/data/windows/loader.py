@@ -17,15 +17,22 @@ from torch import Tensor
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.class_table import ClassTable
 from geo_seg.data.index import SceneIndex
-from geo_seg.data.scene_reader import DecodedScene, OpenScene, Pixels, RasterScene, blank, label_type
+from geo_seg.data.scene_reader import (
+    MemmapSceneReader,
+    RasterSceneReader,
+    SceneReader,
+    WindowArrays,
+    fill_invalid,
+    label_dtype,
+)
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.windows.sampler import Place, RandomWindows
+from geo_seg.data.windows.sampler import RandomWindowSampler, SceneWindow
 from geo_seg.errors import DataError
 from geo_seg.tiling import Window
 
 Batch = dict[str, Tensor]
-_FILES = 256  # rasters that all threads together keep open; systems allow some 1000 open files
-_RETRIES = 100  # draws for a window with a labelled pixel
+_MAX_OPEN_FILES = 256  # rasters that all threads together keep open; systems allow some 1000 open files
+_MAX_REDRAWS = 100  # draws for a window with a labelled pixel
 
 
 class WindowReader:
@@ -54,16 +61,18 @@ class WindowReader:
         self._scenes = scenes
         self._index = index
         self._config = config
-        self._most = max(_FILES // (2 * config.num_threads), 4)
+        self._most = max(_MAX_OPEN_FILES // (2 * config.num_threads), 4)
         self._local = threading.local()
 
-    def read(self, place: Place) -> Pixels:
+    def read(self, place: SceneWindow) -> WindowArrays:
         """Reads a window into new arrays; see read_into."""
-        pixels = Pixels(*(part[0].numpy() for part in self.room(1, place[1].height, place[1].width)))
+        pixels = WindowArrays(
+            *(part[0].numpy() for part in self.allocate(1, place[1].height, place[1].width))
+        )
         self.read_into(place, pixels)
         return pixels
 
-    def read_into(self, place: Place, into: Pixels) -> None:
+    def read_into(self, place: SceneWindow, into: WindowArrays) -> None:
         """Reads a window, which may reach past its scene below and on the right.
 
         Raises:
@@ -75,10 +84,10 @@ class WindowReader:
         except DataError:
             if self._config.on_read_error == "raise":
                 raise
-            blank(into, self.table.ignore_index)
+            fill_invalid(into, self.table.ignore_index)
             self.unreadable[self._scenes[index].name] += 1
 
-    def read_labels(self, place: Place) -> NDArray[Any]:
+    def read_labels(self, place: SceneWindow) -> NDArray[Any]:
         """Read the labels (height, width) of a window inside its scene; see read_into."""
         index, window = place
         try:
@@ -87,9 +96,9 @@ class WindowReader:
             if self._config.on_read_error == "raise":
                 raise
             self.unreadable[self._scenes[index].name] += 1
-            return np.full((window.height, window.width), self.table.ignore_index, label_type(self.table))
+            return np.full((window.height, window.width), self.table.ignore_index, label_dtype(self.table))
 
-    def read_around(self, place: Place, margin: int, into: Pixels) -> None:
+    def read_with_border(self, place: SceneWindow, margin: int, into: WindowArrays) -> None:
         """Reads a window and what lies around it; nothing is seen of what is barred in the scene.
 
         Args:
@@ -107,25 +116,25 @@ class WindowReader:
         top, left = window.row - margin, window.col - margin
         above, before = max(-top, 0), max(-left, 0)
         if above or before:
-            blank(into, self.table.ignore_index)
+            fill_invalid(into, self.table.ignore_index)
         height, width = into.labels.shape
         around = Window(top + above, left + before, height - above, width - before)
-        self.read_into((index, around), Pixels(*(part[..., above:, before:] for part in into)))
-        for row, col, rows, cols in self._scenes[index].barred:
+        self.read_into((index, around), WindowArrays(*(part[..., above:, before:] for part in into)))
+        for row, col, rows, cols in self._scenes[index].excluded:
             hidden = (
                 ...,
                 slice(max(row - top, 0), max(row + rows - top, 0)),
                 slice(max(col - left, 0), max(col + cols - left, 0)),
             )
-            blank(Pixels(*(part[hidden] for part in into)), self.table.ignore_index)
+            fill_invalid(WindowArrays(*(part[hidden] for part in into)), self.table.ignore_index)
 
-    def room(self, count: int, height: int, width: int) -> tuple[Tensor, ...]:
+    def allocate(self, count: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Memory for the image, labels and valid of windows, pinned where there is a GPU."""
         pinned = torch.cuda.is_available()
         shape = (count, height, width)
         wanted = (
             (self.dtype, (count, self.bands, height, width)),
-            (label_type(self.table), shape),
+            (label_dtype(self.table), shape),
             (np.dtype(bool), shape),
         )
         return tuple(
@@ -133,8 +142,8 @@ class WindowReader:
             for dtype, size in wanted
         )
 
-    def _open(self, index: int) -> OpenScene:
-        handles: OrderedDict[int, OpenScene] = self._local.__dict__.setdefault("handles", OrderedDict())
+    def _open(self, index: int) -> SceneReader:
+        handles: OrderedDict[int, SceneReader] = self._local.__dict__.setdefault("handles", OrderedDict())
         if index in handles:
             handles.move_to_end(index)
             return handles[index]
@@ -143,14 +152,14 @@ class WindowReader:
         scene, found = self._scenes[index], self._index[index]
         whole = found.bands.pixels == scene.image.height * scene.image.width
         handles[index] = (
-            DecodedScene(found.decoded, scene, self.table, whole)
-            if found.decoded
-            else RasterScene(scene, self.table, self._config, whole)
+            MemmapSceneReader(found.decoded_path, scene, self.table, whole)
+            if found.decoded_path
+            else RasterSceneReader(scene, self.table, self._config, whole)
         )
         return handles[index]
 
 
-class WindowBatches:
+class WindowLoader:
     """An iterable of batches, in an order that does not depend on the number of threads.
 
     A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16, valid
@@ -172,13 +181,13 @@ class WindowBatches:
         margin: pixels that are read beside each side of random windows; the scene's, but for what is barred.
 
     Attributes:
-        waited: seconds that whoever takes batches has waited for them so far.
+        wait_seconds: seconds that whoever takes batches has waited for them so far.
     """
 
     def __init__(
         self,
         reader: WindowReader,
-        windows: RandomWindows | Sequence[Place],
+        windows: RandomWindowSampler | Sequence[SceneWindow],
         *,
         size: int,
         window: int,
@@ -191,7 +200,7 @@ class WindowBatches:
         world_size: int = 1,
         margin: int = 0,
     ) -> None:
-        self.waited = 0.0
+        self.wait_seconds = 0.0
         self._reader = reader
         self._windows = windows
         self._margin = margin
@@ -213,7 +222,7 @@ class WindowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, windows = self._epoch(), self._windows
-        places = windows.epoch(epoch) if isinstance(windows, RandomWindows) else windows
+        places = windows.epoch(epoch) if isinstance(windows, RandomWindowSampler) else windows
         waiting: deque[Future[Batch]] = deque()
         try:
             for numbers in self._batches[self._start() :]:
@@ -226,7 +235,7 @@ class WindowBatches:
             for future in waiting:
                 future.cancel()
 
-    def from_beginning(self) -> "WindowBatches":
+    def full_epoch(self) -> "WindowLoader":
         """The epoch as a whole, for something beside training: waiting for it isn't counted here."""
         whole = copy.copy(self)
         whole._start = lambda: 0
@@ -235,49 +244,51 @@ class WindowBatches:
     def _wait(self, future: Future[Batch]) -> Batch:
         begun = time.perf_counter()
         batch = future.result()
-        self.waited += time.perf_counter() - begun
+        self.wait_seconds += time.perf_counter() - begun
         return batch
 
-    def _fill(self, epoch: int, places: Sequence[Place], numbers: range) -> Batch:
+    def _fill(self, epoch: int, places: Sequence[SceneWindow], numbers: range) -> Batch:
         try:
             memory = self._free.popleft()
         except IndexError:
-            memory = self._reader.room(self._batch_size, self._side, self._side)
+            memory = self._reader.allocate(self._batch_size, self._side, self._side)
         arrays = [part.numpy() for part in memory]
         read = []
         for slot, number in enumerate(numbers):
-            into = Pixels(*(part[slot] for part in arrays))
+            into = WindowArrays(*(part[slot] for part in arrays))
             place = places[number]
-            if isinstance(self._windows, RandomWindows):
+            if isinstance(self._windows, RandomWindowSampler):
                 place = self._draw(self._windows, epoch, number, place, into)
             else:
                 self._read(place, into)
             read.append((place[0], place[1].row, place[1].col))
-        return {**self._lend(memory, len(numbers)), "place": torch.tensor(read)}
+        return {**self._reuse_when_freed(memory, len(numbers)), "place": torch.tensor(read)}
 
-    def _read(self, place: Place, into: Pixels) -> None:
+    def _read(self, place: SceneWindow, into: WindowArrays) -> None:
         """Reads a window that may be smaller than the memory for it: nothing beside its part is seen."""
         _, (_, _, height, width) = place
         if into.labels.shape != (height, width):
-            blank(into, self._reader.table.ignore_index)
-        self._reader.read_into(place, Pixels(*(part[..., :height, :width] for part in into)))
+            fill_invalid(into, self._reader.table.ignore_index)
+        self._reader.read_into(place, WindowArrays(*(part[..., :height, :width] for part in into)))
 
-    def _draw(self, windows: RandomWindows, epoch: int, number: int, place: Place, into: Pixels) -> Place:
+    def _draw(
+        self, windows: RandomWindowSampler, epoch: int, number: int, place: SceneWindow, into: WindowArrays
+    ) -> SceneWindow:
         """Reads a training window and says which; one without a labelled pixel is drawn again."""
         inside = slice(self._margin, self._side - self._margin)
-        for attempt in range(1, _RETRIES):
-            if not windows.is_empty(place):
-                self._reader.read_around(place, self._margin, into)
+        for attempt in range(1, _MAX_REDRAWS):
+            if not windows.is_unlabelled(place):
+                self._reader.read_with_border(place, self._margin, into)
                 # the middle alone answers for most windows
                 ignored = self._reader.table.ignore_index
                 middle = into.labels[self._side // 2, self._side // 2]
                 if middle != ignored or np.any(into.labels[inside, inside] != ignored):
                     return place
-            place = windows.again(epoch, number, attempt)
-        self._reader.read_around(place, self._margin, into)
+            place = windows.redraw(epoch, number, attempt)
+        self._reader.read_with_border(place, self._margin, into)
         return place
 
-    def _lend(self, memory: tuple[Tensor, ...], count: int) -> Batch:
+    def _reuse_when_freed(self, memory: tuple[Tensor, ...], count: int) -> Batch:
         """A batch in this memory, which comes back when the last tensor that shows it is gone."""
         if memory[0].is_pinned():  # torch uses pinned memory again itself, once copies from it have ended
             return _batch(memory, count)

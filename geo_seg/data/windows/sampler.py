@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from geo_seg.data.index import CELL, SceneIndex
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.windows.allowed_offsets import Offsets
+from geo_seg.data.windows.allowed_offsets import AllowedOffsets
 from geo_seg.tiling import Window
 
-Place = tuple[int, Window]
+SceneWindow = tuple[int, Window]
 _TRIES = 20  # draws in the chosen way before a window is drawn around labelled pixels
 
 
-class RandomWindows:
+class RandomWindowSampler:
     """Training windows at random offsets.
 
     Args:
@@ -44,8 +44,10 @@ class RandomWindows:
         self._shape = np.array([(s.image.height, s.image.width) for s in scenes])  # (scenes, 2)
         self._across = np.array([cells.shape[1] for cells in self._cells])
         self._first = np.cumsum([0, *(cells.shape[0] * cells.shape[1] for cells in self._cells)])
-        self._offsets = {n: Offsets(scene, window) for n, scene in enumerate(scenes) if scene.barred}
-        share = np.array([self._offsets[n].share if n in self._offsets else 1.0 for n in range(len(scenes))])
+        self._offsets = {n: AllowedOffsets(scene, window) for n, scene in enumerate(scenes) if scene.excluded}
+        share = np.array(
+            [self._offsets[n].allowed_fraction if n in self._offsets else 1.0 for n in range(len(scenes))]
+        )
         self._area = np.ceil(self._shape.prod(axis=1) * share).astype(np.int64).cumsum()
         flat = [cells.reshape(-1, cells.shape[2]) for cells in self._cells]
         labelled = [part.sum(axis=1, dtype=np.int64) for part in flat]
@@ -57,11 +59,11 @@ class RandomWindows:
             sums = (count.cumsum(dtype=np.int64) for count in counts)
             self._by_class = [total for total in sums if total[-1]]
 
-    def epoch(self, epoch: int) -> list[Place]:
+    def epoch(self, epoch: int) -> list[SceneWindow]:
         """The windows of an epoch."""
         return self._places(np.random.default_rng([self._seed, epoch]).random((self._size, 6)), self._kind)
 
-    def again(self, epoch: int, number: int, attempt: int) -> Place:
+    def redraw(self, epoch: int, number: int, attempt: int) -> SceneWindow:
         """Another window for one that holds no labelled pixel.
 
         Args:
@@ -72,7 +74,7 @@ class RandomWindows:
         draw = np.random.default_rng([self._seed, epoch, number, attempt]).random((1, 6))
         return self._places(draw, self._kind if attempt < _TRIES else "valid")[0]
 
-    def is_empty(self, place: Place) -> bool:
+    def is_unlabelled(self, place: SceneWindow) -> bool:
         """Whether a window holds no labelled pixel for sure."""
         index, (row, col, height, width) = place
         if self._full[index]:
@@ -80,14 +82,14 @@ class RandomWindows:
         rows = slice(row // CELL, -(-(row + height) // CELL))
         return not self._cells[index][rows, col // CELL : -(-(col + width) // CELL)].any()
 
-    def _places(self, draw: NDArray[np.float64], kind: str) -> list[Place]:
+    def _places(self, draw: NDArray[np.float64], kind: str) -> list[SceneWindow]:
         """Windows for draws (n, 6) from 0 to below 1."""
         if kind == "uniform":
             scene = _find(self._area, draw[:, 0])
             corner = [self._within(0, self._room(scene, axis), draw[:, 1 + axis]) for axis in (0, 1)]
             for number in self._barred(scene):
                 mine = scene == number
-                corner[0][mine], corner[1][mine] = self._offsets[number].anywhere(draw[mine, 1]).T
+                corner[0][mine], corner[1][mine] = self._offsets[number].sample_uniform(draw[mine, 1]).T
         else:
             cell = self._cell(draw, kind)
             scene = np.searchsorted(self._first, cell, side="right") - 1
@@ -99,7 +101,7 @@ class RandomWindows:
             for number in self._barred(scene):
                 mine = scene == number
                 cells = np.stack([axis[mine] for axis in position], -1)
-                corner[0][mine], corner[1][mine] = self._offsets[number].around(cells, draw[mine, 1]).T
+                corner[0][mine], corner[1][mine] = self._offsets[number].sample_around(cells, draw[mine, 1]).T
         side = self._window
         columns = (scene.tolist(), corner[0].tolist(), corner[1].tolist())
         return [(index, Window(row, col, side, side)) for index, row, col in zip(*columns, strict=True)]
@@ -149,7 +151,7 @@ class RandomWindows:
         return found
 
 
-def grid_windows(scenes: Sequence[Scene], window: int) -> list[Place]:
+def grid_windows(scenes: Sequence[Scene], window: int) -> list[SceneWindow]:
     """Evaluation windows: side by side, so that every pixel of a scene or of its parts is in one."""
     return [
         (index, Window(row, col, min(window, bottom - row), min(window, right - col)))
@@ -161,7 +163,7 @@ def grid_windows(scenes: Sequence[Scene], window: int) -> list[Place]:
 
 
 def _areas(scene: Scene) -> list[tuple[int, int, int, int]]:
-    parts = scene.parts or (Window(0, 0, scene.image.height, scene.image.width),)
+    parts = scene.blocks or (Window(0, 0, scene.image.height, scene.image.width),)
     return [(row, col, row + height, col + width) for row, col, height, width in parts]
 
 

@@ -8,14 +8,14 @@ from rich.console import Console
 
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import DataError
-from geo_seg.inference.finished_maps import Finished
-from geo_seg.inference.mapper import Job, Mapper, make_part
-from geo_seg.runtime.console import shown
+from geo_seg.inference.finished_maps import FinishedMap
+from geo_seg.inference.mapper import MapJob, Mapper, predict_part
+from geo_seg.runtime.console import progress_bar
 from geo_seg.runtime.ranks import rank
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MapResult:
     """What became of a raster.
 
     Attributes:
@@ -25,11 +25,11 @@ class Outcome:
     """
 
     name: str
-    made: Finished | None = None
+    made: FinishedMap | None = None
     error: DataError | None = None
 
 
-def plan(mapper: Mapper, name: str, path: str) -> Job | Outcome:
+def plan_map(mapper: Mapper, name: str, path: str) -> MapJob | MapResult:
     """Plans a map; an outcome where there is nothing to do.
 
     Raises:
@@ -38,19 +38,19 @@ def plan(mapper: Mapper, name: str, path: str) -> Job | Outcome:
     try:
         found = mapper.begin(name, path)
     except DataError as error:
-        return Outcome(name, error=error)
-    return found if isinstance(found, Job) else Outcome(name, found)
+        return MapResult(name, error=error)
+    return found if isinstance(found, MapJob) else MapResult(name, found)
 
 
-def conclude(mapper: Mapper, job: Job) -> Outcome:
+def finalize(mapper: Mapper, job: MapJob) -> MapResult:
     """Puts a map of which all parts are there together."""
     try:
-        return Outcome(job.name, mapper.finish(job))
+        return MapResult(job.name, mapper.finish(job))
     except DataError as error:
-        return Outcome(job.name, error=error)
+        return MapResult(job.name, error=error)
 
 
-def local(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Iterator[Outcome]:
+def run_local(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Iterator[MapResult]:
     """Makes all maps in this process, one after the other.
 
     Args:
@@ -65,21 +65,21 @@ def local(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Itera
         ConfigError: options don't fit a raster or the memory.
     """
     for name, path in rasters.items():
-        job = plan(mapper, name, path)
-        if isinstance(job, Outcome):
+        job = plan_map(mapper, name, path)
+        if isinstance(job, MapResult):
             yield job
             continue
         try:
-            with shown(console, job.source.info.path, sum(map(len, job.parts))) as advance:
+            with progress_bar(console, job.source.info.path, sum(map(len, job.parts))) as advance:
                 for number in range(len(job.parts)):
-                    make_part(mapper.predictor, job, number, advance)
+                    predict_part(mapper.predictor, job, number, advance)
         except DataError as error:
-            yield Outcome(name, error=mapper.given_up(job, error))
+            yield MapResult(name, error=mapper.as_failure(job, error))
         else:
-            yield conclude(mapper, job)
+            yield finalize(mapper, job)
 
 
-def sharers(config: InferenceConfig) -> int:
+def processes_per_host(config: InferenceConfig) -> int:
     """Processes of the run that share this machine's memory."""
     if config.engine == "torchrun":
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -88,22 +88,22 @@ def sharers(config: InferenceConfig) -> int:
     return 1
 
 
-def speaks(engine: str) -> bool:
+def is_main_process(engine: str) -> bool:
     """Whether this process is the one that prints and writes what belongs to no map."""
     return engine != "torchrun" or rank() == 0
 
 
-def make_share(
-    mapper: Mapper, jobs: list[Job], console: Console, own: int, ranks: int
+def predict_share(
+    mapper: Mapper, jobs: list[MapJob], console: Console, own: int, ranks: int
 ) -> dict[str, DataError]:
     """Makes every so many-th part of all maps; returns the errors by the names of the maps."""
     turns = [(job, number) for job in jobs for number in range(len(job.parts))][own::ranks]
     failed: dict[str, DataError] = {}
-    with shown(console, "this rank", sum(len(job.parts[number]) for job, number in turns)) as advance:
+    with progress_bar(console, "this rank", sum(len(job.parts[number]) for job, number in turns)) as advance:
         for job, number in turns:
             if job.name not in failed:
                 try:
-                    make_part(mapper.predictor, job, number, advance)
+                    predict_part(mapper.predictor, job, number, advance)
                 except DataError as error:
                     failed[job.name] = error
     return failed

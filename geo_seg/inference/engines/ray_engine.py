@@ -11,12 +11,12 @@ from rich.console import Console
 
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import DataError, GeoSegError, first_line
-from geo_seg.inference.engines.local import Outcome, conclude, plan
-from geo_seg.inference.mapper import Job, Mapper, make_part, predictor_of
-from geo_seg.prediction.ensemble import gather
-from geo_seg.runtime.console import shown
+from geo_seg.inference.engines.local import MapResult, finalize, plan_map
+from geo_seg.inference.mapper import MapJob, Mapper, build_predictor, predict_part
+from geo_seg.prediction.ensemble import load_ensemble
+from geo_seg.runtime.console import progress_bar
 
-_LOSSES = 3  # workers that may die one after the other before any part is finished
+_MAX_LOST_WORKERS = 3  # workers that may die one after the other before any part is finished
 
 
 class Worker:
@@ -27,16 +27,16 @@ class Worker:
     """
 
     def __init__(self, config: InferenceConfig) -> None:
-        self._predictor = predictor_of(config, gather(config))
+        self._predictor = build_predictor(config, load_ensemble(config))
 
-    def make(self, job: Job, number: int) -> None:
-        """Makes a part; see make_part."""
-        make_part(self._predictor, job, number, lambda _: None)
+    def make(self, job: MapJob, number: int) -> None:
+        """Makes a part; see predict_part."""
+        predict_part(self._predictor, job, number, lambda _: None)
 
 
-def on_ray(
+def run_ray(
     mapper: Mapper, rasters: Mapping[str, str], console: Console, config: InferenceConfig
-) -> Iterator[Outcome]:
+) -> Iterator[MapResult]:
     """Makes all maps on Ray: each worker takes the next part when it has done one.
 
     The parts of a worker that dies are made by another one, and a new one takes its place.
@@ -58,13 +58,13 @@ def on_ray(
     if started:  # RAY_ADDRESS names a cluster; without it, Ray runs on this machine for as long as it takes
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        yield from _Pool(config, mapper).run(rasters, console)
+        yield from _WorkerPool(config, mapper).run(rasters, console)
     finally:
         if started:
             ray.shutdown()
 
 
-class _Pool:
+class _WorkerPool:
     """Workers and what they are at."""
 
     def __init__(self, config: InferenceConfig, mapper: Mapper) -> None:
@@ -76,34 +76,34 @@ class _Pool:
         self._config = config
         self._mapper = mapper
         self._idle: list[Any] = [self._start(config) for _ in range(count)]
-        self._running: dict[Any, tuple[Any, Job, int]] = {}
-        self._waiting: deque[tuple[Job, int]] = deque()
+        self._running: dict[Any, tuple[Any, MapJob, int]] = {}
+        self._waiting: deque[tuple[MapJob, int]] = deque()
         self._left: dict[str, int] = {}
         self._sent: dict[str, Any] = {}
         self._lost = 0
 
-    def run(self, rasters: Mapping[str, str], console: Console) -> Iterator[Outcome]:
+    def run(self, rasters: Mapping[str, str], console: Console) -> Iterator[MapResult]:
         coming = iter(rasters.items())
-        with shown(console, "parts", 0) as advance:
+        with progress_bar(console, "parts", 0) as advance:
             while True:
-                yield from self._fill(coming)
+                yield from self._assign(coming)
                 if not self._running:
                     return
                 (done,), _ = ray.wait(list(self._running), num_returns=1)
-                outcome = self._take(done)
+                outcome = self._collect(done)
                 advance(1)
                 if outcome is not None:
                     yield outcome
 
-    def _fill(self, coming: Iterator[tuple[str, str]]) -> Iterator[Outcome]:
+    def _assign(self, coming: Iterator[tuple[str, str]]) -> Iterator[MapResult]:
         """Gives every idle worker a part; plans the next raster when there are none."""
         while self._idle:
             if not self._waiting:
                 following = next(coming, None)
                 if following is None:
                     return
-                planned = plan(self._mapper, *following)
-                if isinstance(planned, Outcome):
+                planned = plan_map(self._mapper, *following)
+                if isinstance(planned, MapResult):
                     yield planned
                     continue
                 self._waiting.extend((planned, number) for number in range(len(planned.parts)))
@@ -113,14 +113,14 @@ class _Pool:
             worker = self._idle.pop()
             self._running[worker.make.remote(self._sent[job.name], number)] = (worker, job, number)
 
-    def _take(self, done: Any) -> Outcome | None:
+    def _collect(self, done: Any) -> MapResult | None:
         """Takes the result of a part; what became of its map if it was the last one."""
         worker, job, number = self._running.pop(done)
         try:
             ray.get(done)
         except RayActorError as error:
             self._lost += 1
-            if self._lost > _LOSSES:
+            if self._lost > _MAX_LOST_WORKERS:
                 raise DataError(
                     f"engine=ray: {self._lost} workers died one after the other ({first_line(error)}); "
                     "expected one to finish a part; does the memory hold so many workers?"
@@ -136,16 +136,16 @@ class _Pool:
         if job.name not in self._left:
             return None  # another part of it has failed
         self._left[job.name] -= 1
-        return conclude(self._mapper, self._forget(job)) if not self._left[job.name] else None
+        return finalize(self._mapper, self._forget(job)) if not self._left[job.name] else None
 
-    def _fail(self, job: Job, error: RayTaskError) -> Outcome | None:
+    def _fail(self, job: MapJob, error: RayTaskError) -> MapResult | None:
         if not isinstance(error.cause, DataError):
             raise error.cause if isinstance(error.cause, GeoSegError) else error
         if job.name not in self._left:
             return None
         self._waiting = deque(item for item in self._waiting if item[0].name != job.name)
-        return Outcome(job.name, error=self._mapper.given_up(self._forget(job), error.cause))
+        return MapResult(job.name, error=self._mapper.as_failure(self._forget(job), error.cause))
 
-    def _forget(self, job: Job) -> Job:
+    def _forget(self, job: MapJob) -> MapJob:
         del self._left[job.name], self._sent[job.name]
         return job

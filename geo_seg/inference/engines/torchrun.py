@@ -7,13 +7,13 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
-from geo_seg.inference.engines.local import Outcome, conclude, make_share, plan
-from geo_seg.inference.mapper import Job, Mapper
+from geo_seg.inference.engines.local import MapResult, finalize, plan_map, predict_share
+from geo_seg.inference.mapper import MapJob, Mapper
 
-_PATIENCE = timedelta(days=30)  # a rank may wait for others as long as they need
+_TIMEOUT = timedelta(days=30)  # a rank may wait for others as long as they need
 
 
-def torchrun(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Iterator[Outcome]:
+def run_torchrun(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Iterator[MapResult]:
     """Makes all maps together with the other ranks; parts and finished maps go round in turns.
 
     Rank 0 plans, so that all of them do what one process would do.
@@ -29,30 +29,30 @@ def torchrun(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> It
     Raises:
         ConfigError: options don't fit a raster or the memory.
     """
-    dist.init_process_group("gloo", timeout=_PATIENCE)  # a few small objects; the work needs no collective
+    dist.init_process_group("gloo", timeout=_TIMEOUT)  # a few small objects; the work needs no collective
     own, ranks = dist.get_rank(), dist.get_world_size()
     try:
-        planned = [plan(mapper, name, path) for name, path in rasters.items()] if own == 0 else []
+        planned = [plan_map(mapper, name, path) for name, path in rasters.items()] if own == 0 else []
         shared: list[Any] = [planned]
         dist.broadcast_object_list(shared)
-        plans: list[Job | Outcome] = shared[0]
-        jobs = [found for found in plans if isinstance(found, Job)]
-        failed = _merged(make_share(mapper, jobs, console, own, ranks))
+        plans: list[MapJob | MapResult] = shared[0]
+        jobs = [found for found in plans if isinstance(found, MapJob)]
+        failed = _merge_results(predict_share(mapper, jobs, console, own, ranks))
         whole = [job for job in jobs if job.name not in failed]
-        done = _merged({job.name: conclude(mapper, job) for job in whole[own::ranks]})
+        done = _merge_results({job.name: finalize(mapper, job) for job in whole[own::ranks]})
         if own == 0:
             for found in plans:
-                if isinstance(found, Outcome):
+                if isinstance(found, MapResult):
                     yield found
                 elif found.name in failed:
-                    yield Outcome(found.name, error=mapper.given_up(found, failed[found.name]))
+                    yield MapResult(found.name, error=mapper.as_failure(found, failed[found.name]))
                 else:
                     yield done[found.name]
     finally:
         dist.destroy_process_group()
 
 
-def _merged(own: dict[str, Any]) -> dict[str, Any]:
+def _merge_results(own: dict[str, Any]) -> dict[str, Any]:
     """What all ranks found, in the order of the ranks; on each of them."""
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, own)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from geo_seg.checkpoints.checkpoint import read
+from geo_seg.checkpoints.checkpoint import read_checkpoint
 from geo_seg.errors import CheckpointError, TrainingError
-from geo_seg.runtime.files import write_whole
+from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.checkpointing import POSITION
-from geo_seg.training.callbacks.training_state import ELSE, check_optimizers
+from geo_seg.training.callbacks.training_state import RESTART_REMEDY, check_optimizers
 
 _STATE: dict[str, type] = {  # beside weights and facts: what a run goes on with
     "epoch": int,
@@ -26,7 +26,7 @@ _STATE: dict[str, type] = {  # beside weights and facts: what a run goes on with
 }
 
 
-class WholeFile(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there: whoever reads it finds it whole.
 
     Args:
@@ -46,7 +46,7 @@ class WholeFile(TorchCheckpointIO):
         target = Path(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, lambda part: _dump(checkpoint, part), synced=True)
+            atomic_write(target, lambda part: _dump(checkpoint, part), fsync=True)
         except (OSError, RuntimeError) as error:  # torch hides the error of the system behind one of its own
             cause = error if isinstance(error, OSError) else error.__context__
             reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
@@ -63,12 +63,12 @@ class WholeFile(TorchCheckpointIO):
         Raises:
             CheckpointError: it can't be read, is not what it has to be, or holds no state of training.
         """
-        found, _, notes = read(Path(path), map_location)
+        found, _, notes = read_checkpoint(Path(path), map_location)
         for note in notes:
             self._say(f"note: {note}")
         for key, kind in _STATE.items():
             if not isinstance(found.get(key), kind):
-                raise CheckpointError(f"{path}: holds no {key} of a training run; {ELSE}")
+                raise CheckpointError(f"{path}: holds no {key} of a training run; {RESTART_REMEDY}")
         check_optimizers(found["optimizer_states"], path)
         return found
 

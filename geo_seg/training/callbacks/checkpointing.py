@@ -14,9 +14,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from torch.optim import Optimizer
 
-from geo_seg.config.hydra_setup import command
+from geo_seg.config.hydra_setup import shell_command
 from geo_seg.errors import ConfigError
-from geo_seg.runtime.files import write_whole
+from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.training_state import check_alike, check_sizes
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
@@ -24,7 +24,7 @@ POSITION = "position"
 """Entry of the checkpoint file that says where training stands."""
 
 
-class Checkpoints(Checkpoint):
+class ResumableCheckpoint(Checkpoint):
     """Keeps best.ckpt and last.ckpt, and leaves in good order when a signal asks for it.
 
     A checkpoint is written at the end of every epoch, within an epoch every few minutes, and before leaving
@@ -91,7 +91,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Says where training stands, in the terms of Lightning's loops."""
         checkpoint[POSITION] = self._position
-        set_loops(checkpoint["loops"]["fit_loop"], **{k: v for k, v in self._position.items() if k != "done"})
+        rewrite_loop_state(
+            checkpoint["loops"]["fit_loop"], **{k: v for k, v in self._position.items() if k != "done"}
+        )
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -134,7 +136,7 @@ class Checkpoints(Checkpoint):
         """Leaves at once from now on: what is left of the run begins again from its checkpoints."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1):
-                signal.signal(number, _leave)
+                signal.signal(number, _exit)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -208,7 +210,7 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             # the best one first: if the end comes between the two, the epoch is done again and finds it again
             if best:
-                write_whole(Path(self.best_model_path), lambda part: _link(new, part))
+                atomic_write(Path(self.best_model_path), lambda part: _link(new, part))
             new.replace(self.last)
         self._saved = time.monotonic()
 
@@ -219,7 +221,7 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             self._say(
                 f"stopped by {signal.Signals(number).name} after step {trainer.global_step}; go on with\n"
-                f"{command('train.py', resume=self.folder.parent)}"
+                f"{shell_command('train.py', resume=self.folder.parent)}"
             )
         raise SystemExit(128 + number)
 
@@ -229,7 +231,7 @@ class Checkpoints(Checkpoint):
         self._signal = number
 
 
-def set_loops(loops: dict[str, Any], epoch: int, batch: int, validate: bool) -> None:
+def rewrite_loop_state(loops: dict[str, Any], epoch: int, batch: int, validate: bool) -> None:
     """Writes a place into the state of Lightning's loops, so that they go on from there.
 
     Lightning saves in the middle of its counting, and guesses from the counters what was going on; some of
@@ -258,7 +260,7 @@ def set_loops(loops: dict[str, Any], epoch: int, batch: int, validate: bool) -> 
         loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 

@@ -6,7 +6,7 @@ from torch import distributed
 from geo_seg.errors import ConfigError
 
 
-class SameConfig(pl.Callback):
+class SameConfigOnAllRanks(pl.Callback):
     """Ends the run on every rank before the first step if the ranks were not given the same configuration.
 
     Args:

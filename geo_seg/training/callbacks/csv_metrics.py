@@ -11,14 +11,14 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
-from geo_seg.runtime.console import shows_bars
-from geo_seg.runtime.files import write_whole
+from geo_seg.runtime.console import show_progress_bars
+from geo_seg.runtime.files import atomic_write
 
-Row = dict[str, float]
+MetricRow = dict[str, float]
 _EVERY = 60.0  # seconds between two lines where no bar is shown
 
 
-class MetricsTable(pl.Callback):
+class EpochCSVLogger(pl.Callback):
     """Writes metrics.csv, one line per epoch, whole after every epoch; prints the line where no bar is shown.
 
     A resumed run goes on below the lines of its checkpoint.
@@ -31,7 +31,7 @@ class MetricsTable(pl.Callback):
     def __init__(self, path: Path, console: Console | None) -> None:
         self.path = path
         self.console = console
-        self.rows: list[Row] = []
+        self.rows: list[MetricRow] = []
 
     def state_dict(self) -> dict[str, Any]:
         """The lines so far."""
@@ -48,7 +48,7 @@ class MetricsTable(pl.Callback):
             return
         found = {k: v for k, v in trainer.callback_metrics.items() if not k.endswith("_step")} | means
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row: Row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
+        row: MetricRow = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
         row |= {key: float(value) for key, value in sorted(found.items())}
         self.rows.append(row)
         write_rows(self.path, self.rows)
@@ -118,25 +118,25 @@ def last_epoch(trainer: pl.Trainer) -> int | str:
     return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: list[MetricRow]) -> None:
     """Writes a CSV whose columns are those of all rows; the file is never half-written."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    atomic_write(path, text.getvalue())
 
 
-def progress(console: Console) -> pl.Callback:
+def progress_callback(console: Console) -> pl.Callback:
     """A bar with the time left for a terminal, else lines.
 
     The bar refreshes every 20 steps: drawing costs as much as a small step.
     """
-    return RichProgressBar(refresh_rate=20) if shows_bars(console) else ProgressLines(console)
+    return RichProgressBar(refresh_rate=20) if show_progress_bars(console) else ProgressLines(console)
 
 
-def callbacks_of(config: dict[str, Any], validates: bool) -> list[pl.Callback]:
+def build_callbacks(config: dict[str, Any], validates: bool) -> list[pl.Callback]:
     """Builds the callbacks that the configuration names.
 
     Args:

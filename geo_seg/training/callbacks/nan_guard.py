@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from geo_seg.errors import TrainingError
 from geo_seg.training.callbacks.weight_averaging import WeightAverage
 
-_MOST = 10  # bad steps in a row, after which leaving them out is no help
-_LATE = 8  # steps between looks at a GPU's losses: looking waits for the GPU
+_MAX_BAD_STEPS = 10  # bad steps in a row, after which leaving them out is no help
+_CHECK_EVERY = 8  # steps between looks at a GPU's losses: looking waits for the GPU
 
 
-class LossGuard(pl.Callback):
+class NaNGuard(pl.Callback):
     """Finds losses that are not finite, keeps their batches, and does what the user wants.
 
     A bad step never changes the weights: gradients are thrown away before the optimizer uses them, and the
@@ -74,20 +74,20 @@ class LossGuard(pl.Callback):
     ) -> None:
         """Looks at the losses that the step goes by."""
         late = pl_module.device.type != "cpu" and self.action != "skip"
-        if len(self._losses) >= (_LATE if late else 1) and self._look(trainer, pl_module):
+        if len(self._losses) >= (_CHECK_EVERY if late else 1) and self._check(trainer, pl_module):
             for average in _averages(trainer):
                 average.leave_out(trainer.global_step + 1)
 
-    def look(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Looks at the losses since the last look; every process has to.
 
         Raises:
             TrainingError: one is not finite and nothing can be done, or shall be.
         """
-        self._look(trainer, module)
+        self._check(trainer, module)
 
     @torch.no_grad()
-    def _look(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+    def _check(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
         """As look; says whether the gradients were thrown away."""
         losses, steps, self._losses, self._steps = self._losses, self._steps, [], []
         if not losses:
@@ -104,8 +104,10 @@ class LossGuard(pl.Callback):
                 f"{said}; lower optimizer.lr, set trainer.gradient_clip_val=1, or go on with resume= and "
                 "on_nan=skip or on_nan=rollback"
             )
-        if self._in_a_row > _MOST:
-            raise TrainingError(f"{said}; on_nan={self.action} has been of no help {_MOST} times in a row")
+        if self._in_a_row > _MAX_BAD_STEPS:
+            raise TrainingError(
+                f"{said}; on_nan={self.action} has been of no help {_MAX_BAD_STEPS} times in a row"
+            )
         if self.action == "skip":
             for value, before in zip(module.buffers(), self._buffers, strict=True):
                 value.copy_(before)

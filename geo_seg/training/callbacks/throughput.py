@@ -11,13 +11,13 @@ import pytorch_lightning as pl
 import torch
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.training.callbacks.csv_metrics import Row, write_rows
+from geo_seg.training.callbacks.csv_metrics import MetricRow, write_rows
 
-_STARVED = 0.1  # share of the time in which the model waits for windows, above which there is advice
-_FEWEST = 10  # steps of an epoch that are worth a judgement
+_STARVED_FRACTION = 0.1  # share of the time in which the model waits for windows, above which there is advice
+_MIN_STEPS = 10  # steps of an epoch that are worth a judgement
 
 
-class Speed(pl.Callback):
+class ThroughputLogger(pl.Callback):
     """Writes system.csv, one line per epoch, tells the loggers, and says once if training waits for windows.
 
     The times are those of training steps alone: neither of validation nor of the run's first step, which
@@ -31,7 +31,7 @@ class Speed(pl.Callback):
 
     def __init__(self, path: Path, say: Callable[[str], None], advice: str) -> None:
         self.path = path
-        self.rows: list[Row] = []
+        self.rows: list[MetricRow] = []
         self._say = say
         self._advice = advice
         self._first = True
@@ -78,7 +78,7 @@ class Speed(pl.Callback):
         if gpu:
             torch.cuda.synchronize()  # steps are sent ahead
         seconds = time.perf_counter() - self._begun
-        row: Row = {"epoch": trainer.current_epoch, **_memory(gpu)}
+        row: MetricRow = {"epoch": trainer.current_epoch, **_memory(gpu)}
         if self._steps:
             row["samples_per_second"] = self._samples / seconds
             row["step_seconds"] = seconds / self._steps
@@ -88,7 +88,7 @@ class Speed(pl.Callback):
         for logger in trainer.loggers:
             found = {f"system/{name}": value for name, value in row.items() if name != "epoch"}
             logger.log_metrics(found, max(trainer.global_step - 1, 0))  # as Lightning counts
-        if row.get("data_wait_share", 0) > _STARVED and self._steps >= _FEWEST and not self._said:
+        if row.get("data_wait_share", 0) > _STARVED_FRACTION and self._steps >= _MIN_STEPS and not self._said:
             self._said = True
             self._say(
                 f"note: {row['data_wait_share']:.0%} of the time the model waits for windows; {self._advice}"
@@ -122,9 +122,9 @@ def _waited(trainer: pl.Trainer) -> float:
     return float(loader.waited)
 
 
-def _memory(gpu: bool) -> Row:
+def _memory(gpu: bool) -> MetricRow:
     """Peaks so far in megabytes (1e6 bytes) of this process and of its GPU."""
-    found: Row = {}
+    found: MetricRow = {}
     if sys.platform != "win32":
         import resource  # not on Windows
 

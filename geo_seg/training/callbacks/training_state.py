@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from geo_seg.errors import CheckpointError
 
-ELSE = "put a checkpoint of another moment there, such as best.ckpt, or train anew without resume="
+RESTART_REMEDY = "put a checkpoint of another moment there, such as best.ckpt, or train anew without resume="
 """What to do about a checkpoint that training can't go on from."""
 
 
@@ -48,11 +48,13 @@ def check_optimizers(states: list[Any], path: Any) -> None:
     if len(states) != 1 or not held or not isinstance(held[0], dict):
         raise CheckpointError(
             f"{path}: its optimizer_states are those of no training run of geo_seg, which has one "
-            f"optimizer; {ELSE}"
+            f"optimizer; {RESTART_REMEDY}"
         )
     tensors = tree_leaves(held[0])
     if not all(bool(torch.isfinite(value).all()) for value in tensors if isinstance(value, Tensor)):
-        raise CheckpointError(f"{path}: its optimizer_states hold values that are not finite; {ELSE}")
+        raise CheckpointError(
+            f"{path}: its optimizer_states hold values that are not finite; {RESTART_REMEDY}"
+        )
 
 
 def check_sizes(optimizers: Sequence[Optimizer]) -> None:

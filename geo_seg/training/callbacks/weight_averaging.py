@@ -92,7 +92,7 @@ class WeightAverage(pl.Callback):
         """Takes a step into the exponential mean."""
         if self.config.name == "ema" and trainer.global_step > self._step:
             part = min(self.config.decay, (1 + self._count) / (10 + self._count))
-            self._take(trainer, pl_module, 1 - part)
+            self._update_mean(trainer, pl_module, 1 - part)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the mean to validation."""
@@ -111,13 +111,13 @@ class WeightAverage(pl.Callback):
     def _take_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         first = int(self.config.start * max(trainer.max_epochs or 1, 1))
         if self.config.name == "swa" and trainer.current_epoch >= first and trainer.global_step > self._step:
-            self._take(trainer, module, 1 / (self._count + 1))
+            self._update_mean(trainer, module, 1 / (self._count + 1))
             self._swap(module)
-            renew_statistics(trainer, module)
+            update_batchnorm_statistics(trainer, module)
             self._swap(module)
 
     @torch.no_grad()
-    def _take(self, trainer: pl.Trainer, module: Any, part: float) -> None:
+    def _update_mean(self, trainer: pl.Trainer, module: Any, part: float) -> None:
         found = module.model.state_dict()
         if not self._mean:
             self._mean = {name: value.clone() for name, value in found.items()}
@@ -140,7 +140,7 @@ class WeightAverage(pl.Callback):
 
 
 @torch.no_grad()
-def renew_statistics(trainer: pl.Trainer, module: Any) -> None:
+def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     """Gives batch normalisation the statistics of the weights as they are (Izmailov et al. 2018).
 
     They are equal means over the first batches of the epoch, as training has seen them, of all processes.
