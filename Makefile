@@ -11,7 +11,7 @@ WORKERS := -n auto --maxprocesses 4
 test test-slow: export OMP_NUM_THREADS := 1
 RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test extras test-slow lint clean
+.PHONY: train test extras test-slow docs lint clean
 
 train: $(VENV)/installed
 	$(BIN)/python train.py experiment=demo_quick hydra.run.dir=$(RUN)
@@ -25,9 +25,14 @@ test: $(VENV)/installed
 extras: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e ".[dev,all]"
 
-# whole runs, and real imagery where GEO_SEG_DATA names it
+# whole runs, and real imagery where GEO_SEG_DATA names it; MINUTES=40 begins none after that time
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest $(WORKERS) -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow --durations=40 $(if $(MINUTES),--minutes=$(MINUTES))
+
+# pages that are made from the code
+docs: $(VENV)/installed
+	$(BIN)/python benchmarks/losses_table.py
+	$(BIN)/python benchmarks/keys_table.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ os.environ.setdefault("CI", "true")
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,29 @@ from geo_seg.tiling import Window
 _CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 REPOSITORY = Path(__file__).parents[1]
+
+
+_STARTED = time.monotonic()
+_LATE = "not begun within --minutes"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let CI end within its time: what has not begun after so many minutes is skipped, and counted."""
+    parser.addoption("--minutes", type=float, help="skip tests that have not begun after so many minutes")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that begins too late."""
+    minutes = item.config.getoption("--minutes")
+    if minutes is not None and time.monotonic() - _STARTED > 60 * minutes:
+        pytest.skip(_LATE)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the tests that were skipped because they began too late."""
+    late = sum(_LATE in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if late:
+        terminalreporter.write_line(f"{late} tests were {_LATE}: run them with make test-slow", yellow=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

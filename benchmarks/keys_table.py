@@ -1,0 +1,81 @@
+"""Writes docs/keys.md: every key of training and inference, with its default and what it means.
+
+Made from the schema (geo_seg/config), so that the page can't say anything else:
+
+    python benchmarks/keys_table.py          # writes docs/keys.md
+"""
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from omegaconf import MISSING, OmegaConf  # noqa: E402
+
+from geo_seg.config.inference import InferenceConfig  # noqa: E402
+from geo_seg.config.training import TrainConfig  # noqa: E402
+
+PAGE = ROOT / "docs" / "keys.md"
+_HEAD = """# All keys
+
+What `python train.py` and `python inference.py` take, with the default and the meaning of each key. Options of a
+model, loss, optimizer, scheduler, logger or launcher stand in their YAML below `config/`, those of the losses in
+[losses.md](losses.md) as well. `required` keys have no default; data sets and groups of `config/` give them.
+
+This page is made by `benchmarks/keys_table.py` (`make docs`) from the schema in `geo_seg/config`.
+"""
+
+
+def attributes(schema: type) -> dict[str, str]:
+    """Return the meaning of each field, from the section Attributes of a docstring."""
+    text = inspect.getdoc(schema) or ""
+    section = text.partition("Attributes:\n")[2]
+    meanings = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(meaning.split()) for name, meaning in meanings}
+
+
+def rows(schema: type, at: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield key, default and meaning of every field, sections after the keys beside them."""
+    meanings, sections = attributes(schema), []
+    for field in dataclasses.fields(schema):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            sections.append((field.type, f"{at}{field.name}."))
+            continue
+        yield f"{at}{field.name}", _default(field), meanings[field.name]
+    for section, prefix in sections:
+        yield from rows(section, prefix)
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    """Return the default of a field as YAML writes it."""
+    made = field.default_factory is not dataclasses.MISSING
+    value = field.default_factory() if made else field.default  # type: ignore[misc]
+    if value is dataclasses.MISSING or value == MISSING:
+        return "required"
+    return f"`{OmegaConf.to_yaml({'value': value}).removeprefix('value:').strip()}`"
+
+
+def table(schema: type) -> str:
+    """Return the Markdown table of a schema."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for key, default, meaning in rows(schema):
+        lines.append(f"| `{key}` | {default} | {meaning.replace('|', '&#124;')} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Return docs/keys.md."""
+    return (
+        f"{_HEAD}\n## python train.py\n\n{table(TrainConfig)}\n\n"
+        f"## python inference.py\n\n{table(InferenceConfig)}\n"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
