@@ -130,7 +130,7 @@ class BandAccumulator:
         return {
             "pixels": np.array(merged[0][0]),
             "mean": np.array([mean for _, mean, _ in merged]),
-            "squares": np.array([squares for _, _, squares in merged]),
+            "m2": np.array([squares for _, _, squares in merged]),
             "low": self._low,
             "high": self._high,
             "quantiles": np.stack([_values(row, self._kind) for row in bins]),

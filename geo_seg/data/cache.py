@@ -22,7 +22,7 @@ from geo_seg.raster.paths import absolute_path, container_of
 from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
 Stamp = list[list[Any]]
-_VERSION = 3  # of what an entry holds; one of another version is made anew
+_VERSION = 4  # of what an entry holds; one of another version is made anew
 _SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name
 _BESIDE = (".hdr", ".wld", ".prj")  # instead of its suffix
 _SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")  # the same, of a shapefile

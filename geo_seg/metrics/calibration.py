@@ -35,7 +35,7 @@ class TemperatureScaling(Metric):
         super().__init__()
         self.task = task
         self.logs: list[float] = torch.linspace(-1, 1, _TEMPERATURES, dtype=torch.double).tolist()  # base 10
-        self.add_state("cost", torch.zeros(_TEMPERATURES, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("nll", torch.zeros(_TEMPERATURES, dtype=torch.double), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch.
@@ -159,8 +159,8 @@ class CalibrationError(Metric):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
-        self.add_state("sums", torch.zeros(2, 3, _BINS, dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("cost", torch.zeros(2, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("bin_sums", torch.zeros(2, 3, _BINS, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("nll", torch.zeros(2, dtype=torch.double), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, labels: Tensor, temperature: float) -> None:
         """Count a batch.
