@@ -71,7 +71,7 @@ def geo_inference(found: Any) -> Mapping:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sides become constants: all windows are of one size
         file = f"{folder}/model.pt"
-        torch.jit.trace(found.model.inside, torch.zeros(1, len(found.facts.mean), _SIDE, _SIDE)).save(file)
+        torch.jit.trace(found.model.inside, torch.zeros(1, len(found.metadata.mean), _SIDE, _SIDE)).save(file)
         engine = GeoInference(model=file, work_dir=folder, device="cpu", num_classes=CLASSES)
     found.model.inside = engine.model  # timed as that of the others
     engine.model = lambda image: found.model(

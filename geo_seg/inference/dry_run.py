@@ -169,7 +169,7 @@ def _time(plans: Sequence[PlannedMap], predictor: Predictor, chooser: Planner) -
     chosen = [plans[i] for i in np.unique(np.linspace(0, len(plans) - 1, count).round().astype(int))]
     found, seconds = [], 0.0
     for plan in chosen:
-        fitting = min(side, max(plan.source.scale.seen(plan.tall, plan.wide)))
+        fitting = min(side, max(plan.source.scale.model_shape(plan.tall, plan.wide)))
         if fitting < plan.source.scale.unit:
             continue
         begin = time.monotonic()

@@ -119,7 +119,7 @@ def reading_advice(config: DatasetConfig, decoded: bool) -> str:
 
 def _waited(trainer: pl.Trainer) -> float:
     loader: Any = trainer.train_dataloader
-    return float(loader.waited)
+    return float(loader.wait_seconds)
 
 
 def _memory(gpu: bool) -> MetricRow:

@@ -160,7 +160,7 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # equal parts
-    for number, batch in enumerate(islice(loader.from_beginning(), count)):
+    for number, batch in enumerate(islice(loader.full_epoch(), count)):
         image, _ = module.prepare(trainer.strategy.batch_to_device(batch), number)
         with trainer.precision_plugin.forward_context():
             module.model(image)
