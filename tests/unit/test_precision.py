@@ -81,7 +81,7 @@ def test_both_precisions_are_stepped_through_and_leave_no_gradient() -> None:
     task = losses.Task("multiclass", 3)
     module: Any = torch.nn.Module()
     module.model, module.loss = Net(2, 3, 1), losses.build("cross_entropy", task)
-    module.task, module.facts = task, SimpleNamespace(mean=[0, 0])
+    module.task, module.metadata = task, SimpleNamespace(mean=[0, 0])
     times = measure_steps(module, 32)
     assert all(seconds > 0 for seconds in times)
     assert seen == [torch.float32, torch.bfloat16] * 3
