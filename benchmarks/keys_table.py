@@ -24,9 +24,10 @@ from geo_seg.config.training import TrainConfig  # noqa: E402
 PAGE = ROOT / "docs" / "keys.md"
 _HEAD = """# All keys
 
-What `python train.py` and `python inference.py` take, with the default and the meaning of each key. Options of a
-model, loss, optimizer, scheduler, logger or launcher stand in their YAML below `config/`, those of the losses in
-[losses.md](losses.md) as well. `required` keys have no default; data sets and groups of `config/` give them.
+What `python train.py` and `python inference.py` take, with the default and the meaning of each key. Options
+of a model, loss, optimizer, scheduler, logger or launcher stand in their YAML below `config/`, those of the
+losses in [losses.md](losses.md) as well. `required` keys have no default; data sets and groups of `config/`
+give them.
 
 This page is made by `benchmarks/keys_table.py` (`make docs`) from the schema in `geo_seg/config`.
 """

@@ -1,4 +1,4 @@
-"""Pages of docs/: made from the code where they can be, listed in the index, with links that lead somewhere."""
+"""Pages of docs/: made from the code where they can be, listed in the index, with links that lead on."""
 
 import re
 from pathlib import Path
