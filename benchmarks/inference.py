@@ -177,7 +177,7 @@ def ours(found: Any, **options: Any) -> Mapping:
     from geo_seg.inference import run
     from geo_seg.prediction import ensemble
 
-    ensemble.load = lambda _: found
+    ensemble.load_checkpoint = lambda _: found
     fixed = {"checkpoint": "x", "accelerator": "cpu", **options}
     return lambda raster, folder: run.run(InferenceConfig(input=raster, output=folder, **fixed))
 

@@ -16,7 +16,7 @@ FLOORS = {
     "geo_seg.config": 2,
     "geo_seg.raster": 2,
     "geo_seg.cli": 3,
-    "geo_seg.resolve_run_dir": 3,
+    "geo_seg.run_folder": 3,
     "geo_seg.models": 3,
     "geo_seg.metrics": 3,
     "geo_seg.vectorize": 3,
@@ -33,7 +33,7 @@ FLOORS = {
 """Rooms from the ground up; the package itself (`geo_seg/__init__.py`) imports nothing of them."""
 
 FILES = sorted(p for folder in ("geo_seg", "losses") for p in (REPOSITORY / folder).rglob("*.py"))
-TORCH_FREE = ("config", "raster", "runtime", "cli", "resolve_run_dir", "errors", "tiling", "vectorize")
+TORCH_FREE = ("config", "raster", "runtime", "cli", "run_folder", "errors", "tiling", "vectorize")
 HEAVY = {"torch", "pytorch_lightning", "segmentation_models_pytorch", "losses", "torchmetrics", "torchvision"}
 OF_LOSSES = {"torch", "segmentation_models_pytorch", "losses"}
 

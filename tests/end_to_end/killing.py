@@ -106,7 +106,7 @@ def _draw_runs() -> None:
     jobs: dict[int, Any] = {}
 
     def command(self: Any, job: Any) -> list[str]:
-        jobs[job.number] = job, parse_train_config(launcher.without_hydra(job.config))
+        jobs[job.number] = job, parse_train_config(launcher.strip_hydra(job.config))
         return []
 
     def run_all(commands: Sequence[Any], *, started: Any, **_: Any) -> Iterator[ProcessResult]:

@@ -72,7 +72,7 @@ def predict(path: object, output: Path, found: Checkpoint | None = None, **optio
     given = {"window": 64, "margin": 0, "overlap": 16, "accelerator": "cpu", "precision": "fp32", **options}
     given |= {"checkpoint": "x", "input": path if isinstance(path, list) else str(path)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ensemble, "load", lambda _: found or threshold())
+        patch.setattr(ensemble, "load_checkpoint", lambda _: found or threshold())
         return inference.run(InferenceConfig(output=str(output), **given))
 
 

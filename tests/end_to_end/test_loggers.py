@@ -83,7 +83,7 @@ def test_speed_counts_steps_alone_and_says_once_that_the_model_waits(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
-    loader = SimpleNamespace(waited=0.0)
+    loader = SimpleNamespace(wait_seconds=0.0)
     trainer: Any = SimpleNamespace(
         train_dataloader=loader, world_size=2, is_global_zero=True, current_epoch=0, loggers=[], global_step=9
     )
@@ -95,7 +95,7 @@ def test_speed_counts_steps_alone_and_says_once_that_the_model_waits(
         trainer.current_epoch = epoch
         counted.on_train_epoch_start(trainer, module)
         for batch in range(11):
-            loader.waited += wait if batch or epoch else setting_up
+            loader.wait_seconds += wait if batch or epoch else setting_up
             now += 1.0 + wait if batch or epoch else setting_up
             counted.on_train_batch_end(trainer, module, None, {"labels": [0] * 4}, batch)
         counted.on_validation_start(trainer, module)

@@ -424,7 +424,7 @@ def test_less_memory_means_panels_and_the_same_map(tmp_path: Path, monkeypatch: 
     source = write_raster(
         tmp_path / "image.tif", draw((2, 200, 900)), tiled=True, blockxsize=64, blockysize=64
     )
-    monkeypatch.setattr(planner, "needed", lambda _source, part, *_: part.cols.length * 1_000_000)
+    monkeypatch.setattr(planner, "estimate_part_bytes", lambda _source, part, *_: part.cols.length * 1_000_000)
     panels = []
     strips = Predictor.predict_rows
 

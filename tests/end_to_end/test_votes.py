@@ -53,7 +53,7 @@ def predict_all(source: Path, output: Path, found: list[Checkpoint], **options: 
     """Maps with an ensemble; gives the probabilities of class 1."""
     models = ensemble.make_ensemble(found, options.get("weights"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geo_seg.inference.run.gather", lambda _: models)
+        patch.setattr("geo_seg.inference.run.load_ensemble", lambda _: models)
         predict(source, output, window=128, probabilities="all", **options)
     return read(output / f"{source.stem}_probabilities.tif")[1]
 
@@ -145,7 +145,7 @@ def test_an_ensemble_is_named_by_a_list_or_a_glob(tmp_path: Path) -> None:
         best_of(tmp_path / name)
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ensemble, "load", lambda path: seen.append(Path(path).name) or loaded(path))
+        patch.setattr(ensemble, "load_checkpoint", lambda path: seen.append(Path(path).name) or loaded(path))
         given = [str(tmp_path / "run?*"), str(tmp_path / "other")]
         config = ensemble.InferenceConfig(checkpoint=given, input="x", output="y")
         assert len(ensemble.load_ensemble(config).checkpoints) == 3
@@ -161,7 +161,7 @@ def test_a_checkpoint_that_is_there_twice_is_said_whatever_it_is_called(
 ) -> None:
     best_of(tmp_path / "a")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ensemble, "load", loaded)
+    monkeypatch.setattr(ensemble, "load_checkpoint", loaded)
     config = ensemble.InferenceConfig(checkpoint=["a", again], weights=weights, input="x", output="y")
     with pytest.raises(
         ConfigError, match=r"a/checkpoints/best.ckpt is there twice; name each checkpoint once"

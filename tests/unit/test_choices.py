@@ -111,6 +111,6 @@ def test_the_memory_of_a_model_is_that_of_its_largest_step() -> None:
                 del wide
             return image
 
-    ensemble: Any = SimpleNamespace(device=torch.device("cpu"), bands=1, models=[Wide()], votes=1)
+    ensemble: Any = SimpleNamespace(device=torch.device("cpu"), bands=1, models=[Wide()], n_passes=1)
     ensemble.task = SimpleNamespace(num_classes=2)
     assert 200 + 4 < bytes_per_pixel(ensemble) - 4 * (3 + 6) < 2 * (200 + 8)

@@ -27,7 +27,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(Path(path).name)
         return read_info(path)
 
-    monkeypatch.setattr(headers, "inspect", look)
+    monkeypatch.setattr(headers, "read_info", look)
     return found
 
 
