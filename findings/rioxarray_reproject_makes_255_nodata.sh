@@ -2,7 +2,7 @@
 # rioxarray's reproject gives a raster without nodata one of its own choice: the brightest value of its type.
 #
 # Versions: rioxarray 0.19.0, xarray 2026.9.0, rasterio 1.4.4 (its wheel: GDAL 3.10.3), odc-geo 0.5.3,
-# numpy 2.4.6, Python 3.11.
+# dask 2026.8.0, numpy 2.4.6, Python 3.11.
 #
 # Behaviour: an 8-bit image that declares no nodata uses all 256 values. After rio.reproject the array
 # declares nodata 255 (uint16: 65535, int16: -32768), also where no pixel had to be filled, and writes that
@@ -10,7 +10,7 @@
 # pixels that no source reaches can't be told from dark ones.
 #
 # Output seen (one row 1, 255, 2, 255; reprojected to its own grid, then one with an empty column beside it):
-#   rioxarray, own grid: [1, 255, 2, 255] nodata 255, valid pixels on disk: 2 of 4
+#   rioxarray, own grid: [1, 255, 2, 255] nodata 255 valid on disk: 2 of 4
 #   rioxarray, wider grid: [1, 255, 2, 255, 255] nodata 255
 #   odc-geo, wider grid: [1, 255, 2, 255, 0] nodata None
 #
@@ -22,7 +22,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 "${PYTHON:-python3}" -m venv venv
-venv/bin/python -m pip install --quiet rioxarray==0.19.0 xarray==2026.9.0 rasterio==1.4.4 numpy==2.4.6 odc-geo==0.5.3
+venv/bin/python -m pip install --quiet rioxarray==0.19.0 xarray==2026.9.0 rasterio==1.4.4 numpy==2.4.6 odc-geo==0.5.3 dask==2026.8.0
 venv/bin/python -W ignore - <<'EOF'
 import sys
 
