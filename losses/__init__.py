@@ -1,7 +1,7 @@
-"""Losses for semantic segmentation, chosen by name; they need only torch and segmentation_models_pytorch.
+"""Losses for semantic segmentation, chosen by name; they need only torch.
 
-Every module of this folder is imported here, so a new loss is one file that puts `@register` above its
-factory. `build("focal", Task("multiclass", 6), gamma=3)` gives a module `forward(logits, labels) -> scalar`.
+This module imports every module of the package, so a new loss is one file with `@register` above its factory.
+`build("focal", Task("multiclass", 6), gamma=3)` returns a module `forward(logits, labels) -> scalar`.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Binary cross entropy with smoothing."""
+"""Binary cross entropy with label smoothing."""
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ class SmoothedBCELoss(FusedLoss):
     Value in [0, inf).
 
     Args:
-        task: what is learnt; binary.
+        task: binary.
         smooth_factor: e, in [0, 0.5].
         pos_weight: w, positive.
 
@@ -38,31 +38,28 @@ class SmoothedBCELoss(FusedLoss):
         self.smooth_factor = smooth_factor
         self.pos_weight = 1.0 if pos_weight is None else pos_weight
 
-    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in FusedLoss."""
-        logits, p, target = (
-            pixels.logits[:, 0],
-            pixels.probabilities[:, 0],
-            pixels.foreground_target,
-        )  # (N, H, W)
-        plain = not self.smooth_factor and self.pos_weight == 1.0
-        small = negative_log_sigmoid(logits.abs())
-        # -log s(z) = small + max(-z, 0), -log s(-z) = small + max(z, 0)
-        if plain:
-            losses = (1.0 - 2.0 * target).mul_(logits).clamp_(min=0).add_(small)
+    def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient, see `FusedLoss`."""
+        z, p, target = inputs.logits[:, 0], inputs.probabilities[:, 0], inputs.foreground_target  # (N, H, W)
+        is_plain = not self.smooth_factor and self.pos_weight == 1.0
+        nll_of_abs = negative_log_sigmoid(z.abs())  # -log sigmoid(|z|)
+        # -log sigmoid(z) = nll_of_abs + max(-z, 0), -log sigmoid(-z) = nll_of_abs + max(z, 0)
+        if is_plain:  # max((1 - 2t) z, 0) + nll_of_abs
+            losses = (1.0 - 2.0 * target).mul_(z).clamp_(min=0).add_(nll_of_abs)
         else:
-            target = target * (1 - 2 * self.smooth_factor) + self.smooth_factor
-            positive, negative = target * self.pos_weight, 1.0 - target
-            losses = positive * (small - logits.clamp(max=0)) + negative * (small + logits.clamp(min=0))
-        value = safe_divide(pixels.zero_ignored_(losses).sum(), pixels.count)
-        if not pixels.wants_grad:
+            target = target * (1 - 2 * self.smooth_factor) + self.smooth_factor  # t'
+            positive, negative = target * self.pos_weight, 1.0 - target  # w t', 1 - t'
+            losses = positive * (nll_of_abs - z.clamp(max=0)) + negative * (nll_of_abs + z.clamp(min=0))
+        value = safe_divide(inputs.zero_ignored_(losses).sum(), inputs.valid_count)
+        if not inputs.wants_grad:
             return value, None
-        grad = p - target if plain else (positive + negative).mul_(p).sub_(positive)
-        return value, grad.mul_(safe_divide(pixels.valid_float, pixels.count)).unsqueeze(1)
+        # d l / dz = (w t' + 1 - t') p - w t'
+        grad = p - target if is_plain else (positive + negative).mul_(p).sub_(positive)
+        return value, grad.mul_(safe_divide(inputs.valid_float, inputs.valid_count)).unsqueeze(1)
 
 
 def negative_log_sigmoid(values: Tensor) -> Tensor:
-    """-log of the sigmoid of values that are not negative, in place; there the formula is exact to 1e-7."""
+    """Return -log sigmoid of non-negative values, in place; exact to 1e-7 there."""
     return values.sigmoid_().log_().neg_()
 
 
@@ -70,13 +67,13 @@ def negative_log_sigmoid(values: Tensor) -> Tensor:
 def soft_bce(task: Task, *, smooth_factor: float = 0.0, pos_weight: float | None = None) -> nn.Module:
     """Binary cross entropy over the valid pixels.
 
-    smp's SoftBCEWithLogitsLoss divides by the number of all pixels, turns NaN under ignored pixels into a
-    NaN loss, and refuses labels (N, H, W) and integers; equal to it without ignored pixels otherwise.
+    Equal to smp's SoftBCEWithLogitsLoss without ignored pixels; smp's divides by the number of all pixels,
+    is NaN for NaN logits at ignored pixels, and accepts neither labels (N, H, W) nor integers.
 
     Args:
-        task: what is learnt.
+        task: the segmentation task.
         smooth_factor: labels 0 and 1 become e and 1 - e.
-        pos_weight: how much more a pixel of the foreground counts; null for as much.
+        pos_weight: weight of a foreground pixel relative to a background pixel; null for 1.
 
     Returns:
         A `SmoothedBCELoss`.

@@ -1,4 +1,4 @@
-"""Boundary loss: one minus a differentiable boundary F1 score."""
+"""Boundary loss: 1 - a differentiable boundary F1 score."""
 
 from typing import Literal
 
@@ -23,24 +23,24 @@ class BoundaryLoss(FusedLoss):
         R = sum of b(y) pool(b(p), theta) / sum of b(y)
         loss = mean over images and classes of 1 - 2 P R / (P + R)
 
-    The mean is over the pairs of an image and a class that has a boundary in the label; if there is none,
-    the loss is 0. A perfect prediction gives 0. (GDL's mean is over all pairs, with 1 for a class without a
+    The mean is over the pairs of an image and a class with a boundary in the labels; without such pairs the
+    loss is 0. A perfect prediction gives 0. (GDL's mean is over all pairs, with 1 for a class without a
     boundary: that is classes="all" of `losses.build("boundary", ...)`.) Ignored pixels count like pixels
-    outside of the image: they are in no window and in no sum, and make no boundary. Value in [0, 1].
+    outside the image: they are in no window and in no sum, and create no boundary. Value in [0, 1].
 
-    In float32, of probabilities in a window that differ by less than 2^-21 either may be taken for the
-    extreme (for windows over 31 pixels: of equal ones only), so single pixels may get another's gradient.
+    In float32, of probabilities in a window that differ by less than 2^-21 either may be used as the extreme
+    (for windows over 31 pixels: of equal ones only), so single pixels may get the gradient of another pixel.
 
-    The windows should be small: theta0 about 3, theta at most the least distance of two segments. 19 and 19
-    nearly saturate the measure.
+    The windows should be small: theta0 about 3, theta at most the smallest distance of two segments. 19 and
+    19 nearly saturate the score.
 
     Args:
-        theta0: side of the window that finds boundaries, odd.
+        theta0: side of the window that detects boundaries, odd.
         theta: side of the window within which boundaries match, odd.
         ignore_index: label of ignored pixels, or None.
 
     Raises:
-        LossError: a side that is even or not positive (the window would not be centred on its pixel).
+        LossError: a side that is even (the window would not be centred on its pixel) or not positive.
     """
 
     def __init__(self, theta0: int = 19, theta: int = 19, ignore_index: int | None = None) -> None:
@@ -53,7 +53,7 @@ class BoundaryLoss(FusedLoss):
         self.only_present = True
 
     def forward(self, pred: Tensor, gt: Tensor) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             pred: logits (N, C, H, W).
@@ -64,95 +64,109 @@ class BoundaryLoss(FusedLoss):
         """
         return super().forward(pred, gt)
 
-    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in FusedLoss."""
-        p = pixels.probabilities
-        on_edge = self._label_edges(pixels)
-        actual = sum_by_label(on_edge.to(p.dtype), pixels.labels, p.shape[1])  # (N, C), sum of b(y)
-        share = self._shares(pixels, actual)
-        slope = torch.empty_like(p) if pixels.wants_grad else None
+    def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient, see `FusedLoss`."""
+        p = inputs.probabilities
+        label_edges = self._label_edges(inputs)
+        target = sum_by_label(label_edges.to(p.dtype), inputs.labels, p.shape[1])  # sum of b(y), (N, C)
+        weights = self._mean_weights(inputs, target)
+        grad_p = torch.empty_like(p) if inputs.wants_grad else None
         value = to_double(p.new_zeros(()))
-        together = max(pixels.chunk_size // max(p[:1].numel(), 1), 1)
-        for first in range(0, len(p), together):
-            images = slice(first, first + together)
-            score, by_probability = self._score(
-                pixels, images, on_edge[images], actual[images], share[images]
-            )
-            value = value + (share[images] * (1.0 - score)).sum()
-            if slope is not None:
-                slope[images] = by_probability
+        images_per_chunk = max(inputs.chunk_size // max(p[:1].numel(), 1), 1)
+        for start in range(0, len(p), images_per_chunk):
+            images = slice(start, start + images_per_chunk)
+            f1, chunk_grad = self._f1(inputs, images, label_edges[images], target[images], weights[images])
+            value = value + (weights[images] * (1.0 - f1)).sum()
+            if grad_p is not None:
+                grad_p[images] = chunk_grad
         value = value.to(p.dtype)
-        return value, None if slope is None else pixels.activation_backward(slope)
+        return value, None if grad_p is None else inputs.activation_backward(grad_p)
 
-    def _score(
-        self, pixels: LossInputs, images: slice, on_edge: Tensor, actual: Tensor, share: Tensor
+    def _f1(
+        self, inputs: LossInputs, images: slice, label_edges: Tensor, target: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """F1 (N, C) of some images, and the derivative of the loss by p (N, C, H, W)."""
-        p, labels = pixels.probabilities[images], pixels.labels[images]
-        valid = None if pixels.valid is None else pixels.valid[images]
-        edge, lowest = _edges_of(p, valid, self.theta0)  # b(p)
-        reached = self._reached(labels, on_edge, p)  # pool(b(y))
-        # pool(b(p)) counts where b(y) is 1 only, so in one channel per pixel
+        """Return F1 (N, C) of some images, and the derivative of the loss by p (N, C, H, W).
+
+        Args:
+            inputs: the batch.
+            images: the images of the batch.
+            label_edges: (N, H, W) bool, b(y) of the images, in the channel of the label.
+            target: (N, C), sum of b(y).
+            weights: (N, C) weights of the mean.
+        """
+        p, labels = inputs.probabilities[images], inputs.labels[images]
+        valid = None if inputs.valid is None else inputs.valid[images]
+        edges, lowest = _soft_edges(p, valid, self.theta0)  # b(p)
+        label_pool = self._pool_label_edges(labels, label_edges, p)  # pool(b(y), theta)
+        # pool(b(p), theta) is needed only where b(y) is 1, so in one channel per pixel
         windows = WindowArgmax(p, self.theta)
-        own = labels.unsqueeze(1)
-        highest = windows.find(windows.extremes(edge, valid, largest=True).gather(1, own)).long()
-        highest = highest.add_(own * windows.flat.numel()).flatten(
-            1
-        )  # (N, H W), in the (C, H, W) of the image
-        extended = edge.flatten(1).gather(1, highest).view(on_edge.shape).mul_(on_edge)
+        label_channel = labels.unsqueeze(1)
+        keys = windows.extreme_keys(edges, valid, largest=True).gather(1, label_channel)
+        highest = windows.decode_index(keys).long()
+        # (N, H W), index in the flat (C, H, W) of the image
+        highest = highest.add_(label_channel * windows.pixel_index.numel()).flatten(1)
+        edge_pool = edges.flatten(1).gather(1, highest).view(label_edges.shape).mul_(label_edges)
 
-        predicted = to_double(edge.sum((2, 3)))  # (N, C)
-        precision = safe_divide(to_double((edge * reached).sum((2, 3))), predicted)
-        recall = safe_divide(sum_by_label(extended, labels, p.shape[1]), actual)
-        both = precision + recall
-        score = safe_divide(2.0 * precision * recall, both)
+        predicted = to_double(edges.sum((2, 3)))  # sum of b(p), (N, C)
+        # P = sum of b(p) pool(b(y)) / sum of b(p), R = sum of b(y) pool(b(p)) / sum of b(y)
+        precision = safe_divide(to_double((edges * label_pool).sum((2, 3))), predicted)
+        recall = safe_divide(sum_by_label(edge_pool, labels, p.shape[1]), target)
+        total = precision + recall
+        f1 = safe_divide(2.0 * precision * recall, total)  # 2 P R / (P + R)
 
-        by_precision = safe_divide(safe_divide(-2.0 * share * recall**2, both**2), predicted)
-        by_recall = safe_divide(safe_divide(-2.0 * share * precision**2, both**2), actual)
-        slope = reached.mul_(_as(by_precision, p)).sub_(_as(by_precision * precision, p))
-        by_pixel = by_recall.to(p.dtype).gather(1, labels.flatten(1)).mul_(on_edge.flatten(1))
-        slope.flatten(1).scatter_add_(1, highest, by_pixel)  # derivative by b(p)
+        # by the numerators of P and R: d (1 - F1) / dP = -2 R^2 / (P + R)^2, and likewise with P^2 by R
+        grad_hits = safe_divide(safe_divide(-2.0 * weights * recall**2, total**2), predicted)
+        grad_pool = safe_divide(safe_divide(-2.0 * weights * precision**2, total**2), target)
+        # dP / db(p) = (pool(b(y)) - P) / sum of b(p)
+        grad_edges = label_pool.mul_(_per_plane(grad_hits, p)).sub_(_per_plane(grad_hits * precision, p))
+        # dR / d pool(b(p)) = b(y) / sum of b(y), which goes to the pixel that the maximum comes from
+        grad_highest = grad_pool.to(p.dtype).gather(1, labels.flatten(1)).mul_(label_edges.flatten(1))
+        grad_edges.flatten(1).scatter_add_(1, highest, grad_highest)
         if valid is not None:
-            slope.mul_(valid.unsqueeze(1))
-        planes = slope.flatten(0, 1).flatten(1)  # (N C, H W)
-        return score, planes.scatter_add(1, lowest, planes.neg()).view(p.shape)
+            grad_edges.mul_(valid.unsqueeze(1))
+        # b(p) = p - smallest p of the window: its derivative goes to both pixels
+        planes = grad_edges.flatten(0, 1).flatten(1)  # (N C, H W)
+        return f1, planes.scatter_add(1, lowest, planes.neg()).view(p.shape)
 
-    def _reached(self, labels: Tensor, on_edge: Tensor, p: Tensor) -> Tensor:
-        """(N, C, H, W) in the dtype of p, 1 where a boundary of the class is within theta."""
-        numbers = torch.arange(p.shape[1], device=p.device).view(-1, 1, 1)
-        edges = (labels.unsqueeze(1) == numbers) & on_edge.unsqueeze(1)
+    def _pool_label_edges(self, labels: Tensor, label_edges: Tensor, p: Tensor) -> Tensor:
+        """Return pool(b(y), theta) (N, C, H, W) in the dtype of p: 1 where a boundary is within theta."""
+        classes = torch.arange(p.shape[1], device=p.device).view(-1, 1, 1)
+        edges = (labels.unsqueeze(1) == classes) & label_edges.unsqueeze(1)
         return windowed_max(edges.to(torch.uint8), self.theta, 0).to(p.dtype)
 
-    def _label_edges(self, pixels: LossInputs) -> Tensor:
-        """(N, H, W) bool, b(y) of the pixel's own class: whether its window holds another label."""
-        labels, outside = pixels.labels.to(torch.int32), -pixels.num_classes  # below all of the others
-        on_edge = torch.zeros_like(labels, dtype=torch.bool)
+    def _label_edges(self, inputs: LossInputs) -> Tensor:
+        """Return b(y) in the channel of the label (N, H, W) bool: whether the window has another label."""
+        labels, outside = inputs.labels.to(torch.int32), -inputs.num_classes  # below all labels, negated too
+        edges = torch.zeros_like(labels, dtype=torch.bool)
         for signed in (labels, -labels):  # a larger, then a smaller label in the window
-            seen = signed if pixels.valid is None else torch.where(pixels.valid, signed, outside)
-            on_edge |= windowed_max(seen, self.theta0, outside) != signed
-        return on_edge if pixels.valid is None else on_edge & pixels.valid
+            values = signed if inputs.valid is None else torch.where(inputs.valid, signed, outside)
+            edges |= windowed_max(values, self.theta0, outside) != signed
+        return edges if inputs.valid is None else edges & inputs.valid
 
-    def _shares(self, pixels: LossInputs, actual: Tensor) -> Tensor:
-        """(N, C) what each image and class contributes to the mean."""
+    def _mean_weights(self, inputs: LossInputs, target: Tensor) -> Tensor:
+        """Return the weights (N, C) of images and classes in the mean."""
         if self.only_present:
-            counted = actual > 0
+            included = target > 0
         else:
-            counted = (pixels.valid_float.sum((1, 2)) > 0).unsqueeze(1).expand_as(actual)
-        counted = counted.to(actual.dtype)
-        return safe_divide(counted, counted.sum())
+            included = (inputs.valid_float.sum((1, 2)) > 0).unsqueeze(1).expand_as(target)
+        included = included.to(target.dtype)
+        return safe_divide(included, included.sum())
 
 
-def _edges_of(p: Tensor, valid: Tensor | None, theta0: int) -> tuple[Tensor, Tensor]:
-    """b(p) = p - smallest p of the window (N, C, H, W), and the places of the smallest (N C, H W)."""
+def _soft_edges(p: Tensor, valid: Tensor | None, theta0: int) -> tuple[Tensor, Tensor]:
+    """Return b(p) = p - smallest p of the window (N, C, H, W), and the pixels of the smallest (N C, H W)."""
     windows = WindowArgmax(p, theta0)
-    lowest = windows.find(windows.extremes(p, valid, largest=False)).flatten(0, 1).flatten(1).long()
-    edge = p - p.flatten(0, 1).flatten(1).gather(1, lowest).view(p.shape)
-    edge.clamp_(min=0)  # of nearly equal values the windows may take either
-    return edge if valid is None else edge.mul_(valid.unsqueeze(1)), lowest
+    lowest = (
+        windows.decode_index(windows.extreme_keys(p, valid, largest=False)).flatten(0, 1).flatten(1).long()
+    )
+    edges = p - p.flatten(0, 1).flatten(1).gather(1, lowest).view(p.shape)
+    edges.clamp_(min=0)  # of nearly equal values the windows may use either
+    return edges if valid is None else edges.mul_(valid.unsqueeze(1)), lowest
 
 
-def _as(per_plane: Tensor, like: Tensor) -> Tensor:
-    return per_plane.to(like.dtype)[:, :, None, None]
+def _per_plane(values: Tensor, like: Tensor) -> Tensor:
+    """Return values (N, C) as (N, C, 1, 1) in the dtype of `like`."""
+    return values.to(like.dtype)[:, :, None, None]
 
 
 @register("boundary", modes=("multiclass",))
@@ -163,14 +177,14 @@ def boundary(
     theta: int = 3,
     classes: Literal["present", "all"] = "present",
 ) -> nn.Module:
-    """Boundary F1 loss; best as one term of a compound, since it says nothing of the inside of segments.
+    """Boundary F1 loss; best as one term of a compound, since it ignores the inside of segments.
 
     Args:
-        task: what is learnt, without class weights.
-        theta0: side of the window that finds boundaries, odd.
+        task: the segmentation task, without class weights.
+        theta0: side of the window that detects boundaries, odd.
         theta: side of the window within which boundaries match, odd.
-        classes: mean over the classes that have a boundary in an image's label, or over all, those without
-            one as 1 (GDL's numbers).
+        classes: "present": mean over the pairs of an image and a class with a boundary in the labels; "all":
+            over all pairs, with 1 for those without one (GDL's values).
 
     Returns:
         A `BoundaryLoss`.
@@ -178,7 +192,7 @@ def boundary(
     Raises:
         LossError: a window that is even or not positive, class weights in the task.
     """
-    reject_class_weights(task, "it averages scores of classes")
+    reject_class_weights(task, "it averages the scores of the classes")
     loss = BoundaryLoss(theta0, theta, task.ignore_index)
     loss.num_classes = task.num_classes
     loss.only_present = classes == "present"

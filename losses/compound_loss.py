@@ -1,4 +1,4 @@
-"""Weighted sums of losses, with weights that may change over the epochs."""
+"""Weighted sums of losses, with weights that are constant or follow a linear schedule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,17 +14,17 @@ from losses.kernels.validation import can_sync
 from losses.registry import build, register
 from losses.task import Task
 
-_SCHEDULE = {"from", "to", "over"}
+_SCHEDULE_KEYS = {"from", "to", "over"}
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A weight that goes linearly from start to end over some epochs, and stays there.
+    """A weight that changes linearly over the first epochs and is constant after them.
 
     Attributes:
         start: weight in epoch 0.
         end: weight from epoch `over` on.
-        over: epochs, at least 1.
+        over: number of epochs, at least 1.
     """
 
     start: float
@@ -32,15 +32,15 @@ class Schedule:
     over: int = 1
 
     def at(self, epoch: int) -> float:
-        """The weight in an epoch, counted from 0."""
+        """Return the weight in an epoch, counted from 0."""
         return self.start + (self.end - self.start) * min(epoch / self.over, 1.0)
 
 
 class CompoundLoss(nn.Module):
-    """The sum of weight times loss over some losses. Terms of this package share one softmax.
+    """A weighted sum of losses; the terms of this package share one softmax.
 
     Args:
-        terms: the losses by name, with the schedules of their weights.
+        terms: each loss by name, with the schedule of its weight.
     """
 
     weights: Tensor
@@ -54,15 +54,15 @@ class CompoundLoss(nn.Module):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Moves the weights to those of an epoch, counted from 0."""
+        """Set the weights to those of an epoch, counted from 0."""
         self.weights.copy_(torch.tensor([schedule.at(epoch) for schedule in self.schedules]))
 
     def terms(self) -> dict[str, Tensor]:
-        """Each term's value in the last forward pass, detached and without its weight."""
+        """Return each term's value in the last forward pass, detached and without its weight."""
         return dict(self._values)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             logits: (N, C, H, W).
@@ -73,95 +73,100 @@ class CompoundLoss(nn.Module):
         """
         values: dict[str, Tensor] = {}
         weights = dict(zip(self.losses, self.weights, strict=True))
-        own = {name: loss for name, loss in self.losses.items() if isinstance(loss, FusedLoss)}
-        if own:
+        fused = {name: loss for name, loss in self.losses.items() if isinstance(loss, FusedLoss)}
+        if fused:
             with torch.autocast(logits.device.type, enabled=False):
-                values, grad = _evaluate(own, weights, logits, labels)
+                values, grad = _values_and_grad(fused, weights, logits, labels)
         weighted = [weights[name] * value for name, value in values.items()]
-        total = [attach_gradient(logits, torch.stack(weighted).sum(), grad)] if own else []
+        summands = [attach_gradient(logits, torch.stack(weighted).sum(), grad)] if fused else []
         for name, loss in self.losses.items():
-            if name not in own:
+            if name not in fused:
                 value = loss(logits, labels)
                 values[name] = value.detach()
-                total.append(weights[name] * value)
+                summands.append(weights[name] * value)
         self._values = {name: values[name] for name in self.losses}
-        return torch.stack(total).sum()
+        return torch.stack(summands).sum()
 
 
-def _evaluate(
+def _values_and_grad(
     losses: dict[str, FusedLoss], weights: dict[str, Tensor], logits: Tensor, labels: Tensor
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Each loss's value, and the gradient of their weighted sum, on one `Pixels`."""
-    pixels = next(iter(losses.values())).prepare(logits, labels)
-    values, total = {}, None
-    for place, (name, loss) in enumerate(losses.items(), start=1):
-        pixels.shared = place < len(losses)
-        values[name], grad = loss.value_and_grad(pixels)
+    """Return each loss's value, and the gradient of their weighted sum, from one `LossInputs`."""
+    inputs = next(iter(losses.values())).prepare(logits, labels)
+    values, total_grad = {}, None
+    for number, (name, loss) in enumerate(losses.items(), start=1):
+        inputs.shared = number < len(losses)
+        values[name], grad = loss.value_and_grad(inputs)
         if grad is not None:
             weight = weights[name]
-            if not (weight.device.type == "cpu" and can_sync(weight) and weight == 1):
-                grad.mul_(weight)  # else a pass less
-            total = grad if total is None else total.add_(grad)
-    return values, total
+            is_one = weight.device.type == "cpu" and can_sync(weight) and weight == 1
+            if not is_one:  # saves a pass over the gradient
+                grad.mul_(weight)
+            total_grad = grad if total_grad is None else total_grad.add_(grad)
+    return values, total_grad
 
 
 @register("compound", modes=("binary", "multiclass"))
 def compound(task: Task, *, terms: Mapping[str, Any] | None = None) -> nn.Module:
-    """Any weighted sum of losses by name.
+    """Weighted sum of losses, by name.
 
-    Class weights of the task go to the terms that can use them; if none can, they are refused.
+    Class weights of the task are passed to the terms that can use them; if no term can, they are an error.
 
     Args:
-        task: what is learnt, in a mode that all terms work in.
+        task: the segmentation task, in a mode that all terms work in.
         terms: for each loss by name its weight; a schedule {from: 0, to: 1, over: 10}, linear over that many
-            epochs and constant after them; or a mapping of `weight` (a number or a schedule, 1 if it is left
-            out) and options of that loss. None takes dice and focal, 1 each, which suit both modes.
+            epochs and constant after them; or a mapping of `weight` (a number or a schedule, default 1) and
+            options of that loss. None for dice and focal, 1 each, which work in both modes.
 
     Returns:
         A `CompoundLoss`.
 
     Raises:
-        LossError: no terms, a weight that is negative or no number, whatever the losses refuse.
+        LossError: no terms, a weight that is negative or not a number, an invalid option of a term.
     """
     terms = {"dice": 1, "focal": 1} if terms is None else terms
     if not terms:
         raise LossError("terms is empty; give losses and their weights, such as {dice: 1, focal: 1}")
-    parts, refusals = {}, []
+    losses_with_schedules, weight_errors = {}, []
     for name, term in terms.items():
         weight, options = _weight_and_options(term)
         schedule = _schedule(name, weight)
         try:
             loss = build(name, task, **options)
         except ClassWeightsError as error:
-            refusals.append(error)
+            weight_errors.append(error)
             loss = build(name, replace(task, class_weights=None), **options)
-        parts[name] = (loss, schedule)
-    if len(refusals) == len(terms):
-        raise refusals[0]
-    if not any(schedule.start or schedule.end for _, schedule in parts.values()):
+        losses_with_schedules[name] = (loss, schedule)
+    if len(weight_errors) == len(terms):
+        raise weight_errors[0]
+    if not any(schedule.start or schedule.end for _, schedule in losses_with_schedules.values()):
         raise LossError(f"all weights are 0 in terms={dict(terms)}")
-    return CompoundLoss(parts)
+    return CompoundLoss(losses_with_schedules)
 
 
 def _weight_and_options(term: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the weight (a number or a schedule, not checked) and the options of a term."""
     if not isinstance(term, Mapping) or set(term) & {"from", "to"}:
         return term, {}
     return term.get("weight", 1.0), {option: value for option, value in term.items() if option != "weight"}
 
 
 def _schedule(name: str, weight: Any) -> Schedule:
+    """Return the schedule of a loss's weight; raise LossError if the weight is invalid."""
     if not isinstance(weight, Mapping):
-        constant = _number(name, "weight", weight)
+        constant = _non_negative(name, "weight", weight)
         return Schedule(constant, constant)
-    if set(weight) != _SCHEDULE:
+    if set(weight) != _SCHEDULE_KEYS:
         raise LossError(f"a schedule is {{from: 0, to: 1, over: 10}}, got {name}: {dict(weight)}")
     over = weight["over"]
     if not isinstance(over, int) or isinstance(over, bool) or over < 1:
         raise LossError(f"{name}: over is a number of epochs, at least 1, got {over!r}")
-    return Schedule(_number(name, "from", weight["from"]), _number(name, "to", weight["to"]), over)
+    return Schedule(
+        _non_negative(name, "from", weight["from"]), _non_negative(name, "to", weight["to"]), over
+    )
 
 
-def _number(name: str, what: str, value: Any) -> float:
+def _non_negative(name: str, key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise LossError(f"{what} of {name} must be a number of at least 0, got {value!r}")
+        raise LossError(f"{key} of {name} must be a number of at least 0, got {value!r}")
     return float(value)

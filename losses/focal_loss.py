@@ -1,4 +1,4 @@
-"""Focal losses: cross entropies that well-classified pixels hardly take part in."""
+"""Focal losses: cross entropies that give well-classified pixels little weight."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,17 +19,18 @@ from losses.task import Task, reject_class_weights
 class SigmoidFocalLoss(FusedLoss):
     """One-vs-rest focal loss (Lin et al. 2017, arXiv 1708.02002), the mean over valid pixels and classes.
 
-    For every pixel and channel c, with z the logit, t whether the label is c, q = s((2t - 1) z) the
-    probability of being right and a the balance (1 without alpha; else alpha if t, 1 - alpha if not):
+    For every pixel and channel c, with z the logit and t = 1 where the label is c, else 0:
 
-        l_c = a (1 - q)^gamma (-log q)
+        pt = sigmoid((2t - 1) z)                    probability of the right answer
+        alpha_t = alpha if t else 1 - alpha         1 without alpha
+        l_c = alpha_t (1 - pt)^gamma (-log pt)
         loss = weighted mean over c of the mean over valid pixels of l_c
 
     Channels are independent, so this is no softmax loss: with gamma = 0 it is not cross entropy, and a
     constant added to all logits of a pixel changes it. Value in [0, inf).
 
     Args:
-        task: what is learnt; class weights in multiclass mode only.
+        task: the segmentation task; class weights in multiclass mode only.
         gamma: at least 0.
         alpha: in [0, 1] or None.
 
@@ -45,61 +46,67 @@ class SigmoidFocalLoss(FusedLoss):
             reject_class_weights(task, "in binary mode its alpha weighs the foreground")
         if alpha is not None and not 0 <= alpha <= 1:
             raise LossError(f"alpha must be in [0, 1] or null, got {alpha}")
-        self.gamma = _checked_gamma(gamma)
-        self.balance = None if alpha is None else (1.0 - alpha, alpha)
+        self.gamma = _validate_gamma(gamma)
+        self.alpha = alpha
         self.register_buffer("class_weights", weight_buffer(task.class_weights))
 
-    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in FusedLoss."""
-        # v = (1 - 2t) z, so that 1 - q = s(v) and -log q = log(1 + exp(v)) in every channel
-        wrongness = _negate_label_channel(pixels, pixels.zero_ignored_(pixels.logits.clone()))
-        rows, weights = wrongness.flatten(2), self._weights(pixels)
-        value = to_double(torch.zeros((), device=rows.device))
-        for images, part in pixels.chunks():
-            v = rows[images, :, part]
-            wrong = torch.sigmoid(v)
-            right = 1.0 - wrong
-            surprise = torch.maximum(wrong, right).log_().neg_().add_(v.clamp(min=0))
-            factor = wrong**self.gamma
-            if weights is not None:
-                factor.mul_(weights[images, :, part])
-            value = value + to_double((factor * surprise).sum())
-            # d l / dv = (1 - q)^gamma (gamma q (-log q) + (1 - q))
-            v.copy_(surprise.mul_(right).mul_(self.gamma).add_(wrong).mul_(factor))
-        share = 1.0 / (pixels.count.clamp(min=1) * pixels.logits.shape[1])
-        value = (value * share).to(rows.dtype)
-        if not pixels.wants_grad:
+    def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient, see `FusedLoss`."""
+        # (1 - 2t) z, so that 1 - pt = sigmoid(neg_margin) and -log pt = softplus(neg_margin)
+        neg_margins = _negate_label_channel(inputs, inputs.zero_ignored_(inputs.logits.clone()))
+        flat = neg_margins.flatten(2)  # (N, C, H W), the same memory
+        alpha_t = self._alpha_t(inputs)
+        total = to_double(torch.zeros((), device=flat.device))
+        for images, pixels in inputs.chunks():
+            neg_margin = flat[images, :, pixels]
+            one_minus_pt = torch.sigmoid(neg_margin)
+            pt = 1.0 - one_minus_pt
+            # softplus(v) = max(v, 0) - log max(sigmoid(v), 1 - sigmoid(v))
+            nll = torch.maximum(one_minus_pt, pt).log_().neg_().add_(neg_margin.clamp(min=0))
+            modulator = one_minus_pt**self.gamma
+            if alpha_t is not None:
+                modulator.mul_(alpha_t[images, :, pixels])
+            total = total + to_double((modulator * nll).sum())  # alpha_t (1 - pt)^gamma (-log pt)
+            # d l / d neg_margin = alpha_t (1 - pt)^gamma (gamma pt (-log pt) + 1 - pt), kept in flat
+            grad = nll.mul_(pt).mul_(self.gamma).add_(one_minus_pt).mul_(modulator)
+            neg_margin.copy_(grad)
+        scale = 1.0 / (inputs.valid_count.clamp(min=1) * inputs.logits.shape[1])
+        value = (total * scale).to(neg_margins.dtype)
+        if not inputs.wants_grad:
             return value, None
-        return value, _negate_label_channel(pixels, wrongness.mul_(share))
+        grad_neg_margins = neg_margins.mul_(scale)  # see the end of the loop
+        return value, _negate_label_channel(inputs, grad_neg_margins)  # d neg_margin / d z = 1 - 2t
 
-    def _weights(self, pixels: LossInputs) -> Tensor | None:
-        """(N, C or 1, H W) balance and class weights, 0 at ignored pixels; None where all is 1."""
-        weights = None if pixels.valid is None else pixels.valid_float.unsqueeze(1)
-        if self.balance is not None:
-            other, own = self.balance
-            balance = torch.full_like(pixels.logits, other)
-            if pixels.binary:
-                balance.add_(pixels.labels.unsqueeze(1), alpha=own - other)
+    def _alpha_t(self, inputs: LossInputs) -> Tensor | None:
+        """Return alpha_t times the class weights (N, C or 1, H W), 0 at ignored pixels; None if all are 1."""
+        weights = None if inputs.valid is None else inputs.valid_float.unsqueeze(1)
+        if self.alpha is not None:
+            one_minus_alpha = 1.0 - self.alpha
+            alpha_t = torch.full_like(inputs.logits, one_minus_alpha)
+            if inputs.binary:
+                alpha_t.add_(inputs.labels.unsqueeze(1), alpha=self.alpha - one_minus_alpha)
             else:
-                pixels.scatter_add_labels_(balance, torch.full_like(balance[:, 0], own - other))
-            weights = balance if weights is None else balance.mul_(weights)
+                difference = torch.full_like(alpha_t[:, 0], self.alpha - one_minus_alpha)
+                inputs.scatter_add_labels_(alpha_t, difference)
+            weights = alpha_t if weights is None else alpha_t.mul_(weights)
         if self.class_weights is not None:
-            per_class = self.class_weights.to(pixels.logits.dtype).view(-1, 1, 1)
-            per_class = per_class * (len(per_class) / per_class.sum())
-            weights = per_class.expand_as(pixels.logits) if weights is None else weights * per_class
+            per_class = self.class_weights.to(inputs.logits.dtype).view(-1, 1, 1)
+            per_class = per_class * (len(per_class) / per_class.sum())  # mean 1
+            weights = per_class.expand_as(inputs.logits) if weights is None else weights * per_class
         return None if weights is None else weights.flatten(2)
 
 
 class SoftmaxFocalLoss(FusedLoss):
     """Focal cross entropy (Lin et al. 2017, arXiv 1708.02002, with the softmax in place of the sigmoid).
 
-        l = alpha_y (1 - p_y)^gamma (-log p_y)
+        pt = p_y, alpha_t = alpha_y                 with y the label
+        l = alpha_t (1 - pt)^gamma (-log pt)
         loss = sum of l over valid pixels, divided by their number (reduction mean)
 
     alpha is not part of the divisor. gamma = 0 without alpha is cross entropy. Value in [0, inf).
 
     Args:
-        task: what is learnt; multiclass. Its class weights are alpha.
+        task: multiclass; its class weights are alpha.
         gamma: at least 0.
         reduction: "mean" or "sum".
 
@@ -111,38 +118,40 @@ class SoftmaxFocalLoss(FusedLoss):
 
     def __init__(self, task: Task, gamma: float = 2.0, reduction: str = "mean") -> None:
         super().__init__(task)
-        self.gamma = _checked_gamma(gamma)
+        self.gamma = _validate_gamma(gamma)
         self.reduction = reduction
         self.register_buffer("class_weights", weight_buffer(task.class_weights))
 
-    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in FusedLoss."""
-        surprise = pixels.cross_entropies()  # -log p_y, (N, H, W)
-        wrong = 1.0 - pixels.label_probabilities  # exact near 0, where it is of the size of the surprise
-        weights = (
-            pixels.valid_float if self.class_weights is None else pixels.lookup_by_label(self.class_weights)
-        )
+    def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient, see `FusedLoss`."""
+        nll = inputs.cross_entropies()  # -log pt, (N, H, W)
+        one_minus_pt = 1.0 - inputs.label_probabilities  # exact near 0, where it is of the size of nll
+        if self.class_weights is None:
+            alpha_t = inputs.valid_float
+        else:
+            alpha_t = inputs.lookup_by_label(self.class_weights)
         if self.reduction == "mean":
-            weights = weights / pixels.count.clamp(min=1)
-        factor = wrong**self.gamma * weights
-        value = (factor * surprise).sum()
-        if not pixels.wants_grad:
+            alpha_t = alpha_t / inputs.valid_count.clamp(min=1)
+        modulator = one_minus_pt**self.gamma * alpha_t
+        value = (modulator * nll).sum()  # alpha_t (1 - pt)^gamma (-log pt)
+        if not inputs.wants_grad:
             return value, None
-        # d l / d(-log p) = (1 - p)^gamma (1 + gamma p (-log p) / (1 - p)); the last ratio is 1 at p = 1
-        tiny = torch.finfo(wrong.dtype).tiny
-        ratio = surprise.clamp_(min=tiny).div_(wrong.clamp(min=tiny))
-        slope = wrong.neg_().add_(1.0).mul_(ratio).mul_(self.gamma).add_(1.0).mul_(factor)
-        return value, pixels.cross_entropy_grad(slope)
+        # d l / d nll = alpha_t (1 - pt)^gamma (1 + gamma pt nll / (1 - pt)); the ratio is 1 at pt = 1
+        tiny = torch.finfo(one_minus_pt.dtype).tiny
+        ratio = nll.clamp_(min=tiny).div_(one_minus_pt.clamp(min=tiny))
+        pt = one_minus_pt.neg_().add_(1.0)
+        grad_nll = pt.mul_(ratio).mul_(self.gamma).add_(1.0).mul_(modulator)
+        return value, inputs.cross_entropy_grad(grad_nll)
 
 
-def _negate_label_channel(pixels: LossInputs, values: Tensor) -> Tensor:
-    """Turns the sign of values (N, C, H, W) in place in the channel of each pixel's label."""
-    if pixels.binary:
-        return values.mul_((1 - 2 * pixels.labels).unsqueeze(1))
-    return pixels.scatter_add_labels_(values, pixels.gather_labels(values).mul_(-2.0))
+def _negate_label_channel(inputs: LossInputs, values: Tensor) -> Tensor:
+    """Multiply values (N, C, H, W) in place by 1 - 2t: the channel of each pixel's label changes its sign."""
+    if inputs.binary:
+        return values.mul_((1 - 2 * inputs.labels).unsqueeze(1))
+    return inputs.scatter_add_labels_(values, inputs.gather_labels(values).mul_(-2.0))  # v - 2v = -v
 
 
-def _checked_gamma(gamma: float) -> float:
+def _validate_gamma(gamma: float) -> float:
     if gamma < 0:
         raise LossError(f"gamma must be at least 0, got {gamma}")
     return float(gamma)
@@ -152,13 +161,13 @@ def _checked_gamma(gamma: float) -> float:
 def focal(task: Task, *, gamma: float = 2.0, alpha: float | None = None) -> nn.Module:
     """Focal loss, one-vs-rest by sigmoids, as smp defines it.
 
-    smp's FocalLoss is NaN when all pixels are ignored and for gamma below 1, and its normalized=True divides
-    twice; equal to it otherwise.
+    Equal to smp's FocalLoss, except that smp's is NaN when all pixels are ignored and for gamma below 1, and
+    that its normalized=True divides twice.
 
     Args:
-        task: what is learnt; class weights in multiclass mode only.
+        task: the segmentation task; class weights in multiclass mode only.
         gamma: how little well-classified pixels count, at least 0.
-        alpha: weight of a pixel in the channel of its own class, 1 - alpha in the others; null for none.
+        alpha: weight of a pixel in the channel of its label, 1 - alpha in the others; null for no weights.
 
     Returns:
         A `SigmoidFocalLoss`.
@@ -177,16 +186,16 @@ def softmax_focal(
     """Focal cross entropy over the softmax.
 
     Args:
-        task: what is learnt; its class weights are taken as alpha.
+        task: the segmentation task; its class weights are used as alpha.
         gamma: how little well-classified pixels count, at least 0.
-        alpha: one factor per class, or null.
-        reduction: divide by the number of valid pixels, or don't.
+        alpha: one weight per class, or null.
+        reduction: "mean" over the valid pixels, or "sum".
 
     Returns:
         A `SoftmaxFocalLoss`.
 
     Raises:
-        LossError: alpha and class weights both.
+        LossError: both alpha and class weights.
     """
     if alpha is not None:
         if task.class_weights is not None:

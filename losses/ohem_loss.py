@@ -25,8 +25,8 @@ class OhemCrossEntropy2d(FusedLoss):
     Value in [0, inf).
 
     Args:
-        thresh: pixels that are right with at most this probability are kept, in [0, 1].
-        min_kept: pixels of the batch that are kept at least.
+        thresh: pixels whose label has at most this probability are kept, in [0, 1].
+        min_kept: smallest number of pixels of the batch to keep.
         weight: one weight per class, or None.
         ignore_index: label of ignored pixels, or None.
 
@@ -55,7 +55,7 @@ class OhemCrossEntropy2d(FusedLoss):
         self.register_buffer("weight", weight_buffer(weight))
 
     def forward(self, predict: Tensor, target: Tensor) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             predict: logits (N, C, H, W).
@@ -66,28 +66,29 @@ class OhemCrossEntropy2d(FusedLoss):
         """
         return super().forward(predict, target)
 
-    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in FusedLoss."""
-        if self.weight is not None and len(self.weight) != pixels.num_classes:
-            raise LossError(f"weight has {len(self.weight)} numbers for {pixels.num_classes} classes")
-        p = pixels.label_probabilities
-        kept = p <= self._limit(p, pixels.valid)
-        if pixels.valid is not None:
-            kept &= pixels.valid
-        weights = kept.to(p.dtype)
+    def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient, see `FusedLoss`."""
+        if self.weight is not None and len(self.weight) != inputs.num_classes:
+            raise LossError(f"weight has {len(self.weight)} numbers for {inputs.num_classes} classes")
+        pt = inputs.label_probabilities
+        keep = pt <= self._threshold(pt, inputs.valid)  # p_y <= max(thresh, q)
+        if inputs.valid is not None:
+            keep &= inputs.valid
+        weights = keep.to(pt.dtype)
         if self.weight is not None:
-            weights.mul_(pixels.lookup_by_label(self.weight))
-        return weighted_mean(pixels, pixels.cross_entropies(), weights)
+            weights.mul_(inputs.lookup_by_label(self.weight))
+        return weighted_mean(inputs, inputs.cross_entropies(), weights)
 
-    def _limit(self, p: Tensor, valid: Tensor | None) -> Tensor | float:
-        rank = min(self.min_kept, p.numel())
-        if rank == 0:
+    def _threshold(self, pt: Tensor, valid: Tensor | None) -> Tensor | float:
+        """Return max(thresh, q), with q the min_kept-th smallest pt of the valid pixels."""
+        k = min(self.min_kept, pt.numel())
+        if k == 0:
             return self.thresh
-        hardest = p.flatten() if valid is None else torch.where(valid, p, 2.0).flatten()
-        # kthvalue is one slow block on a GPU, and not deterministic there
-        on_cpu = p.device.type == "cpu"
-        limit = hardest.kthvalue(rank).values if on_cpu else hardest.sort().values[rank - 1]
-        return limit.clamp(min=self.thresh)
+        candidates = pt.flatten() if valid is None else torch.where(valid, pt, 2.0).flatten()
+        # on a GPU kthvalue runs in a single slow block, and is not deterministic
+        on_cpu = pt.device.type == "cpu"
+        q = candidates.kthvalue(k).values if on_cpu else candidates.sort().values[k - 1]
+        return q.clamp(min=self.thresh)
 
 
 @register("ohem", modes=("multiclass",))
@@ -95,9 +96,9 @@ def ohem(task: Task, *, thresh: float = 0.6, min_kept: int = 0) -> nn.Module:
     """Cross entropy over the hard pixels only.
 
     Args:
-        task: what is learnt; class_weights weigh the kept pixels.
-        thresh: pixels that are right with at most this probability are kept, in [0, 1].
-        min_kept: pixels of the batch that are kept at least, the hardest ones.
+        task: the segmentation task; its class weights weight the kept pixels.
+        thresh: pixels whose label has at most this probability are kept, in [0, 1].
+        min_kept: smallest number of pixels of the batch to keep, the hardest ones.
 
     Returns:
         An `OhemCrossEntropy2d`.

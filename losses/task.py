@@ -1,4 +1,4 @@
-"""What is learnt: binary or multiclass, how many classes, which label is ignored."""
+"""The segmentation task: binary or multiclass, number of classes, ignored label, class weights and counts."""
 
 import math
 from collections.abc import Sequence
@@ -15,23 +15,22 @@ MODES = ("binary", "multiclass")
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt: the one place that knows how binary and multiclass differ.
+    """A segmentation task; the only place that knows how binary and multiclass differ.
 
     Attributes:
-        mode: "multiclass" (logits with one channel per class) or "binary" (one channel, that of the
-            foreground).
+        mode: "multiclass" (one channel of logits per class) or "binary" (one channel, the foreground).
         num_classes: at least 2. Binary tasks have background and foreground, so 2; 1 and None mean the same.
-        ignore_index: label of pixels that no loss sees, or None; it may be the number of a class.
-        class_weights: one per class, not negative, not all 0; None weighs all alike.
-        class_counts: valid pixels per class in the training split, for losses that weigh by frequency.
-        image_pixels: per class, valid pixels of all training images that hold it, for the same.
+        ignore_index: label of ignored pixels, or None; it may be the number of a class.
+        class_weights: one per class, not negative, not all 0; None for equal weights.
+        class_counts: valid pixels per class in the training split, for losses weighted by class frequency.
+        image_pixels: per class, valid pixels of all training images that contain it, for the same losses.
 
     Raises:
-        LossError: anything else.
+        LossError: an attribute of the wrong type, length or range.
     """
 
     mode: str
-    num_classes: int = None  # type: ignore[assignment] # None is replaced, or refused, on construction
+    num_classes: int = None  # type: ignore[assignment] # None is replaced, or an error, on construction
     ignore_index: int | None = 255
     class_weights: Sequence[float] | None = None
     class_counts: Sequence[int] | None = None
@@ -51,6 +50,7 @@ class Task:
             raise LossError(f"class_counts must be whole numbers of pixels, got {list(self.class_counts)}")
 
     def _count_classes(self) -> int:
+        """Return the number of classes; raise LossError if it does not suit the mode."""
         number = self.num_classes
         if self.mode == "binary":
             if number is not None and (not is_int(number) or number not in (1, 2)):
@@ -62,7 +62,7 @@ class Task:
 
     @property
     def binary(self) -> bool:
-        """Whether one logit per pixel decides between background and foreground."""
+        """Whether one logit per pixel separates background from foreground."""
         return self.mode == "binary"
 
     @property
@@ -71,7 +71,7 @@ class Task:
         return 1 if self.binary else self.num_classes
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Class probabilities in float32.
+        """Return class probabilities in float32.
 
         Args:
             logits: (N, channels, H, W).
@@ -85,31 +85,31 @@ class Task:
         return torch.softmax(logits, dim=1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Logarithms of the probabilities, finite where those round to 0; see probabilities."""
+        """Return log probabilities, finite where `probabilities` rounds to 0; same shapes."""
         logits = logits.float()
         if self.binary:
             return nn.functional.logsigmoid(torch.cat([-logits, logits], dim=1))
         return torch.log_softmax(logits, dim=1)
 
     def decode(self, logits: Tensor, threshold: float = 0.5) -> Tensor:
-        """The most likely class of every pixel.
+        """Return the most likely class of every pixel.
 
         Args:
             logits: (N, channels, H, W).
-            threshold: of binary tasks: what has a higher probability is foreground; above 0 and below 1.
+            threshold: for binary tasks, the probability above which a pixel is foreground; in (0, 1).
 
         Returns:
             (N, H, W) int64.
         """
-        if self.binary:
+        if self.binary:  # sigmoid(z) > t where z > log(t / (1 - t))
             return (logits[:, 0] > math.log(threshold / (1 - threshold))).long()
         return logits.max(dim=1).indices  # several times faster than argmax on a CPU
 
 
-def reject_class_weights(task: Task, why: str) -> None:
-    """Refuses the class weights of a task, rather than dropping them, where a loss has no place for them."""
+def reject_class_weights(task: Task, reason: str) -> None:
+    """Raise ClassWeightsError if the task has class weights, for losses that cannot use them."""
     if task.class_weights is not None:
-        raise ClassWeightsError(f"no place for class weights: {why}")
+        raise ClassWeightsError(f"no place for class weights: {reason}")
 
 
 def is_int(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""The Tversky index and its relatives: Dice, Jaccard, Tversky, focal Tversky."""
+"""Tversky index losses: Tversky, focal Tversky, Jaccard, and the class behind Dice."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,38 +7,38 @@ import torch
 from torch import Tensor, nn
 
 from losses.errors import LossError
-from losses.kernels import soft_confusion as regions
 from losses.kernels.batch import FusedLoss, LossInputs
 from losses.kernels.reductions import safe_divide
+from losses.kernels.soft_confusion import SoftConfusion, soft_confusion, soft_confusion_grad
 from losses.registry import register
 from losses.task import Task, reject_class_weights
 
 Classes = str | Sequence[int]
-TINY = 1e-7
+EPSILON = 1e-7
 
 
 class TverskyLoss(FusedLoss):
-    """One minus the Tversky index (Salehi et al. 2017, arXiv 1706.05721) of soft regions, mean over classes.
+    """1 - the Tversky index (Salehi et al. 2017, arXiv 1706.05721) of soft regions, mean over classes.
 
-    With I, S, G the overlap, predicted and actual size of a class over the valid pixels of the whole batch:
+    With I, S, G the intersection, predicted and target size of a class over the valid pixels of the batch:
 
         FP = S - I    FN = G - I
         T = (I + smooth) / (I + alpha FP + beta FN + smooth)
         loss of a class = (1 - T)^gamma, or -log T
-        loss = weighted mean over the classes that `classes` says
+        loss = weighted mean over the classes that `classes` selects
 
     alpha = beta = 1/2 is Dice, alpha = beta = 1 Jaccard. Value in [0, 1]; with log_loss in [0, 16.2].
 
     Args:
-        task: what is learnt; class weights in multiclass mode only.
+        task: the segmentation task; class weights in multiclass mode only.
         alpha: cost of false positives.
         beta: cost of false negatives.
-        gamma: power of each class's loss.
+        gamma: exponent of each class's loss.
         smooth: added to numerator and denominator, in pixels.
-        log_loss: -log T in place of 1 - T.
+        log_loss: -log T instead of 1 - T.
         classes: "present": classes with a valid pixel in the batch; in binary mode the foreground, or the
-            background if there is no foreground, so that false positives cost something even then.
-            "all": all classes, absent ones as 0 (smp's numbers); in binary mode the foreground, 0 if absent.
+            background if there is no foreground, so that false positives have a cost even then.
+            "all": all classes, absent ones as 0 (smp's values); in binary mode the foreground, 0 if absent.
             A list (multiclass): those of the listed classes that are present.
 
     Raises:
@@ -67,52 +67,64 @@ class TverskyLoss(FusedLoss):
             reject_class_weights(task, "in binary mode only the foreground counts")
         self.alpha, self.beta, self.gamma, self.smooth, self.log_loss = alpha, beta, gamma, smooth, log_loss
         self.only_present = classes != "all"
-        listed = listed_classes(classes, task)
+        selected = selected_classes(classes, task)
         weights = task.class_weights or [1.0] * task.num_classes
-        counted = [w if c in listed else 0.0 for c, w in enumerate(weights)]
-        if not any(counted):
+        selected_weights = [w if c in selected else 0.0 for c, w in enumerate(weights)]
+        if not any(selected_weights):
             raise LossError(f"the class weights of all of classes={classes} are 0")
-        self.register_buffer("counted", torch.tensor(counted, dtype=torch.float32))
+        # the name "counted" is a key of checkpoints
+        self.register_buffer("counted", torch.tensor(selected_weights, dtype=torch.float32))
 
-    def value_and_grad(self, pixels: LossInputs) -> tuple[Tensor, Tensor | None]:
-        """Value and gradient, as in FusedLoss."""
-        overlap, predicted, actual = sizes = regions.soft_confusion(pixels)
-        false_positive = (predicted - overlap).clamp(min=0)
-        false_negative = (actual - overlap).clamp(min=0)
-        misses = self.alpha * false_positive + self.beta * false_negative
-        union = (overlap + misses + self.smooth).clamp(min=TINY)
-        index = (overlap + self.smooth) / union
-        miss = misses / union  # 1 - index, without cancellation
-        losses, slope = self._shape(index, miss)  # slope: derivative by the index, negated
-        share = self.shares(sizes)
-        value = (share * losses).sum().to(pixels.logits.dtype)
-        if not pixels.wants_grad:
+    def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient, see `FusedLoss`."""
+        confusion = soft_confusion(inputs)
+        intersection, predicted, target = confusion  # I, S, G
+        false_positives = (predicted - intersection).clamp(min=0)
+        false_negatives = (target - intersection).clamp(min=0)
+        errors = self.alpha * false_positives + self.beta * false_negatives  # alpha FP + beta FN
+        denominator = (intersection + errors + self.smooth).clamp(min=EPSILON)
+        index = (intersection + self.smooth) / denominator  # T
+        one_minus_index = errors / denominator  # 1 - T, without cancellation
+        losses, grad_index = self._class_losses(index, one_minus_index)
+        weights = self._mean_weights(confusion)
+        value = (weights * losses).sum().to(inputs.logits.dtype)
+        if not inputs.wants_grad:
             return value, None
-        by_index = -share * slope / union
-        by_overlap = by_index * (1.0 - index * (1.0 - self.alpha - self.beta))
-        return value, regions.soft_confusion_grad(pixels, by_overlap, by_index * -index * self.alpha)
+        # dT / dI = (1 - T (1 - alpha - beta)) / denominator, dT / dS = -alpha T / denominator
+        scaled_grad = weights * grad_index / denominator
+        grad_intersection = scaled_grad * (1.0 - index * (1.0 - self.alpha - self.beta))
+        grad_predicted = scaled_grad * -index * self.alpha
+        return value, soft_confusion_grad(inputs, grad_intersection, grad_predicted)
 
-    def _shape(self, index: Tensor, miss: Tensor) -> tuple[Tensor, Tensor]:
-        if self.log_loss:
-            above = index.clamp(min=TINY)
-            return -torch.log(above), torch.where(index > TINY, 1.0 / above, 0.0)
-        if self.gamma == 1:
-            return miss, torch.ones_like(miss)
-        return miss**self.gamma, self.gamma * miss.clamp(min=TINY) ** (self.gamma - 1)
+    def _class_losses(self, index: Tensor, one_minus_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of every class (K,), and its derivative by the index."""
+        if self.log_loss:  # -log T
+            clamped = index.clamp(min=EPSILON)
+            return -torch.log(clamped), -torch.where(index > EPSILON, 1.0 / clamped, 0.0)
+        if self.gamma == 1:  # 1 - T
+            return one_minus_index, -torch.ones_like(one_minus_index)
+        # (1 - T)^gamma
+        grad_index = -(self.gamma * one_minus_index.clamp(min=EPSILON) ** (self.gamma - 1))
+        return one_minus_index**self.gamma, grad_index
 
-    def shares(self, sizes: regions.SoftConfusion) -> Tensor:
-        """(K,) what each class contributes to the mean; 0 for all if no class counts."""
-        present = sizes.target > 0
-        share = self.counted.to(sizes.target.dtype) * present
+    def _mean_weights(self, confusion: SoftConfusion) -> Tensor:
+        """Return the weights (K,) of the classes in the mean; all 0 if no selected class is present."""
+        present = confusion.target > 0
+        class_weights = self.counted.to(confusion.target.dtype)
+        weights = class_weights * present
         if not self.only_present:
-            return share / self.counted.to(sizes.target.dtype).sum()
-        if self.binary:
-            share = torch.stack([(present[0] & ~present[1]).to(share.dtype), share[1]])
-        return safe_divide(share, share.sum())
+            return weights / class_weights.sum()
+        if self.binary:  # the background, if there is no foreground
+            weights = torch.stack([(present[0] & ~present[1]).to(weights.dtype), weights[1]])
+        return safe_divide(weights, weights.sum())
 
 
-def listed_classes(classes: Classes, task: Task) -> list[int]:
-    """The classes that an option `classes` speaks of; in binary mode the foreground."""
+def selected_classes(classes: Classes, task: Task) -> list[int]:
+    """Return the classes that an option `classes` selects; in binary mode the foreground.
+
+    Raises:
+        LossError: a list in binary mode, an empty list, a number that is no class.
+    """
     if task.binary:
         if not isinstance(classes, str):
             raise LossError(f"classes={classes} can list classes in multiclass mode only")
@@ -136,15 +148,15 @@ def tversky(
 ) -> nn.Module:
     """Tversky loss: Dice with separate costs for false positives and false negatives.
 
-    smp's TverskyLoss has the cancelling overlap, keeps absent classes in the mean and gives 0 for any
-    prediction on a batch without foreground; classes="all" is equal to it where its overlap does not cancel.
+    With classes="all" equal to smp's TverskyLoss where smp's intersection does not cancel in float32; smp's
+    also keeps absent classes in the mean and is 0 for any prediction on a batch without foreground.
 
     Args:
-        task: what is learnt; class weights in multiclass mode only.
+        task: the segmentation task; class weights in multiclass mode only.
         alpha: cost of false positives.
-        beta: cost of false negatives; above alpha it finds more of rare classes.
+        beta: cost of false negatives; above alpha it raises the recall of rare classes.
         smooth: added to numerator and denominator, in pixels.
-        log_loss: -log of the index in place of 1 - index.
+        log_loss: -log of the index instead of 1 - index.
         classes: "present", "all" or a list, as in `TverskyLoss`.
 
     Returns:
@@ -169,7 +181,7 @@ def focal_tversky(
     over the classes to the power, not each class, and has a NaN gradient on empty batches for gamma < 1.
 
     Args:
-        task: what is learnt; class weights in multiclass mode only.
+        task: the segmentation task; class weights in multiclass mode only.
         alpha: cost of false positives.
         beta: cost of false negatives.
         gamma: below 1 keeps the gradient of nearly perfect classes up, above 1 lets it fade.
@@ -192,13 +204,13 @@ def jaccard(
 ) -> nn.Module:
     """Soft Jaccard loss: 1 - (I + smooth) / (S + G - I + smooth), mean over classes.
 
-    smp's JaccardLoss has the cancelling overlap, keeps absent classes in the mean and gives 0 for any
-    prediction on a batch without foreground; classes="all" is equal to it where its overlap does not cancel.
+    With classes="all" equal to smp's JaccardLoss where smp's intersection does not cancel in float32; smp's
+    also keeps absent classes in the mean and is 0 for any prediction on a batch without foreground.
 
     Args:
-        task: what is learnt; class weights in multiclass mode only.
+        task: the segmentation task; class weights in multiclass mode only.
         smooth: added to numerator and denominator, in pixels.
-        log_loss: -log of the index in place of 1 - index.
+        log_loss: -log of the index instead of 1 - index.
         classes: "present", "all" or a list, as in `TverskyLoss`.
 
     Returns:

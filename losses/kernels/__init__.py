@@ -1,1 +1,1 @@
-"""What losses share: batches, validation, fused gradients and reductions."""
+"""Shared code of the losses: batches, validation, fused gradients and reductions."""

@@ -1,4 +1,4 @@
-"""A value and a gradient that were computed without a graph, joined to the logits."""
+"""Autograd function that attaches a gradient computed without a graph."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from losses.kernels.validation import can_sync
 
 
 def attach_gradient(logits: Tensor, value: Tensor, grad: Tensor | None) -> Tensor:
-    """Joins a value that was computed outside the graph, and its gradient, to the logits.
+    """Attach a value that was computed outside the graph, and its gradient, to the logits.
 
     Args:
         logits: (N, C, H, W) of any float dtype.
         value: scalar.
-        grad: (N, C, H, W), derivative of value by the logits in float32 or float64; None leaves value as is.
+        grad: (N, C, H, W), d value / d logits in float32 or float64; None returns `value` unchanged.
 
     Returns:
         The value; its backward pass gives the logits a gradient in their own dtype.
@@ -31,9 +31,10 @@ class _AttachGradient(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        if grad.dtype == ctx.dtype and outer.device.type == "cpu" and can_sync(outer) and outer == 1:
-            return grad, None, None  # what most backward passes start with; saves a pass over the gradient
+        on_cpu = grad_output.device.type == "cpu" and can_sync(grad_output)
+        if grad.dtype == ctx.dtype and on_cpu and grad_output == 1:
+            return grad, None, None  # the usual case; saves a pass over the gradient
         # scaled before it is rounded: the gradient of a mean is too small for float16
-        return torch.mul(grad, outer).to(ctx.dtype), None, None
+        return torch.mul(grad, grad_output).to(ctx.dtype), None, None

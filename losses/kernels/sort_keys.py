@@ -1,20 +1,20 @@
-"""Floating-point numbers as integers of the same order, so that value and place travel in one sort key."""
+"""Integer keys in the order of floating-point numbers, so that one sort key carries a value and its index."""
 
 import torch
 from torch import Tensor
 
 
 def sortable_int_keys(values: Tensor) -> Tensor:
-    """Integers below 2^31 in the order of numbers that are not negative.
+    """Return integers below 2^31 in the order of non-negative numbers.
 
-    The bit pattern of a float32 that is not negative grows with it. Of a float64 it has too many bits, so
-    there it is the rank (equal numbers get neighbouring ranks).
+    The bit pattern of a non-negative float32, read as an integer, grows with the number. A float64 has too
+    many bits, so its key is its rank (equal numbers get consecutive ranks).
 
     Args:
         values: any shape, float32 or float64, at least +0.
 
     Returns:
-        The same shape; of a float32 its own memory seen as int32, else int64.
+        The same shape; for float32 a view of the same memory as int32, for float64 a new int64 tensor.
     """
     if values.dtype == torch.float32:
         return values.view(torch.int32)

@@ -78,10 +78,10 @@ def test_every_docstring_tells_arguments_and_result(name):
 
 
 def test_typos_get_the_nearest_name():
-    assert build_message("focl").startswith("unknown loss 'focl'; did you mean 'focal'? There is: boundary,")
+    assert build_message("focl").startswith("unknown loss 'focl'; did you mean 'focal'? Available: boundary,")
     assert (
         build_message("focal", gama=2)
-        == "loss 'focal' has no option 'gama'; did you mean 'gamma'? There is: alpha, gamma"
+        == "loss 'focal' has no option 'gama'; did you mean 'gamma'? Available: alpha, gamma"
     )
     assert "did you mean 'multiclass'" in message_of(ValueError, lambda: losses.Task("multi-class", 3))
     assert "did you mean 'binary'" in message_of(ValueError, lambda: losses.available("binry"))
@@ -160,10 +160,10 @@ def test_an_option_out_of_range_is_an_error_with_the_name_of_the_loss(name, opti
 
 def test_a_loss_refuses_a_mode_that_it_has_not():
     assert build_message("boundary", BINARY).startswith(
-        "loss 'boundary' needs a multiclass task; for binary there is: compound,"
+        "loss 'boundary' needs a multiclass task; available for binary: compound,"
     )
     assert build_message("soft_bce").startswith(
-        "loss 'soft_bce' needs a binary task; for multiclass there is: boundary,"
+        "loss 'soft_bce' needs a binary task; available for multiclass: boundary,"
     )
 
 
@@ -261,7 +261,7 @@ def test_a_multiclass_task_decodes_to_the_most_likely_class():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"mode": "multilabel", "num_classes": 3}, "There is: binary, multiclass"),
+        ({"mode": "multilabel", "num_classes": 3}, "Available: binary, multiclass"),
         ({"mode": "multiclass"}, "num_classes of at least 2, got None"),
         ({"mode": "multiclass", "num_classes": 1}, "num_classes of at least 2, got 1"),
         ({"mode": "multiclass", "num_classes": 2.0}, "num_classes of at least 2, got 2.0"),
