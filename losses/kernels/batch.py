@@ -180,7 +180,7 @@ class LossInputs:
         return _CACHE_VALUES if self.logits.device.type == "cpu" and can_sync(self.logits) else 1 << 62
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
-        """Yield slices of images and pixels that cover values (N, C, H W) in chunks of `chunk_size`."""
+        """Yield slices of images and pixels that cover values (N, C, H W), about `chunk_size` values each."""
         num_images, channels = self.logits.shape[:2]
         size = max(self.labels.shape[1] * self.labels.shape[2], 1)
         images_per_chunk = max(self.chunk_size // (channels * size), 1)
