@@ -1,1 +1,1 @@
-"""Scores: confusion matrices, boundary IoU, calibration and intervals."""
+"""Metrics: confusion matrices, scores, boundary IoU, bootstrap intervals, calibration and epoch means."""

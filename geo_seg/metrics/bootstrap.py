@@ -1,4 +1,4 @@
-"""How sure scores are: intervals by drawing the places of a split again and again."""
+"""Bootstrap intervals of scores: percentiles over resampled scenes or windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,97 +7,99 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import mean_iou
+from geo_seg.metrics.scores import class_iou, mean_over_labelled
 
 CONFIDENCE_LEVEL = 0.95
-"""Share of the draws that an interval holds."""
+"""Share of the resamples whose score lies in an interval."""
 
-_MIN_UNITS = 5  # places; with fewer, drawing them again says little
-_CHUNK_VALUES = 1 << 22  # weights in memory
+_MIN_UNITS = 5  # with fewer, resampling says little
+_CHUNK_VALUES = 1 << 22  # multinomial counts in memory at a time
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class ResamplingUnits:
-    """What is drawn: places that are taken as independent of each other.
+    """Units to resample in the bootstrap, assumed independent of each other.
 
     Attributes:
-        kind: "scenes", or "windows" of the grid where there are too few scenes.
-        counts: (places, 3, classes) right, labelled and predicted pixels.
+        unit: "scenes", or "windows" of the grid where there are too few scenes.
+        counts: (units, 3, classes) true positives, support and predicted pixels.
     """
 
-    kind: str
+    unit: str
     counts: NDArray[np.int64]
 
 
 def resampling_units(windows: NDArray[np.integer[Any]], scenes: Sequence[int]) -> ResamplingUnits | None:
-    """What can be drawn: scenes with labels, or else windows with labels, of which there are five or more.
+    """Return the scenes with labels, or the windows with labels where there are fewer than five such scenes.
 
     Args:
-        windows: (windows, 3, classes) right, labelled and predicted pixels.
+        windows: (windows, 3, classes) true positives, support and predicted pixels.
         scenes: per window, the number of its scene.
 
     Returns:
-        None where there are too few of both.
+        None where there are fewer than five of both.
     """
-    whole = np.zeros((max(scenes, default=-1) + 1, *windows.shape[1:]), np.int64)
-    np.add.at(whole, np.asarray(scenes, int), windows)
-    for kind, counts in (("scenes", whole), ("windows", windows.astype(np.int64))):
+    scene_counts = np.zeros((max(scenes, default=-1) + 1, *windows.shape[1:]), np.int64)
+    np.add.at(scene_counts, np.asarray(scenes, int), windows)
+    for unit, counts in (("scenes", scene_counts), ("windows", windows.astype(np.int64))):
         labelled = counts[counts[:, 1].sum(1) > 0]
         if len(labelled) >= _MIN_UNITS:
-            return ResamplingUnits(kind, labelled)
+            return ResamplingUnits(unit, labelled)
     return None
 
 
-def bootstrap_intervals(places: ResamplingUnits | None, resamples: int, seed: int) -> dict[str, Any] | None:
-    """Percentile intervals of the scores by the bootstrap: as many places, drawn with replacement.
+def bootstrap_intervals(units: ResamplingUnits | None, resamples: int, seed: int) -> dict[str, Any] | None:
+    """Return percentile intervals of the scores: as many units as there are, drawn with replacement.
 
     Args:
-        places: what is drawn.
-        resamples: how often; 0 for no intervals.
-        seed: of the draws.
+        units: the units to resample.
+        resamples: how many times; 0 for no intervals.
+        seed: of the random generator.
 
     Returns:
-        level, draws, unit and units (how many places of which kind), and pairs of lower and upper end: miou,
-        accuracy and classes (IoU of each; None where the draws don't give one). None without places.
+        level, draws (resamples), unit and units (their number), and pairs of lower and upper end: miou,
+        accuracy and classes (IoU of each; None where no resample defines one). None without units.
     """
-    if places is None or not resamples:
+    if units is None or not resamples:
         return None
-    drawn = [
-        _scores(np.tensordot(part, places.counts, 1))
-        for part in _multinomial_counts(len(places.counts), resamples, seed)
+    chunks = [
+        _scores(np.tensordot(weights, units.counts, 1))
+        for weights in _multinomial_counts(len(units.counts), resamples, seed)
     ]
-    accuracy, miou, classes = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    accuracy, miou, classes = (np.concatenate(scores) for scores in zip(*chunks, strict=True))
     return {
         "level": CONFIDENCE_LEVEL,
         "draws": resamples,
-        "unit": places.kind,
-        "units": len(places.counts),
+        "unit": units.unit,
+        "units": len(units.counts),
         "miou": _interval(miou),
         "accuracy": _interval(accuracy),
         "classes": [_interval(values) for values in classes.T],
     }
 
 
-def _multinomial_counts(units: int, draws: int, seed: int) -> list[NDArray[np.int64]]:
-    """How often each place is in each draw, (some draws, places) at a time."""
-    draw = np.random.default_rng(seed)
+def _multinomial_counts(units: int, resamples: int, seed: int) -> list[NDArray[np.int64]]:
+    """Return how often each unit is in each resample, in chunks of (resamples, units)."""
+    generator = np.random.default_rng(seed)
     step = max(_CHUNK_VALUES // units, 1)
-    shares = np.full(units, 1 / units)
-    return [draw.multinomial(units, shares, min(step, draws - done)) for done in range(0, draws, step)]
+    probabilities = np.full(units, 1 / units)
+    return [
+        generator.multinomial(units, probabilities, min(step, resamples - start))
+        for start in range(0, resamples, step)
+    ]
 
 
 def _scores(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
-    """Accuracy, mean IoU and IoU of each class for (draws, 3, classes); NaN where there is none."""
-    right, labelled, predicted = (counts[:, row].astype(float) for row in range(3))
-    either = labelled + predicted - right
-    iou = np.divide(right, either, out=np.full_like(right, np.nan), where=either > 0)
-    return right.sum(1) / labelled.sum(1), mean_iou(counts), iou
+    """Return accuracy, mean IoU and IoU of each class for (resamples, 3, classes); NaN where undefined."""
+    true_positive, support = counts[:, 0].astype(float), counts[:, 1].astype(float)
+    iou = class_iou(counts)
+    return true_positive.sum(1) / support.sum(1), mean_over_labelled(iou, support), iou
 
 
 def _interval(values: NDArray[np.float64]) -> Interval | None:
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return None
-    low, high = np.percentile(known, (50 * (1 - CONFIDENCE_LEVEL), 50 * (1 + CONFIDENCE_LEVEL)))
+    low, high = np.percentile(finite, (50 * (1 - CONFIDENCE_LEVEL), 50 * (1 + CONFIDENCE_LEVEL)))
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Confusion matrices and weighted means, counted in a stream of batches; valid pixels only."""
+"""Confusion matrices and counts per window, accumulated over batches; ignored pixels are left out."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ class ConfusionMatrix(Metric):
     """Counts of pixels by label (rows) and prediction (columns), summed over batches and processes.
 
     Args:
-        num_classes: classes.
-        ignore_index: label of pixels that aren't counted.
-        num_scenes: how many scenes are counted apart; None counts all of them together.
+        num_classes: number of classes.
+        ignore_index: label of pixels that are left out.
+        num_scenes: number of scenes to count separately; None counts all of them together.
     """
 
     full_state_update = False
@@ -25,36 +25,35 @@ class ConfusionMatrix(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, labels: Tensor, scenes: Tensor | None = None) -> None:
-        """Counts a batch.
+        """Count a batch.
 
         Args:
-            predicted: class ids of any shape; (N, ...) where scenes are counted apart.
+            predicted: class ids of any shape; (N, ...) where scenes are counted separately.
             labels: class ids or ignore_index, of the same shape.
-            scenes: (N,) number of each sample's scene; None unless scenes are counted apart.
+            scenes: (N,) number of each sample's scene; None unless scenes are counted separately.
         """
-        c = self.num_classes
         if scenes is None:
             predicted, labels = predicted.unsqueeze(0), labels.unsqueeze(0)
-        found = _matrices(predicted, labels, c, self.ignore_index)
+        matrices = confusion_matrices(predicted, labels, self.num_classes, self.ignore_index)
         if scenes is None:
-            self.counts += found[0]
+            self.counts += matrices[0]
         else:
-            self.counts.index_add_(0, scenes, found)
+            self.counts.index_add_(0, scenes, matrices)
 
     def compute(self) -> Tensor:
-        """The matrix, (classes, classes) with labels in rows, or (scenes, classes, classes)."""
+        """Return the matrix, (classes, classes) with labels in rows, or (scenes, classes, classes)."""
         return self.counts
 
 
 class WindowClassCounts(Metric):
-    """Pixels of every window of a grid, by class: right ones, labelled ones, predicted ones.
+    """True positives, support and predicted pixels of every window of a grid, by class.
 
-    What scores, their intervals and the choice of windows to show need of a window, and less than a matrix.
+    Scores, their intervals and the choice of windows for the report need these of a window, and no matrix.
 
     Args:
-        num_windows: of the grid.
-        num_classes: classes.
-        ignore_index: label of pixels that aren't counted.
+        num_windows: number of windows in the grid.
+        num_classes: number of classes.
+        ignore_index: label of pixels that are left out.
     """
 
     full_state_update = False
@@ -68,60 +67,46 @@ class WindowClassCounts(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int32), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, labels: Tensor, numbers: Tensor) -> None:
-        """Counts a batch.
+        """Count a batch.
 
         Args:
             predicted: (N, H, W) class ids.
             labels: (N, H, W) class ids or ignore_index.
             numbers: (N,) of the windows in the grid.
         """
-        found = _matrices(predicted, labels, self.num_classes, self.ignore_index)
-        parts = (found.diagonal(dim1=1, dim2=2), found.sum(2), found.sum(1))
-        self.counts.index_add_(0, numbers, torch.stack(parts, 1).int())
+        matrices = confusion_matrices(predicted, labels, self.num_classes, self.ignore_index)
+        self.counts.index_add_(0, numbers, class_counts_of(matrices).int())
 
     def compute(self) -> Tensor:
-        """(windows, 3, classes)."""
+        """Return (windows, 3, classes) true positives, support and predicted pixels."""
         return self.counts
 
 
-class WeightedMean(Metric):
-    """Weighted mean over batches and processes; NaN stays NaN, and no value at all is NaN too."""
-
-    full_state_update = False
-    total: Tensor
-    weight: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("total", "weight"):
-            self.add_state(name, torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
-
-    def update(self, value: Tensor, weight: int) -> None:
-        """Adds a value that counts `weight` times."""
-        self.total += value.detach().double() * weight
-        self.weight += weight
-
-    def compute(self) -> Tensor:
-        """The mean."""
-        return (self.total / self.weight).float()
-
-
-def _matrices(predicted: Tensor, labels: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Confusion matrices of samples.
+def confusion_matrices(
+    predicted: Tensor, labels: Tensor, num_classes: int, ignore_index: int | None
+) -> Tensor:
+    """Return the confusion matrix of each sample.
 
     Args:
         predicted: (N, ...) class ids.
         labels: (N, ...) class ids or ignore_index.
-        classes: how many.
-        ignore_index: label of pixels that aren't counted.
+        num_classes: number of classes.
+        ignore_index: label of pixels that are left out; None for none.
 
     Returns:
-        (N, classes, classes), labels in rows.
+        (N, classes, classes) int64, labels in rows.
     """
-    n, size = len(labels), classes * classes
-    cell = labels.long() * classes + predicted.long()
-    # ignored pixels go to a bin of their own: no boolean index, so a GPU doesn't wait
-    cell = torch.where(labels == ignore_index, size, cell).flatten(1)
+    n, size = len(labels), num_classes * num_classes
+    cell = labels.long() * num_classes + predicted.long()
+    if ignore_index is not None:
+        # ignored pixels go to a bin of their own: no boolean index, so a GPU doesn't wait
+        cell = torch.where(labels == ignore_index, size, cell)
+    cell = cell.flatten(1)
     cell += torch.arange(n, device=cell.device)[:, None] * (size + 1)
-    found = torch.bincount(cell.flatten(), minlength=n * (size + 1)).view(n, size + 1)
-    return found[:, :size].reshape(n, classes, classes)
+    counts = torch.bincount(cell.flatten(), minlength=n * (size + 1)).view(n, size + 1)
+    return counts[:, :size].reshape(n, num_classes, num_classes)
+
+
+def class_counts_of(matrices: Tensor) -> Tensor:
+    """Return (N, 3, classes) true positives, support and predicted pixels of confusion matrices."""
+    return torch.stack((matrices.diagonal(dim1=1, dim2=2), matrices.sum(2), matrices.sum(1)), 1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import mean_iou
+from geo_seg.metrics.scores import class_counts, mean_iou
 from geo_seg.runtime.redaction import strip_paths
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
@@ -200,8 +200,7 @@ def mean_iou_from_confusion(matrices: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         (...) values, 0 where there is no label at all.
     """
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    return mean_iou(np.stack([right, matrices.sum(-1), matrices.sum(-2)], -2))
+    return mean_iou(class_counts(matrices))
 
 
 def _drawn(

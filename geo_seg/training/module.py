@@ -20,8 +20,7 @@ from geo_seg.config.training import EncoderConfig, EvaluationConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.windows.loader import Batch
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.metrics.confusion import WeightedMean
-from geo_seg.metrics.epoch_means import EpochMeans
+from geo_seg.metrics.epoch_means import EpochMeans, WeightedMean
 from geo_seg.models.layers import Normalize
 from geo_seg.training.evaluation import Validation
 from geo_seg.training.optim import parameter_groups

@@ -34,7 +34,7 @@ def test_counts_equal_erosion_pixel_by_pixel(classes: int, distance: int, seed: 
         metric.update(
             torch.from_numpy(predicted[part : part + 1]), torch.from_numpy(labels[part : part + 1]).short()
         )
-    found, mean = boundary_iou_scores(metric.compute(), least=0)
+    found, mean = boundary_iou_scores(metric.compute(), min_pixels=0)
     expected: list[float | None] = []
     present = []
     for c in range(classes):
@@ -71,7 +71,7 @@ def test_what_is_ignored_and_what_lies_beyond_the_window_is_no_boundary() -> Non
     metric = BoundaryIoU(2, 255, 2)
     metric.update(torch.ones(1, 9, 9, dtype=torch.long), labels)
     assert not metric.compute().any()
-    assert boundary_iou_scores(metric.compute(), least=0) == ([None, None], None)
+    assert boundary_iou_scores(metric.compute(), min_pixels=0) == ([None, None], None)
 
 
 def test_the_band_is_a_share_of_the_diagonal_or_pixels() -> None:

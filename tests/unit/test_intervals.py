@@ -57,10 +57,10 @@ def test_scenes_are_drawn_or_else_windows_and_places_without_labels_are_left_out
     windows = drawn(12, 2)
     windows[11] = 0
     many = resampling_units(windows, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
-    assert many is not None and many.kind == "scenes" and len(many.counts) == 6
+    assert many is not None and many.unit == "scenes" and len(many.counts) == 6
     assert many.counts[0].tolist() == (windows[0] + windows[1]).tolist()
     few = resampling_units(windows, [0] * 12)
-    assert few is not None and few.kind == "windows" and len(few.counts) == 11
+    assert few is not None and few.unit == "windows" and len(few.counts) == 11
     assert resampling_units(windows[:4], [0, 1, 2, 3]) is None
 
 
