@@ -1,1 +1,1 @@
-"""Checkpoints: where they lie, what they hold, and reading them."""
+"""Checkpoints: finding, reading and checking them."""

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside the weights, and reading it back: everything that prediction needs."""
+"""Checkpoints: metadata of the training run, and reading model and metadata for prediction."""
 
 import platform
 import subprocess
@@ -19,36 +19,37 @@ from geo_seg.models.smp import build_model
 from losses import Task
 
 METADATA_KEY = "geo_seg"
-"""Entry of the checkpoint file under which the facts lie, in plain containers."""
+"""Key of the checkpoint file with the metadata, in plain containers."""
 
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What was true of a training run, in plain types; metadata_checks says what each has to be.
+    """Metadata of a training run, in plain types; metadata_checks has the rules for each field.
 
     Attributes:
         mode: "binary" or "multiclass".
         class_names: per class.
         class_colors: per class, red, green and blue from 0 to 255.
-        ignore_index: label of pixels that don't count.
-        bands: the bands as the data set's configuration names them; None for all.
+        ignore_index: label of pixels that are left out.
+        bands: numbers or names of the bands as in dataset.bands; None for all.
         band_names: names or numbers of the bands that the model sees.
-        nodata: overrides what rasters declare, or None.
+        nodata: overrides the nodata value of rasters, or None.
         dtype: NumPy name of the training images' type.
         mean: per band, subtracted from its values.
         std: per band, divided by.
         window: side of the training windows in pixels.
         model: name and options of the model.
-        config: the whole composed configuration.
-        versions: of the programs that trained it.
+        config: the complete composed configuration.
+        versions: of Python and the packages that trained the model.
         zero_is_nodata: whether pixels whose bands are all 0 are nodata, whatever rasters declare.
-        temperature: divides the logits before they become probabilities; fitted to the validation scenes.
-        threshold: of binary tasks: pixels whose probability of the foreground, after the temperature, is
-            above it are foreground; chosen on the validation scenes.
-        scale_offset: per band the scale and the offset that the training images declare; None if they differ,
-            or if an earlier version has trained it.
-        seen: per band the two values between which 99 % of the training pixels lie; None of earlier versions.
-        trained_on: what geo_seg.data.scenes.scene.mark_of says of each training scene.
+        temperature: divides the logits (temperature scaling); fitted to the validation scenes.
+        threshold: of binary tasks: probability, after temperature scaling, above which a pixel is
+            foreground; tuned on the validation scenes.
+        scale_offset: per band scale and offset of the training images; None if they differ, or if an
+            earlier version wrote the file.
+        seen: per band the two values between which 99 % of the training pixels lie; None if an earlier
+            version wrote the file.
+        trained_on: per training scene the mark from geo_seg.data.scenes.scene.mark_of.
     """
 
     mode: str
@@ -78,12 +79,12 @@ class Checkpoint:
     """A trained model, ready to predict.
 
     Attributes:
-        path: the file.
-        metadata: what was true of its training.
+        path: of the checkpoint file.
+        metadata: of the training run.
         task: mode, classes and ignore_index.
-        model: in eval mode: (N, bands, H, W) float to logits (N, channels, H, W).
-        normalize: raw band values to what the model takes.
-        notes: what the user should know of the file.
+        model: in eval mode, from (N, bands, H, W) float to logits (N, channels, H, W).
+        normalize: from raw band values to the input of the model.
+        notes: for the user, about the file.
     """
 
     path: Path
@@ -110,17 +111,17 @@ class Checkpoint:
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """What the bands were called in training; "" for one without a name."""
+        """Names of the bands in training; "" for a band without a name."""
         return tuple("" if name.isdecimal() else name for name in self.metadata.band_names)
 
     @property
     def in_channels(self) -> int:
-        """Number of bands that the model takes."""
+        """Number of input bands of the model."""
         return len(self.metadata.mean)
 
     @property
     def nodata(self) -> float | None:
-        """Overrides what rasters declare."""
+        """Overrides the nodata value of rasters; None for no override."""
         return self.metadata.nodata
 
     @property
@@ -135,12 +136,12 @@ class Checkpoint:
 
     @property
     def temperature(self) -> float:
-        """Divides the logits before they become probabilities."""
+        """Divisor of the logits (temperature scaling)."""
         return self.metadata.temperature
 
     @property
     def threshold(self) -> float:
-        """Of binary tasks: foreground is what has a higher probability, after the temperature."""
+        """Of binary tasks: probability, after temperature scaling, above which a pixel is foreground."""
         return self.metadata.threshold
 
     @property
@@ -149,43 +150,44 @@ class Checkpoint:
         return self.metadata.window
 
 
-def to_dict(facts: CheckpointMetadata) -> dict[str, Any]:
-    """What goes into the checkpoint file under KEY: plain containers, strings and numbers only."""
-    return {"format": FORMAT, **vars(facts)}
+def to_dict(metadata: CheckpointMetadata) -> dict[str, Any]:
+    """Return the value for METADATA_KEY in a checkpoint file: plain containers, strings and numbers only."""
+    return {"format": FORMAT, **vars(metadata)}
 
 
 def read_checkpoint(
     file: Path, map_location: Any = "cpu"
 ) -> tuple[dict[str, Any], CheckpointMetadata, tuple[str, ...]]:
-    """Read a checkpoint file and check it: facts and weights; nothing in it is executed.
+    """Read a checkpoint file and check its metadata and weights; nothing in it is executed.
 
     Args:
-        file: the checkpoint.
-        map_location: of the weights, as torch.load takes it.
+        file: the checkpoint file.
+        map_location: of the weights, as in torch.load.
 
     Returns:
-        All that the file holds, the facts in it, and what the user should know of it.
+        The content of the file, its metadata, and notes for the user.
 
     Raises:
-        CheckpointError: it is truncated, of another program, or of a newer geo_seg; a fact isn't what it has
-            to be, or weights aren't finite.
+        CheckpointError: it is truncated, of another program or of a newer geo_seg; its metadata are invalid,
+            or its weights are not finite.
     """
     try:
-        found = torch.load(file, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
+        content = torch.load(file, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many types for a broken file
         raise CheckpointError(
             f"{file}: cannot be read as a checkpoint; it is truncated or of another program "
             f"({type(error).__name__})"
         ) from error
-    if not isinstance(found, dict) or METADATA_KEY not in found or "state_dict" not in found:
+    if not isinstance(content, dict) or METADATA_KEY not in content or "state_dict" not in content:
         raise CheckpointError(
             f"{file}: not a checkpoint of geo_seg (it has no entry {METADATA_KEY!r} or no weights)"
         )
-    content = found[METADATA_KEY]
-    notes = check_metadata(content, file)
-    _check_weights(found["state_dict"], file)
-    known = {field.name for field in fields(CheckpointMetadata)}
-    return found, CheckpointMetadata(**{key: value for key, value in content.items() if key in known}), notes
+    values = content[METADATA_KEY]
+    notes = check_metadata(values, file)
+    _check_weights(content["state_dict"], file)
+    names = {field.name for field in fields(CheckpointMetadata)}
+    metadata = CheckpointMetadata(**{name: value for name, value in values.items() if name in names})
+    return content, metadata, notes
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -195,21 +197,24 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         path: a checkpoint file or a run folder.
 
     Raises:
-        CheckpointError: it is missing, its weights don't fit its model, or see read.
+        CheckpointError: it is missing, its weights don't fit its model, or see read_checkpoint.
     """
     file = resolve_checkpoint(path)
-    found, facts, notes = read_checkpoint(file)
-    task = Task(mode=facts.mode, num_classes=len(facts.class_names), ignore_index=facts.ignore_index)
+    content, metadata, notes = read_checkpoint(file)
+    task = Task(mode=metadata.mode, num_classes=len(metadata.class_names), ignore_index=metadata.ignore_index)
     try:
-        model = build_model({**facts.model, "weights": None}, len(facts.mean), task.channels)
+        model = build_model({**metadata.model, "weights": None}, len(metadata.mean), task.channels)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    weights = {k.removeprefix("model."): v for k, v in found["state_dict"].items() if k.startswith("model.")}
+    weights = {
+        k.removeprefix("model."): v for k, v in content["state_dict"].items() if k.startswith("model.")
+    }
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: its weights don't fit its model {facts.model['name']}") from error
-    return Checkpoint(file, facts, task, model.eval(), Normalize(facts.mean, facts.std), notes)
+        raise CheckpointError(f"{file}: its weights don't fit its model {metadata.model['name']}") from error
+    normalize = Normalize(metadata.mean, metadata.std)
+    return Checkpoint(file, metadata, task, model.eval(), normalize, notes)
 
 
 def _check_weights(weights: Any, file: Path) -> None:
@@ -224,14 +229,14 @@ def _check_weights(weights: Any, file: Path) -> None:
         if not finite:
             raise CheckpointError(
                 f"{file}: {name} holds values that are not finite, so that the model would predict nothing; "
-                "take another checkpoint of the run, or train anew"
+                "use another checkpoint of the run, or train again"
             )
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the programs that matter to a result, and the revision of the working folder."""
+    """Return the versions of Python and the packages that affect results, and the Git revision."""
     names = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm", "rasterio", "numpy")
-    found = {"python": platform.python_version(), **{name: version(name) for name in names}}
+    versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git the user has
         cwd=Path(__file__).parent,
@@ -239,6 +244,6 @@ def library_versions() -> dict[str, str]:
         text=True,
         check=False,
     )
-    found["geo_seg"] = version("geo-seg")
-    found["revision"] = git.stdout.strip() or "unknown"
-    return found
+    versions["geo_seg"] = version("geo-seg")
+    versions["revision"] = git.stdout.strip() or "unknown"
+    return versions

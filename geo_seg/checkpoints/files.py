@@ -1,4 +1,4 @@
-"""Where checkpoints lie. No torch in here."""
+"""Paths of checkpoints, from run folders and patterns. No torch in here."""
 
 from glob import glob
 from pathlib import Path
@@ -8,7 +8,7 @@ from geo_seg.errors import CheckpointError
 
 
 def resolve_checkpoint(path: str | Path) -> Path:
-    """Return the file of a checkpoint.
+    """Return the path of a checkpoint file.
 
     Args:
         path: a checkpoint file, or a run folder, which stands for its best checkpoint.
@@ -16,24 +16,28 @@ def resolve_checkpoint(path: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    chosen = Path(path)
-    if chosen.is_dir():
-        best = chosen / "checkpoints" / "best.ckpt"
+    file = Path(path)
+    if file.is_dir():
+        best = file / "checkpoints" / "best.ckpt"
         if not best.is_file():
             raise CheckpointError(
-                f"{chosen}: no checkpoints/best.ckpt in this folder; expected a run folder or a file"
+                f"{file}: no checkpoints/best.ckpt in this folder; expected a run folder or a file"
             )
         return best
-    if not chosen.is_file():
-        raise CheckpointError(f"{chosen}: no such checkpoint; expected a run folder or a .ckpt file")
-    return chosen
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such checkpoint; expected a run folder or a .ckpt file")
+    return file
 
 
-def expand_checkpoints(given: Any) -> list[str]:
-    """Return the run folders and files that checkpoint= names: one, a glob, or a list of these."""
-    found: list[str] = []
-    for pattern in given if isinstance(given, list) else [given]:
+def expand_checkpoints(patterns: Any) -> list[str]:
+    """Return the run folders and files that checkpoint= names.
+
+    Args:
+        patterns: a path, a glob, or a list of these; a pattern without matches is returned as it is.
+    """
+    paths: list[str] = []
+    for pattern in patterns if isinstance(patterns, list) else [patterns]:
         # a run's folder may have brackets in its name; Path.glob takes no absolute patterns
         matches = [] if Path(pattern).exists() else sorted(glob(pattern))  # noqa: PTH207
-        found += matches or [pattern]
-    return found
+        paths += matches or [pattern]
+    return paths

@@ -1,4 +1,4 @@
-"""What each fact of a checkpoint has to be, in one table: a file from elsewhere may hold anything."""
+"""Rules for the metadata of a checkpoint, in one table: a file from elsewhere may contain anything."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,18 +10,21 @@ from geo_seg.config.training_checks import check_model
 from geo_seg.errors import CheckpointError, ConfigError
 
 FORMAT = 1
-"""Of the facts; a checkpoint of another one isn't read."""
+"""Version of the metadata; a checkpoint of another version is refused."""
 
-_MAX_SIDE = 3e38  # that float32, in which models compute, can hold
-_MIN_SIDE = 1e-37
-_TYPES = (
+_MAX_NUMBER = 3e38  # largest that float32, in which models compute, can represent
+_MIN_POSITIVE = 1e-37
+_DTYPES = (
     *("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
     *("float16", "float32", "float64"),
 )
-_SEEDS = 1 << 32
-_MOST_PIXELS = 1 << 16  # of the side of a window
+_NUM_SEEDS = 1 << 32
+_MAX_WINDOW = 1 << 16  # pixels
 _BAND_KEYS = ("std", "band_names", "bands", "scale_offset", "seen")
-_LENGTHS = {"class_colors": "class_names", **dict.fromkeys(_BAND_KEYS, "mean")}
+_SAME_LENGTH = {  # lists that belong together
+    "class_colors": "class_names",
+    **dict.fromkeys(_BAND_KEYS, "mean"),
+}
 _OPTIONAL = (  # earlier versions didn't write them
     *("zero_is_nodata", "temperature", "threshold"),
     *("scale_offset", "seen", "trained_on"),
@@ -29,45 +32,45 @@ _OPTIONAL = (  # earlier versions didn't write them
 
 
 def check_metadata(content: Any, file: Path) -> tuple[str, ...]:
-    """Check the facts that a checkpoint file holds: names, types, ranges, lengths that belong together.
+    """Check the metadata of a checkpoint file: names, types, ranges and matching lengths.
 
     Args:
-        content: what lies in the file in the place of the facts.
+        content: value of METADATA_KEY in the file.
         file: named in errors.
 
     Returns:
-        What the user should know: keys of a later version, which nothing reads.
+        Notes for the user: keys of a later version, which are ignored.
 
     Raises:
-        CheckpointError: names the fact, what was found and what was expected.
+        CheckpointError: names the key, the value and what was expected.
     """
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{file}: not a checkpoint of geo_seg (it holds no facts of a training)")
+        raise CheckpointError(f"{file}: not a checkpoint of geo_seg (it has no metadata of a training run)")
     version = content.get("format")
     if type(version) is not int or version != FORMAT:
         raise CheckpointError(
-            f"{file}: written in format {_shown(version)}, this geo_seg reads format {FORMAT}"
+            f"{file}: written in format {_repr(version)}, this geo_seg reads format {FORMAT}"
         )
     missing = [name for name in RULES if name not in content and name not in _OPTIONAL]
     if missing:
         raise CheckpointError(
-            f"{file}: its facts lack {', '.join(missing)}; expected a checkpoint as a training run writes it"
+            f"{file}: its metadata lack {', '.join(missing)}; expected a checkpoint of a training run"
         )
     _check_values(content, file)
-    further = [_shown(key) for key in content if key not in RULES and key != "format"]
-    if not further:
+    unknown = [_repr(key) for key in content if key not in RULES and key != "format"]
+    if not unknown:
         return ()
-    return (f"{file}: holds {', '.join(further)}, which this geo_seg doesn't know and leaves out",)
+    return (f"{file}: has unknown keys {', '.join(unknown)}, which are ignored",)
 
 
 def _check_values(content: Mapping[Any, Any], file: Path) -> None:
-    for name, (expected, holds) in RULES.items():
-        if name in content and not holds(content[name]):
-            raise CheckpointError(f"{file}: {name}={_shown(content[name])}: expected {expected}")
-    for name, other in _LENGTHS.items():
-        own, wanted = content.get(name), len(content[other])
-        if own is not None and len(own) != wanted:
-            raise CheckpointError(f"{file}: {name} has {len(own)} entries, {other} has {wanted}")
+    for name, (expected, is_valid) in RULES.items():
+        if name in content and not is_valid(content[name]):
+            raise CheckpointError(f"{file}: {name}={_repr(content[name])}: expected {expected}")
+    for name, reference in _SAME_LENGTH.items():
+        values, length = content.get(name), len(content[reference])
+        if values is not None and len(values) != length:
+            raise CheckpointError(f"{file}: {name} has {len(values)} entries, {reference} has {length}")
     if content["mode"] == "binary" and len(content["class_names"]) != 2:
         raise CheckpointError(
             f"{file}: a binary model of {len(content['class_names'])} classes, expected 2 (background first)"
@@ -82,16 +85,16 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_int(value: Any, least: int, most: float) -> bool:
-    return type(value) is int and least <= value <= most
+def _is_int(value: Any, low: int, high: float) -> bool:
+    return type(value) is int and low <= value <= high
 
 
-def _is_number(value: Any, least: float = -_MAX_SIDE, most: float = _MAX_SIDE) -> bool:
-    return type(value) in (int, float) and least <= value <= most  # NaN is in no range
+def _is_number(value: Any, low: float = -_MAX_NUMBER, high: float = _MAX_NUMBER) -> bool:
+    return type(value) in (int, float) and low <= value <= high  # NaN is in no range
 
 
-def _is_list(value: Any, least: int, holds: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and len(value) >= least and all(map(holds, value))
+def _is_list(value: Any, min_length: int, is_valid: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) >= min_length and all(map(is_valid, value))
 
 
 def _are_classes(value: Any) -> bool:
@@ -119,19 +122,19 @@ def _is_model(value: Any) -> bool:
 def _is_config(value: Any) -> bool:
     if not isinstance(value, dict) or not is_plain_data(value):
         return False
-    return all(holds(value[key]) for key, holds in _OF_CONFIG.items() if key in value)
+    return all(is_valid(value[key]) for key, is_valid in _CONFIG_RULES.items() if key in value)
 
 
 _MODEL_KEYS = ("name", "encoder")
-_OF_CONFIG: dict[str, Callable[[Any], bool]] = {  # what is read of it
-    "seed": lambda value: _is_int(value, 0, _SEEDS - 1),
+_CONFIG_RULES: dict[str, Callable[[Any], bool]] = {  # of the keys that are read
+    "seed": lambda value: _is_int(value, 0, _NUM_SEEDS - 1),
     "compile": lambda value: isinstance(value, bool),
     "loss": lambda value: isinstance(value, dict) and _is_text(value.get("name")),
     "dataset": lambda value: isinstance(value, dict),
 }
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "mode": ("binary or multiclass", lambda value: _is_text(value) and value in ("binary", "multiclass")),
-    "class_names": ("two names or more, each another one", _are_classes),
+    "class_names": ("two names or more, all different", _are_classes),
     "class_colors": (
         "red, green and blue from 0 to 255 for each class",
         lambda value: _is_list(value, 2, _is_color),
@@ -143,15 +146,15 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "band_names": ("a name for each band", lambda value: _is_list(value, 1, _is_text)),
     "nodata": ("null or a number", lambda value: value is None or type(value) in (int, float)),
-    "dtype": (f"one of {', '.join(_TYPES)}", lambda value: _is_text(value) and value in _TYPES),
+    "dtype": (f"one of {', '.join(_DTYPES)}", lambda value: _is_text(value) and value in _DTYPES),
     "mean": ("a finite number for each band", lambda value: _is_list(value, 1, _is_number)),
     "std": (
         "a finite number above 0 for each band",
-        lambda value: _is_list(value, 1, lambda one: _is_number(one, _MIN_SIDE)),
+        lambda value: _is_list(value, 1, lambda number: _is_number(number, _MIN_POSITIVE)),
     ),
     "window": (
-        f"pixels from 1 to {_MOST_PIXELS}",
-        lambda value: _is_int(value, 1, _MOST_PIXELS),
+        f"pixels from 1 to {_MAX_WINDOW}",
+        lambda value: _is_int(value, 1, _MAX_WINDOW),
     ),
     "model": ("name, encoder and options of the model", _is_model),
     "config": ("the configuration of a training run, in plain values", _is_config),
@@ -162,19 +165,19 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "zero_is_nodata": ("true or false", lambda value: isinstance(value, bool)),
     "temperature": (
         "a finite number above 0",
-        lambda value: _is_number(value, _MIN_SIDE),
+        lambda value: _is_number(value, _MIN_POSITIVE),
     ),
     "threshold": (
         "a number between 0 and 1",
-        lambda value: _is_number(value, _MIN_SIDE, 1) and value < 1,
+        lambda value: _is_number(value, _MIN_POSITIVE, 1) and value < 1,
     ),
     "scale_offset": ("null, or two finite numbers for each band", _are_pairs),
     "seen": ("null, or two finite numbers for each band", _are_pairs),
     "trained_on": ("a text for each training scene", lambda value: _is_list(value, 0, _is_text)),
 }
-"""Per fact what is expected, and whether a value is that."""
+"""Per key of the metadata, what is expected and a check of the value."""
 
 
-def _shown(value: Any) -> str:
+def _repr(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

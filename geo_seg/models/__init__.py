@@ -1,1 +1,1 @@
-"""Models by name, their layers and their weights."""
+"""Models: architectures by name, input and output layers, pretrained weights and precision."""

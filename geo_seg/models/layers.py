@@ -1,4 +1,4 @@
-"""Layers around a network: normalisation of the input, padding to a multiple of the stride."""
+"""Layers around a network: normalization of the input, padding to a multiple of the output stride."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from geo_seg.tiling import OUTPUT_STRIDE
 
 
 class Normalize(nn.Module):
-    """Turns raw band values into the numbers that a model sees, on the device and in batch.
+    """Layer that standardizes raw band values, on the device and in batch.
 
     Args:
         mean: per band, in the raster's units.
-        std: per band, above 0.
+        std: per band, in the raster's units, above 0.
     """
 
     mean: Tensor
@@ -24,7 +24,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
-        """Standardises and fills.
+        """Standardize valid pixels and set all others to 0.
 
         Args:
             image: (N, bands, H, W) of any real dtype.
@@ -38,22 +38,22 @@ class Normalize(nn.Module):
 
 
 class PadToStride(nn.Module):
-    """A network that takes any height and width: pads to a multiple of STRIDE, and crops its answer.
+    """Network for any height and width: pads to a multiple of OUTPUT_STRIDE, and crops the logits.
 
     Args:
-        net: (N, bands, H, W) to (N, channels, H, W) for sides that are multiples of STRIDE.
-        min_size: smallest side that it takes.
-        origin: what the user should know of where its weights come from; "" for nothing.
+        net: from (N, bands, H, W) to (N, channels, H, W), for sides that are multiples of OUTPUT_STRIDE.
+        min_size: smallest side in pixels that `net` takes.
+        origin: note for the user on where the weights come from; "" for none.
     """
 
     def __init__(self, net: nn.Module, min_size: int = OUTPUT_STRIDE, origin: str = "") -> None:
         super().__init__()
         self.net = net
-        self.least = min_size
+        self.min_size = min_size
         self.origin = origin
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predicts logits.
+        """Return logits.
 
         Args:
             image: (N, bands, H, W) float.
@@ -62,8 +62,8 @@ class PadToStride(nn.Module):
             (N, channels, H, W) logits.
         """
         height, width = image.shape[-2:]
-        below = max(-height % OUTPUT_STRIDE, self.least - height)
-        right = max(-width % OUTPUT_STRIDE, self.least - width)
+        below = max(-height % OUTPUT_STRIDE, self.min_size - height)
+        right = max(-width % OUTPUT_STRIDE, self.min_size - width)
         if below or right:
             image = F.pad(image, (0, right, 0, below), mode="replicate")
         logits: Tensor = self.net(image)

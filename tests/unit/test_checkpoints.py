@@ -196,9 +196,7 @@ def test_a_checkpoint_of_a_later_version_predicts_and_says_what_is_left_out(
     assert found.metadata == CheckpointMetadata(
         **{key: value for key, value in GOOD.items() if key != "format"}
     )
-    assert found.notes == (
-        f"{tmp_path / 'model.ckpt'}: holds 'sensor', which this geo_seg doesn't know and leaves out",
-    )
+    assert found.notes == (f"{tmp_path / 'model.ckpt'}: has unknown keys 'sensor', which are ignored",)
     assert json.loads(json.dumps(checkpoint.to_dict(found.metadata))) == GOOD
 
 
@@ -266,8 +264,8 @@ def test_a_checkpoint_without_the_state_of_training_cannot_be_gone_on_from(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"encoder": "resnet1800"}, "there is no such encoder"),
-        ({"encoder": "tu-hf-hub:someone/model"}, "there is no such encoder"),
+        ({"encoder": "resnet1800"}, "unknown encoder"),
+        ({"encoder": "tu-hf-hub:someone/model"}, "unknown encoder"),
         ({"encoder": "resnet18", "encoder_depth": 77}, "model=unet model.encoder=resnet18"),
         ({"encoder": "resnet18", "decoder_channels": [16]}, "model=unet model.encoder=resnet18"),
     ],
