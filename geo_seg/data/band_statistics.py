@@ -13,6 +13,7 @@ from geo_seg.errors import ConfigError, DataError
 _CHUNK = 1 << 16  # values whose float64 copy stays in a core's cache
 _SAMPLE = 1 << 20  # pixels of a scene, about, that quantiles are taken from: their ranks are right to 0.03 %
 _STEPS = 200  # of rank between the quantiles that are kept: half a per cent each
+_CACHE_KEYS = {"m2": "squares"}  # of an index: what caches that exist call a field of BandMoments
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean and deviation of RGB from 0 to 255
 
 
@@ -52,9 +53,10 @@ class BandMoments:
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Takes its attributes out of the arrays of an index."""
-        names = [field.name for field in fields(cls) if field.name != "pixels"]
-        return cls(int(arrays["pixels"]), **{name: arrays[name] for name in names})
+        """Return the statistics that the arrays of an index hold; see BandAccumulator.arrays."""
+        keys = {field.name: _CACHE_KEYS.get(field.name, field.name) for field in fields(cls)}
+        arguments: dict[str, Any] = {name: arrays[key] for name, key in keys.items()}
+        return cls(**{**arguments, "pixels": int(arrays["pixels"])})
 
 
 class Counts(NamedTuple):

@@ -24,8 +24,10 @@ from geo_seg.data.scenes.discovery import (
 from geo_seg.data.scenes.leakage import describe_leaks, find_leaks
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.split_areas import split_counts
+from geo_seg.data.windows.batch import Loader
 from geo_seg.data.windows.custom_loader import CUSTOM_SAMPLE, CustomDatasetLoader
-from geo_seg.data.windows.loader import WindowLoader, WindowReader
+from geo_seg.data.windows.loader import WindowLoader
+from geo_seg.data.windows.reader import WindowReader
 from geo_seg.data.windows.sampler import RandomWindowSampler, SceneWindow, grid_windows
 from geo_seg.errors import DataError
 
@@ -163,7 +165,7 @@ class SceneDataModule(pl.LightningDataModule):
             )
         return line
 
-    def train_dataloader(self) -> WindowLoader | CustomDatasetLoader:
+    def train_dataloader(self) -> Loader:
         """Random windows of the training scenes, or the user's own samples."""
         config = self.config
         batch, world = config.batch_size, self._world_size

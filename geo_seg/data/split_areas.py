@@ -14,7 +14,7 @@ from geo_seg.data.index import CELL, SceneIndex
 from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.windows.allowed_offsets import AllowedOffsets, cells_in
-from geo_seg.data.windows.loader import WindowReader
+from geo_seg.data.windows.reader import WindowReader
 from geo_seg.tiling import Window
 
 Read = Callable[[Window], WindowArrays]

@@ -12,7 +12,7 @@ from geo_seg.data.index import CELL, SceneIndex
 from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.split_areas import inside_rectangles, split_rectangles
-from geo_seg.data.windows.loader import WindowReader
+from geo_seg.data.windows.reader import WindowReader
 from geo_seg.doctor.examine import DataReport
 from geo_seg.doctor.misregistration import edge_correlation, shift_of
 from geo_seg.errors import DataError

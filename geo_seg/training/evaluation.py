@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.data.windows.loader import Batch, WindowReader
+from geo_seg.data.windows.batch import Batch
+from geo_seg.data.windows.reader import WindowReader
 from geo_seg.data.windows.sampler import SceneWindow
 from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_iou_scores
 from geo_seg.metrics.calibration import Calibration, CalibrationError

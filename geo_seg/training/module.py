@@ -18,7 +18,7 @@ import losses
 from geo_seg.checkpoints.checkpoint import METADATA_KEY, CheckpointMetadata, to_dict
 from geo_seg.config.training import EncoderConfig, EvaluationConfig
 from geo_seg.data.augment import Augment
-from geo_seg.data.windows.loader import Batch
+from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.metrics.epoch_means import EpochMeans, WeightedMean
 from geo_seg.models.layers import Normalize

@@ -133,12 +133,11 @@ def test_an_epoch_can_be_read_again_from_its_beginning_while_training_stands_els
     done = [0]
     data._done = lambda: done[0]  # type: ignore[method-assign]
     batches = data.train_dataloader()
-    whole, waited = numbers(batches), getattr(batches, "waited", 0.0)
+    whole, waited = numbers(batches), batches.wait_seconds
     done[0] = len(whole) - 1
     assert numbers(batches.full_epoch()) == whole
     assert numbers(batches.full_epoch()) == whole
-    if of_scenes:
-        assert batches.wait_seconds == waited
+    assert batches.wait_seconds == waited
     assert numbers(batches) == whole[-1:]
 
 

@@ -12,7 +12,7 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.class_table import build_class_table
 from geo_seg.data.index import index_scenes
 from geo_seg.data.scenes.discovery import open_scenes
-from geo_seg.data.windows.loader import WindowReader
+from geo_seg.data.windows.reader import WindowReader
 from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import add_findings
 from geo_seg.raster.reader import RasterReader

@@ -1,8 +1,9 @@
 """Training samples from a data set of the user's own, through torch's DataLoader and its worker processes."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from geo_seg.data.class_table import ClassTable
 from geo_seg.data.scene_reader import label_dtype
-from geo_seg.data.windows.loader import Batch
+from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, DataError, first_line
 
 CUSTOM_SAMPLE = -1
@@ -80,9 +81,10 @@ class CustomDatasetLoader:
         self._start = start
         self._rank = rank
         self._world_size = world_size
+        self._order = _BatchOrder()
         self._loader = DataLoader(
             dataset,
-            batch_sampler=_Order(self),
+            batch_sampler=self._order,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -94,20 +96,19 @@ class CustomDatasetLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._loader.generator.manual_seed(hash((self._seed, self._epoch(), self._rank)) % 2**63)
-        loaded = iter(self._loader)
-        for numbers in self.numbers():
+        self._order.batches = self.numbers()
+        samples = iter(self._loader)  # asks the order for its batches here, once
+        for numbers in self._order.batches:
             begun = time.perf_counter()
-            batch = self._batch(next(loaded), numbers)
+            batch = self._batch(next(samples), numbers)
             self.wait_seconds += time.perf_counter() - begun
             yield batch
 
-    def full_epoch(self) -> Iterator[Batch]:
-        """The epoch as a whole, for something beside training."""
-        (start, waited), self._start = (self._start, self.wait_seconds), lambda: 0
-        try:
-            yield from self
-        finally:
-            self._start, self.wait_seconds = start, waited
+    def full_epoch(self) -> Self:
+        """Return a loader of the whole epoch, even in a resumed run; waiting for it isn't counted here."""
+        whole = copy.copy(self)  # with the same workers
+        whole._start = lambda: 0
+        return whole
 
     def numbers(self) -> list[list[int]]:
         """The numbers of the samples of each batch that is left in the epoch."""
@@ -149,17 +150,21 @@ class CustomDatasetLoader:
         }
 
 
-class _Order:
-    """A batch sampler that asks for the batches of the epoch that begins."""
+class _BatchOrder:
+    """A batch sampler that replays sample numbers, which are set before each pass over the DataLoader.
 
-    def __init__(self, batches: CustomDatasetLoader) -> None:
-        self._batches = batches
+    Attributes:
+        batches: sample numbers of each batch.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches.numbers())
+        return iter(self.batches)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.batches)
 
 
 def _tensor(samples: Any, key: str) -> Tensor:

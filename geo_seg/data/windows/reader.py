@@ -1,0 +1,153 @@
+"""Reader of scene windows, shared by threads: image, labels and validity of a window as arrays."""
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.class_table import ClassTable
+from geo_seg.data.index import SceneIndex
+from geo_seg.data.scene_reader import (
+    MemmapSceneReader,
+    RasterSceneReader,
+    SceneReader,
+    WindowArrays,
+    fill_invalid,
+    label_dtype,
+)
+from geo_seg.data.scenes.scene import Scene
+from geo_seg.data.windows.sampler import SceneWindow
+from geo_seg.errors import DataError
+from geo_seg.tiling import Window
+
+_MAX_OPEN_FILES = 256  # rasters that all threads together keep open; systems allow some 1000 open files
+
+
+class WindowReader:
+    """Reads windows of scenes; each thread has its own handles.
+
+    Args:
+        scenes: where windows come from.
+        index: of each scene.
+        table: turns mask values into labels.
+        config: says what is nodata, what becomes of windows that can't be read, and how many threads read.
+
+    Attributes:
+        table: the classes.
+        dtype: NumPy type that holds the values of all the images.
+        bands: how many bands the model sees.
+        unreadable: per scene name, how many windows could not be read and became ignored pixels.
+    """
+
+    def __init__(
+        self, scenes: Sequence[Scene], index: Sequence[SceneIndex], table: ClassTable, config: DatasetConfig
+    ) -> None:
+        self.table = table
+        self.dtype = np.result_type(*{scene.image.dtype for scene in scenes})
+        self.bands = len(scenes[0].bands)
+        self.unreadable: Counter[str] = Counter()
+        self._scenes = scenes
+        self._index = index
+        self._config = config
+        self._most = max(_MAX_OPEN_FILES // (2 * config.num_threads), 4)
+        self._local = threading.local()
+
+    def read(self, place: SceneWindow) -> WindowArrays:
+        """Reads a window into new arrays; see read_into."""
+        pixels = WindowArrays(
+            *(part[0].numpy() for part in self.allocate(1, place[1].height, place[1].width))
+        )
+        self.read_into(place, pixels)
+        return pixels
+
+    def read_into(self, place: SceneWindow, into: WindowArrays) -> None:
+        """Reads a window, which may reach past its scene below and on the right.
+
+        Raises:
+            DataError: a file can't be read there, and on_read_error is "raise".
+        """
+        index, window = place
+        try:
+            self._open(index).read_into(window, into)
+        except DataError:
+            if self._config.on_read_error == "raise":
+                raise
+            fill_invalid(into, self.table.ignore_index)
+            self.unreadable[self._scenes[index].name] += 1
+
+    def read_labels(self, place: SceneWindow) -> NDArray[Any]:
+        """Read the labels (height, width) of a window inside its scene; see read_into."""
+        index, window = place
+        try:
+            return self._open(index).labels(window)
+        except DataError:
+            if self._config.on_read_error == "raise":
+                raise
+            self.unreadable[self._scenes[index].name] += 1
+            return np.full((window.height, window.width), self.table.ignore_index, label_dtype(self.table))
+
+    def read_with_border(self, place: SceneWindow, margin: int, into: WindowArrays) -> None:
+        """Reads a window and what lies around it; nothing is seen of what is barred in the scene.
+
+        Args:
+            place: of the window.
+            margin: pixels beside each side of it.
+            into: of the window with its margin.
+
+        Raises:
+            DataError: see read_into.
+        """
+        index, window = place
+        if not margin:
+            self.read_into(place, into)
+            return
+        top, left = window.row - margin, window.col - margin
+        above, before = max(-top, 0), max(-left, 0)
+        if above or before:
+            fill_invalid(into, self.table.ignore_index)
+        height, width = into.labels.shape
+        around = Window(top + above, left + before, height - above, width - before)
+        self.read_into((index, around), WindowArrays(*(part[..., above:, before:] for part in into)))
+        for row, col, rows, cols in self._scenes[index].excluded:
+            hidden = (
+                ...,
+                slice(max(row - top, 0), max(row + rows - top, 0)),
+                slice(max(col - left, 0), max(col + cols - left, 0)),
+            )
+            fill_invalid(WindowArrays(*(part[hidden] for part in into)), self.table.ignore_index)
+
+    def allocate(self, count: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """Memory for the image, labels and valid of windows, pinned where there is a GPU."""
+        pinned = torch.cuda.is_available()
+        shape = (count, height, width)
+        wanted = (
+            (self.dtype, (count, self.bands, height, width)),
+            (label_dtype(self.table), shape),
+            (np.dtype(bool), shape),
+        )
+        return tuple(
+            torch.empty(size, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=pinned)
+            for dtype, size in wanted
+        )
+
+    def _open(self, index: int) -> SceneReader:
+        handles: OrderedDict[int, SceneReader] = self._local.__dict__.setdefault("handles", OrderedDict())
+        if index in handles:
+            handles.move_to_end(index)
+            return handles[index]
+        if len(handles) >= self._most:
+            handles.popitem(last=False)[1].close()
+        scene, found = self._scenes[index], self._index[index]
+        whole = found.bands.pixels == scene.image.height * scene.image.width
+        handles[index] = (
+            MemmapSceneReader(found.decoded_path, scene, self.table, whole)
+            if found.decoded_path
+            else RasterSceneReader(scene, self.table, self._config, whole)
+        )
+        return handles[index]
