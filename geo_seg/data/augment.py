@@ -1,4 +1,4 @@
-"""Augmentation on the device, in batch: image, labels and validity together, any number of bands."""
+"""Batched augmentation on the device: image, labels and validity together, any number of bands."""
 
 import math
 from typing import Any
@@ -12,22 +12,23 @@ from torch import Tensor, nn
 from geo_seg.config.augment import AugmentConfig
 from geo_seg.errors import ConfigError
 
-_LABEL_RANGE = 3.0  # standard deviations on both sides of the mean that a gamma bends between
+_GAMMA_SPAN = 3.0  # standard deviations on both sides of the mean that a gamma bends between
 
 
 class Augment(nn.Module):
-    """Random changes to standardised windows, drawn per sample.
+    """Random transforms of normalized windows, drawn per sample.
 
-    A pixel that isn't valid never mixes into its neighbours; what turns in from outside the frame is not
-    valid and has the label ignore_index.
+    Invalid pixels never mix into their neighbours; pixels that a warp takes from outside the frame become
+    invalid and get the label ignore_index.
 
     Args:
         config: the strength of each change; see AugmentConfig.
-        ignore_index: label of pixels that don't count.
-        margin: pixels on each side that can turn in, and are cut off; see AugmentConfig.margin.
+        ignore_index: label of ignored pixels.
+        margin: border in pixels on each side from which a warp takes pixels, cut off afterwards; see
+            AugmentConfig.border.
 
     Raises:
-        ConfigError: a transform of the user's can't be built.
+        ConfigError: a user-defined transform can't be built.
     """
 
     def __init__(self, config: AugmentConfig, ignore_index: int, margin: int = 0) -> None:
@@ -40,17 +41,17 @@ class Augment(nn.Module):
     def forward(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Augments a batch of square windows.
+        """Augment a batch of square windows.
 
         Args:
-            image: (N, bands, side, side) float, 0 where not valid; a window with its margin.
+            image: (N, bands, side, side) float, 0 where invalid; windows with their margin.
             labels: (N, side, side) integer.
             valid: (N, side, side) bool.
-            generator: on the image's device; decides all draws, also those of transforms that draw from
-                torch's own.
+            generator: on the image's device; determines all draws, including those of transforms that use
+                torch's global generator.
 
         Returns:
-            The three of them, changed, without the margin.
+            Augmented image, labels and valid, without the margin.
         """
         c = self.config
         if c.d4:
@@ -69,8 +70,8 @@ class Augment(nn.Module):
         n, side = len(image), image.shape[-1] - 2 * self.margin
         angle = _uniform(n, math.radians(self.config.rotate), generator)
         shear = torch.tan(_uniform(n, math.radians(self.config.shear), generator))
-        least, most = (math.log(scale) for scale in self.config.scale_range())
-        scale = torch.exp((least + most) / 2 + _uniform(n, (most - least) / 2, generator))
+        low, high = (math.log(scale) for scale in self.config.scale_range())
+        scale = torch.exp((low + high) / 2 + _uniform(n, (high - low) / 2, generator))
         zoom = side / image.shape[-1] / scale
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
         zero = torch.zeros_like(cos)
@@ -78,12 +79,12 @@ class Augment(nn.Module):
         grid = F.affine_grid(theta, [n, 1, side, side], align_corners=False)
         weight = F.grid_sample(valid.unsqueeze(1).float(), grid, align_corners=False)  # (N, 1, side, side)
         warped = F.grid_sample(image, grid, align_corners=False) / weight.clamp_min(1e-6)
-        turned = F.grid_sample(self._encode_labels(labels), grid, mode="nearest", align_corners=False)
-        kept = weight.squeeze(1) > 0.5
-        return warped, self._decode_labels(turned, kept, labels.dtype), kept
+        warped_labels = F.grid_sample(self._encode_labels(labels), grid, mode="nearest", align_corners=False)
+        warped_valid = weight.squeeze(1) > 0.5
+        return warped, self._decode_labels(warped_labels, warped_valid, labels.dtype), warped_valid
 
     def _encode_labels(self, labels: Tensor) -> Tensor:
-        """Labels as (N, 1, S, S) float; 0, which all warps fill in, stands for ignore_index."""
+        """Return labels as (N, 1, S, S) float, shifted so that 0, the fill value of warps, is ignored."""
         return labels.unsqueeze(1).float() - self.ignore_index
 
     def _decode_labels(self, shifted: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -93,13 +94,13 @@ class Augment(nn.Module):
     def _user_transforms(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        shifted, kept = self._encode_labels(labels), valid.unsqueeze(1).float()
+        shifted, validity = self._encode_labels(labels), valid.unsqueeze(1).float()
         devices = [image.device] if image.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(generator.initial_seed())
             for transform in self._transforms:
-                image, shifted, kept = _transformed(transform, image, shifted, kept)
-        valid = kept.squeeze(1) > 0.5
+                image, shifted, validity = _apply_transform(transform, image, shifted, validity)
+        valid = validity.squeeze(1) > 0.5
         return image, self._decode_labels(shifted, valid, labels.dtype), valid
 
     def _radiometry(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -128,31 +129,31 @@ def _instantiate(options: Any) -> Any:
         raise ConfigError(f"augment.transforms: {options.get('_target_')}: {reason}") from error
 
 
-def _transformed(
+def _apply_transform(
     transform: Any, image: Tensor, labels: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Calls a transform of the user's: torchvision's sample by sample, any other on the batch."""
+    """Apply a user-defined transform: one of torchvision sample by sample, any other to the batch."""
     from torchvision import tv_tensors
     from torchvision.transforms.v2 import Transform
 
     if not isinstance(transform, Transform):
-        changed: tuple[Tensor, Tensor, Tensor] = transform(image, labels, valid)
-        return changed
+        output: tuple[Tensor, Tensor, Tensor] = transform(image, labels, valid)
+        return output
     samples = [
         transform(tv_tensors.Image(i), tv_tensors.Mask(y), tv_tensors.Mask(v))
         for i, y, v in zip(image, labels, valid, strict=True)
     ]
-    images, masks, kept = (
+    images, masks, validity = (
         torch.stack([part.as_subclass(Tensor) for part in parts]) for parts in zip(*samples, strict=True)
     )
-    return images, masks, kept
+    return images, masks, validity
 
 
 def _gamma_curve(image: Tensor, exponent: Tensor) -> Tensor:
-    """A power curve through the ends of the span; values below it follow the mirrored curve."""
-    share = (image + _LABEL_RANGE).div_(2 * _LABEL_RANGE)
-    bent = share.abs().clamp_min_(1e-6).log_().mul_(exponent).exp_()
-    return torch.copysign(bent, share, out=bent).mul_(2 * _LABEL_RANGE).sub_(_LABEL_RANGE)
+    """Apply a power curve through the ends of the span; values below it follow the mirrored curve."""
+    position = (image + _GAMMA_SPAN).div_(2 * _GAMMA_SPAN)
+    curved = position.abs().clamp_min_(1e-6).log_().mul_(exponent).exp_()
+    return torch.copysign(curved, position, out=curved).mul_(2 * _GAMMA_SPAN).sub_(_GAMMA_SPAN)
 
 
 def _uniform(shape: int | tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
@@ -161,7 +162,7 @@ def _uniform(shape: int | tuple[int, ...], bound: float, generator: torch.Genera
 
 
 def _d4(tensor: Tensor, turn: Tensor) -> Tensor:
-    """One of the eight flips and quarter turns per sample; no sample is picked out, so a GPU doesn't wait."""
+    """Apply one of the 8 flips and quarter turns per sample; without indexing, so that a GPU never syncs."""
     turn = turn.view(-1, *[1] * (tensor.dim() - 1))
     tensor = torch.where((turn & 1).bool(), tensor.transpose(-1, -2), tensor)
     tensor = torch.where((turn & 2).bool(), tensor.flip(-1), tensor)

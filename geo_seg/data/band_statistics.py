@@ -1,4 +1,4 @@
-"""Band statistics in one streaming pass, and the normalisations that they give."""
+"""Band statistics from one streaming pass, and the normalizations that are fitted to them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,27 @@ from numpy.typing import NDArray
 
 from geo_seg.errors import ConfigError, DataError
 
-_CHUNK = 1 << 16  # values whose float64 copy stays in a core's cache
-_SAMPLE = 1 << 20  # pixels of a scene, about, that quantiles are taken from: their ranks are right to 0.03 %
-_STEPS = 200  # of rank between the quantiles that are kept: half a per cent each
-_CACHE_KEYS = {"m2": "squares"}  # of an index: what caches that exist call a field of BandMoments
-_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean and deviation of RGB from 0 to 255
+_CHUNK_VALUES = 1 << 16  # values whose float64 copy stays in a core's cache
+_SAMPLE_PIXELS = 1 << 20  # of a scene, roughly, for its quantiles: their ranks are right to 0.03 %
+_RANK_STEPS = 200  # quantiles that are stored: one for every half per cent of rank
+_IMAGENET_MEAN_STD = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # of RGB from 0 to 255
 
 
 @dataclass(frozen=True)
 class BandMoments:
-    """Statistics of the valid pixels of a scene, or of several.
+    """Statistics of the valid pixels of one or several scenes.
 
     Attributes:
-        pixels: how many.
-        mean: (bands,)
+        pixels: number of valid pixels.
+        mean: (bands,) mean.
         m2: (bands,) sum of squared deviations from the mean.
-        low: (bands,) smallest value.
-        high: (bands,) largest value.
-        quantiles: (bands, steps) values at the middle of even steps of rank.
-        at_low: (bands,) pixels of the smallest value.
-        at_high: (bands,) pixels of the largest value.
-        above_low: (bands,) smallest other value, to 1 % where it isn't of 8 or 16 bits; NaN without one.
-        below_high: (bands,) largest other value, likewise.
+        low: (bands,) minimum.
+        high: (bands,) maximum.
+        quantiles: (bands, steps) quantiles at the midpoints of equal steps of rank.
+        at_low: (bands,) number of pixels that equal the minimum.
+        at_high: (bands,) number of pixels that equal the maximum.
+        above_low: (bands,) second smallest value, exact for 8 and 16 bits, else to 1 %; NaN if there is none.
+        below_high: (bands,) second largest value, likewise.
     """
 
     pixels: int
@@ -46,26 +45,25 @@ class BandMoments:
     below_high: NDArray[np.float64]
 
     def percentiles(self, shares: Sequence[float]) -> NDArray[np.float64]:
-        """Return the values (shares, bands) below which these shares (0 to 1) of the pixels lie."""
+        """Return (shares, bands) the values below which these shares (0 to 1) of the pixels lie."""
         steps = self.quantiles.shape[1]
         ranks = (np.arange(steps) + 0.5) / steps
         return np.stack([np.interp(shares, ranks, row) for row in self.quantiles], axis=1)
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the statistics that the arrays of an index hold; see BandAccumulator.arrays."""
-        keys = {field.name: _CACHE_KEYS.get(field.name, field.name) for field in fields(cls)}
-        arguments: dict[str, Any] = {name: arrays[key] for name, key in keys.items()}
-        return cls(**{**arguments, "pixels": int(arrays["pixels"])})
+        """Build the statistics from the arrays of an index; see BandAccumulator.arrays."""
+        names = [field.name for field in fields(cls) if field.name != "pixels"]
+        return cls(int(arrays["pixels"]), **{name: arrays[name] for name in names})
 
 
 class Counts(NamedTuple):
-    """What was counted in a scene, or in what a split has of it.
+    """Pixel counts of a scene, or of the part of it that belongs to a split.
 
     Attributes:
-        pixels: of the image.
-        valid: those with a measurement.
-        classes: (classes,) labelled pixels of each class where the image is valid.
+        pixels: all pixels of the image.
+        valid: pixels that are not nodata.
+        classes: (classes,) valid pixels labelled with each class.
     """
 
     pixels: int
@@ -74,167 +72,169 @@ class Counts(NamedTuple):
 
 
 class BandAccumulator:
-    """Collects statistics window by window.
+    """Streaming computation of BandMoments, window by window.
 
     Args:
-        bands: how many.
-        pixels: of the scene, about; decides how many of them the quantiles are taken from.
+        bands: number of bands.
+        pixels: approximate size of the scene; determines the sampling step of the quantiles.
     """
 
     def __init__(self, bands: int, pixels: int) -> None:
-        self._parts: list[list[_Part]] = [[] for _ in range(bands)]
+        self._parts: list[list[_Moments]] = [[] for _ in range(bands)]
         self._low = np.full(bands, np.inf)
         self._high = np.full(bands, -np.inf)
         self._at_low, self._at_high = np.zeros(bands, np.int64), np.zeros(bands, np.int64)
         self._histogram = np.zeros((bands, 1 << 16), np.int64)
-        self._used = (1 << 16, 0)
-        self._step = math.ceil(pixels / _SAMPLE) | 1  # odd: not a divisor of the usual widths
-        self._kind = np.dtype(np.float32)
+        self._bin_range = (1 << 16, 0)  # of the bins that are not empty
+        self._step = math.ceil(pixels / _SAMPLE_PIXELS) | 1  # odd: not a divisor of the usual widths
+        self._dtype = np.dtype(np.float32)
 
     def add(self, image: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        """Counts a window.
+        """Add the valid pixels of a window.
 
         Args:
             image: (bands, height, width).
             valid: (height, width).
         """
-        whole = bool(valid.all())
-        if not whole and not valid.any():
+        all_valid = bool(valid.all())
+        if not all_valid and not valid.any():
             return
-        self._kind = image.dtype
+        self._dtype = image.dtype
         for band, pixels in enumerate(image):
-            values = pixels.reshape(-1) if whole else pixels[valid]
-            self._parts[band].append(_merge([_part(v) for v in _chunks(values)]))
-            self._extremes(band, values)
-            sample = _bins(values[:: self._step])
+            values = pixels.reshape(-1) if all_valid else pixels[valid]
+            self._parts[band].append(_merge_moments([_moments(v) for v in _chunks(values)]))
+            self._update_extremes(band, values)
+            sample = _to_bins(values[:: self._step])
             first = int(sample.min())  # images fill a small part of all bins
             counts = np.bincount(sample - first)
             self._histogram[band, first : first + len(counts)] += counts
-            self._used = min(self._used[0], first), max(self._used[1], first + len(counts))
+            self._bin_range = min(self._bin_range[0], first), max(self._bin_range[1], first + len(counts))
 
-    def _extremes(self, band: int, values: NDArray[Any]) -> None:
+    def _update_extremes(self, band: int, values: NDArray[Any]) -> None:
         low, high = values.min(), values.max()
         if low <= self._low[band]:
-            known = self._at_low[band] if low == self._low[band] else 0
-            self._low[band], self._at_low[band] = low, known + np.count_nonzero(values == low)
+            count = self._at_low[band] if low == self._low[band] else 0
+            self._low[band], self._at_low[band] = low, count + np.count_nonzero(values == low)
         if high >= self._high[band]:
-            known = self._at_high[band] if high == self._high[band] else 0
-            self._high[band], self._at_high[band] = high, known + np.count_nonzero(values == high)
+            count = self._at_high[band] if high == self._high[band] else 0
+            self._high[band], self._at_high[band] = high, count + np.count_nonzero(values == high)
 
-    def found(self) -> dict[str, NDArray[Any]]:
-        """What BandMoments.of takes."""
-        merged = [_merge(parts) for parts in self._parts]
-        first, end = self._used if merged[0][0] else (0, 1)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the statistics as the arrays that an index stores; see BandMoments.of."""
+        merged = [_merge_moments(parts) for parts in self._parts]
+        first, end = self._bin_range if merged[0][0] else (0, 1)
         ranks = self._histogram[:, first:end].cumsum(axis=1)
-        wanted = (np.arange(_STEPS) + 0.5) / _STEPS
-        bins = [np.searchsorted(row, wanted * row[-1]) + first for row in ranks]
-        beside = np.array([self._beside(band) for band in range(len(self._low))])
+        targets = (np.arange(_RANK_STEPS) + 0.5) / _RANK_STEPS
+        bins = [np.searchsorted(row, targets * row[-1]) + first for row in ranks]
+        neighbours = np.array([self._neighbours(band) for band in range(len(self._low))])
         return {
             "pixels": np.array(merged[0][0]),
             "mean": np.array([mean for _, mean, _ in merged]),
-            "m2": np.array([squares for _, _, squares in merged]),
+            "m2": np.array([m2 for _, _, m2 in merged]),
             "low": self._low,
             "high": self._high,
-            "quantiles": np.stack([_values(row, self._kind) for row in bins]),
+            "quantiles": np.stack([_bin_values(row, self._dtype) for row in bins]),
             "at_low": self._at_low,
             "at_high": self._at_high,
-            "above_low": beside[:, 0],
-            "below_high": beside[:, 1],
+            "above_low": neighbours[:, 0],
+            "below_high": neighbours[:, 1],
         }
 
-    def _beside(self, band: int) -> tuple[float, float]:
-        """The values next to the smallest and to the largest one."""
+    def _neighbours(self, band: int) -> tuple[float, float]:
+        """Return the second smallest and the second largest value of a band; NaN if there is none."""
         if not self._at_low[band]:
             return math.nan, math.nan
-        ends = _bins(np.array([self._low[band], self._high[band]], self._kind))
-        first, end = self._used
+        ends = _to_bins(np.array([self._low[band], self._high[band]], self._dtype))
+        first, end = self._bin_range
         used = np.flatnonzero(self._histogram[band, first:end]) + first
         above, below = used[used > ends[0]], used[used < ends[1]]
         return (
-            float(_values(above[:1], self._kind)[0]) if len(above) else math.nan,
-            float(_values(below[-1:], self._kind)[0]) if len(below) else math.nan,
+            float(_bin_values(above[:1], self._dtype)[0]) if len(above) else math.nan,
+            float(_bin_values(below[-1:], self._dtype)[0]) if len(below) else math.nan,
         )
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What turns band values into the numbers that a model sees: (value - mean) / std.
+    """Shift and scale of each band: a model sees (value - mean) / std.
 
     Attributes:
-        mean: per band; becomes 0, as nodata does.
-        std: per band, above 0.
+        mean: shift per band; this value becomes 0, as nodata does.
+        std: scale per band, positive.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
-def fit_normalization(kind: str, found: Sequence[BandMoments], dtype: str) -> Normalization:
-    """Shift and scale for a way of normalising.
+def fit_normalization(mode: str, moments: Sequence[BandMoments], dtype: str) -> Normalization:
+    """Return the shift and scale of a normalization mode.
 
     Args:
-        kind: "standardize", "percentile" (2nd to 98th become -1 to 1), "minmax" (the whole range becomes
+        mode: "standardize", "percentile" (2nd to 98th become -1 to 1), "minmax" (minimum to maximum become
             -1 to 1), "imagenet" or "none".
-        found: statistics of the training scenes.
+        moments: statistics of the training scenes.
         dtype: of the images.
 
     Raises:
-        ConfigError: imagenet is not for these images.
+        ConfigError: "imagenet", and the images are not uint8 with three bands.
         DataError: there is no valid pixel.
     """
-    seen = [part for part in found if part.pixels]
-    count = len(found[0].mean)
-    if kind == "none":
+    measured = [part for part in moments if part.pixels]
+    count = len(moments[0].mean)
+    if mode == "none":
         return Normalization((0.0,) * count, (1.0,) * count)
-    if kind == "imagenet":
+    if mode == "imagenet":
         if count != 3 or dtype != "uint8":
             raise ConfigError(
                 f"dataset.normalize=imagenet is for three uint8 bands, the images have {count} of {dtype}; "
-                "take standardize"
+                "use standardize"
             )
-        return Normalization(*_IMAGENET)
-    if not seen:
+        return Normalization(*_IMAGENET_MEAN_STD)
+    if not measured:
         raise DataError("the training images hold no valid pixel: all are nodata; see dataset.nodata")
-    if kind == "standardize":
-        merged = [_merge([(s.pixels, s.mean[band], s.m2[band]) for s in seen]) for band in range(count)]
-        return _statistics([mean for _, mean, _ in merged], [math.sqrt(sq / n) for n, _, sq in merged])
-    if kind == "percentile":
-        low, high = _percentiles(seen, 0.02), _percentiles(seen, 0.98)
+    if mode == "standardize":
+        merged = [
+            _merge_moments([(s.pixels, s.mean[band], s.m2[band]) for s in measured]) for band in range(count)
+        ]
+        return _normalization([mean for _, mean, _ in merged], [math.sqrt(m2 / n) for n, _, m2 in merged])
+    if mode == "percentile":
+        low, high = _percentiles(measured, 0.02), _percentiles(measured, 0.98)
     else:
-        low = np.min([s.low for s in seen], axis=0)
-        high = np.max([s.high for s in seen], axis=0)
-    return _statistics(((low + high) / 2).tolist(), ((high - low) / 2).tolist())
+        low = np.min([s.low for s in measured], axis=0)
+        high = np.max([s.high for s in measured], axis=0)
+    return _normalization(((low + high) / 2).tolist(), ((high - low) / 2).tolist())
 
 
-def value_span(found: Sequence[BandMoments]) -> list[list[float]]:
-    """Per band the two values between which 99 % of the pixels lie."""
-    seen = [part for part in found if part.pixels]
-    ends = (_percentiles(seen, 0.005), _percentiles(seen, 0.995))
+def value_span(moments: Sequence[BandMoments]) -> list[list[float]]:
+    """Return for each band the two values between which 99 % of the pixels lie."""
+    measured = [part for part in moments if part.pixels]
+    ends = (_percentiles(measured, 0.005), _percentiles(measured, 0.995))
     return [[float(low), float(high)] for low, high in zip(*ends, strict=True)]
 
 
-def _statistics(shift: list[float], scale: list[float]) -> Normalization:
+def _normalization(shift: list[float], scale: list[float]) -> Normalization:
     return Normalization(
         tuple(float(value) for value in shift), tuple(float(s) if s > 0 else 1.0 for s in scale)
     )
 
 
-def _percentiles(found: Sequence[BandMoments], rank: float) -> NDArray[np.float64]:
-    """The value of a rank over several scenes, from the quantiles of each, weighted with its pixels."""
-    weight = np.repeat([s.pixels / _STEPS for s in found], _STEPS)
+def _percentiles(moments: Sequence[BandMoments], rank: float) -> NDArray[np.float64]:
+    """Return (bands,) the quantile of a rank over several scenes, each weighted by its valid pixels."""
+    weight = np.repeat([s.pixels / _RANK_STEPS for s in moments], _RANK_STEPS)
     result = []
-    for band in range(len(found[0].mean)):
-        values = np.concatenate([s.quantiles[band] for s in found])
+    for band in range(len(moments[0].mean)):
+        values = np.concatenate([s.quantiles[band] for s in moments])
         order = np.argsort(values, kind="stable")
         ranks = weight[order].cumsum() - weight[order] / 2
         result.append(np.interp(rank * weight.sum(), ranks, values[order]))
     return np.array(result)
 
 
-_Part = tuple[int, float, float]  # count, mean, sum of squared deviations
+_Moments = tuple[int, float, float]  # count, mean, sum of squared deviations
 
 
-def _part(values: NDArray[Any]) -> _Part:
+def _moments(values: NDArray[Any]) -> _Moments:
     chosen = values.astype(np.float64)
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:  # sums of a chunk are exact: one pass less
         count, total, squares = len(chosen), int(chosen.sum()), int(chosen.dot(chosen))
@@ -244,8 +244,8 @@ def _part(values: NDArray[Any]) -> _Part:
     return len(chosen), float(mean), float(chosen.dot(chosen))
 
 
-def _merge(parts: Sequence[_Part]) -> _Part:
-    """Chan et al. 1979: nothing cancels."""
+def _merge_moments(parts: Sequence[_Moments]) -> _Moments:
+    """Merge counts, means and m2 without cancellation (Chan et al. 1979)."""
     if not parts:
         return 0, 0.0, 0.0
     count, mean, squares = np.array(parts, np.float64).T
@@ -255,11 +255,11 @@ def _merge(parts: Sequence[_Part]) -> _Part:
 
 
 def _chunks(values: NDArray[Any]) -> list[NDArray[Any]]:
-    return [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
+    return [values[start : start + _CHUNK_VALUES] for start in range(0, len(values), _CHUNK_VALUES)]
 
 
-def _bins(values: NDArray[Any]) -> NDArray[np.integer[Any]]:
-    """One of 65536 bins per value, in the order of the values: exact for 8 and 16 bits, else to 1 %."""
+def _to_bins(values: NDArray[Any]) -> NDArray[np.integer[Any]]:
+    """Return each value's number among 65536 ordered bins: exact for 8 and 16 bits, else to 1 %."""
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return values
     if values.dtype.kind == "i" and values.dtype.itemsize <= 2:
@@ -268,12 +268,12 @@ def _bins(values: NDArray[Any]) -> NDArray[np.integer[Any]]:
     return np.where(bits < 0, -1 - (bits & 0x7FFF), bits) + (1 << 15)
 
 
-def _values(bins: NDArray[np.integer[Any]], kind: np.dtype[Any]) -> NDArray[np.float64]:
-    """The value in the middle of a bin."""
-    if kind.kind == "u" and kind.itemsize <= 2:
+def _bin_values(bins: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Return the value in the middle of each bin; the inverse of _to_bins."""
+    if dtype.kind == "u" and dtype.itemsize <= 2:
         return bins.astype(np.float64)
     signed = bins.astype(np.int32) - (1 << 15)
-    if kind.kind == "i" and kind.itemsize <= 2:
+    if dtype.kind == "i" and dtype.itemsize <= 2:
         return signed.astype(np.float64)
     bits = np.where(signed < 0, (-1 - signed) | 0x8000, signed).astype(np.uint32) << 16
     return (bits | 0x8000).view(np.float32).astype(np.float64)

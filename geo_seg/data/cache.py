@@ -1,4 +1,4 @@
-"""What is kept of a scene between runs, for as long as its files do not change."""
+"""Cache of scene indexes and decoded copies, valid as long as the files of a scene do not change."""
 
 import hashlib
 import json
@@ -22,43 +22,45 @@ from geo_seg.raster.paths import absolute_path, container_of
 from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
 Stamp = list[list[Any]]
-_VERSION = 4  # of what an entry holds; one of another version is made anew
-_SIDECARS = ("", ".msk", ".aux.xml")  # after a file's name
-_BESIDE = (".hdr", ".wld", ".prj")  # instead of its suffix
-_SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")  # the same, of a shapefile
+"""Path and state of each file of a scene; see file_stamps."""
+
+_VERSION = 4  # format of an entry; entries of other versions are rebuilt
+_SIDECAR_ENDINGS = ("", ".msk", ".aux.xml")  # appended to a file's name
+_SIDECAR_SUFFIXES = (".hdr", ".wld", ".prj")  # in place of its suffix
+_SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")  # likewise, for a shapefile
 
 
 class SceneCache:
-    """A folder with an entry per scene and way of reading it, and a decoded copy where one was made.
+    """A folder of scene indexes and decoded copies.
 
-    An entry is found by the paths of the scene and by what decides its content; it is out of date when a
-    file's size or times of change differ. Files come into being under another name and are renamed, so
-    that several runs may share the folder.
+    The key of an entry is a hash of the scene's paths, the class table and the nodata options; an entry is
+    stale when the size or a timestamp of a file differs. Writes are atomic, so that several runs may share
+    the folder.
 
     Args:
         table: the classes.
-        config: what is nodata, and the folder.
+        config: nodata options and the cache folder.
     """
 
     def __init__(self, table: ClassTable, config: DatasetConfig) -> None:
         self.folder = cache_dir(config.cache_dir)
-        self._reading = repr((_VERSION, table, config.nodata, config.zero_is_nodata))
+        self._read_options = repr((_VERSION, table, config.nodata, config.zero_is_nodata))
 
     def decoded_path(self, scene: Scene) -> Path:
-        """Where the decoded copy of a scene lies, if there is one."""
+        """Return the path of the decoded copy of a scene, whether it exists or not."""
         paths = [absolute_path(raster.path) for raster in (scene.image, scene.mask)]
-        name = hashlib.sha256(repr((self._reading, paths, scene.bands)).encode()).hexdigest()[:32]
+        name = hashlib.sha256(repr((self._read_options, paths, scene.bands)).encode()).hexdigest()[:32]
         return self.folder / f"{name}.raw"
 
     def load(self, scene: Scene, stamp: Stamp) -> dict[str, NDArray[Any]] | None:
-        """The arrays of an entry, or None where there is none of this stamp."""
+        """Return the arrays of a scene's entry, or None if there is none with this stamp."""
         try:
             head, _, body = self.decoded_path(scene).with_suffix(".index").read_bytes().partition(b"\n")
-            found = json.loads(head)
-            if found["stamp"] != stamp:
+            header = json.loads(head)
+            if header["stamp"] != stamp:
                 return None
             arrays, start = {}, 0
-            for name, dtype, shape in found["arrays"]:
+            for name, dtype, shape in header["arrays"]:
                 count = math.prod(shape)
                 arrays[name] = np.frombuffer(body, dtype, count, start).reshape(shape)
                 start += arrays[name].nbytes
@@ -67,70 +69,70 @@ class SceneCache:
         return arrays
 
     def store(self, scene: Scene, stamp: Stamp, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Writes an entry, replacing an older one."""
-        listed = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
-        head = json.dumps({"stamp": stamp, "arrays": listed}).encode()
+        """Write the entry of a scene, replacing an older one."""
+        layout = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
+        head = json.dumps({"stamp": stamp, "arrays": layout}).encode()
         body = b"".join(array.tobytes() for array in arrays.values())
         write_cache_file(self.decoded_path(scene).with_suffix(".index"), head + b"\n" + body)
 
 
-def file_state(found: os.stat_result) -> list[int]:
-    """Return what tells a file from any other that takes its place or is written over it.
+def file_state(stat: os.stat_result) -> list[int]:
+    """Return size and timestamps, by which a replaced or overwritten file is recognized.
 
-    Size and time of change may be those of another file: copies keep times, and programs set them. Nobody
-    sets the time when the file itself was changed, which renaming does, too. Numbers of inodes say nothing
-    more, and are drawn anew on file systems of networks.
+    Size and modification time alone are not enough: copies keep times, and programs set them. No program
+    sets the time of the inode's change (ctime), which renaming updates, too. Inode numbers add nothing, and
+    network file systems renumber them.
 
     Args:
-        found: what the system says of it.
+        stat: result of os.stat.
 
     Returns:
-        Bytes, and nanoseconds since the epoch of the changes of its content and of the file itself.
+        Size in bytes, and mtime and ctime in nanoseconds.
     """
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def file_stamps(files: Sequence[str]) -> Stamp | None:
-    """Path and state of files and their sidecars, see file_state.
+    """Return path and state of files and of their sidecars; see file_state.
 
     Returns:
-        None if one isn't in the file system, or is a folder, whose files may change without a sign.
+        None if a file is not in the file system, or is a folder, whose content may change unnoticed.
     """
     stamp: Stamp = []
     for file in map(container_of, files):
         stem, suffix = os.path.splitext(file)  # noqa: PTH122 - thousands of files: a Path each takes longer
         world = f".{suffix[1:2]}{suffix[-1:]}w"  # .tfw of a .tif
-        beside = _SHAPEFILE_PARTS if suffix.lower() == ".shp" else (*_BESIDE, world)
-        names = [file + ending for ending in _SIDECARS] + [stem + ending for ending in beside]
+        suffixes = _SHAPEFILE_PARTS if suffix.lower() == ".shp" else (*_SIDECAR_SUFFIXES, world)
+        names = [file + ending for ending in _SIDECAR_ENDINGS] + [stem + ending for ending in suffixes]
         for name in names:
             try:
-                found = os.stat(name)  # noqa: PTH116
-                if name == file and S_ISDIR(found.st_mode):
+                stat = os.stat(name)  # noqa: PTH116
+                if name == file and S_ISDIR(stat.st_mode):
                     return None
             except OSError:
                 if name == file:
                     return None
                 continue
-            stamp.append([name, *file_state(found)])
+            stamp.append([name, *file_state(stat)])
     return stamp
 
 
 def constituent_files(path: str | Path) -> list[Path]:
-    """The files that a raster consists of: itself, what lies beside it, and what a VRT refers to.
+    """Return the files that a raster consists of: itself, its sidecars, and the sources of a VRT.
 
     Raises:
-        DataError: it can't be opened.
+        DataError: a file can't be opened.
     """
-    found: list[Path] = []
-    waiting = [str(path)]
-    while waiting:
-        name = waiting.pop()
+    files: list[Path] = []
+    pending = [str(path)]
+    while pending:
+        name = pending.pop()
         try:
             with rasterio.open(name) as source:
-                inside = [str(file) for file in source.files]
+                referenced = [str(file) for file in source.files]
         except RasterioError as error:
             raise DataError(f"{name}: cannot be opened as a raster ({error})") from error
-        new = [file for file in dict.fromkeys(inside) if Path(file).absolute() not in found]
-        found += [Path(file).absolute() for file in new]
-        waiting += [file for file in new if file.lower().endswith(".vrt") and file != name]
-    return sorted(set(found))
+        new = [file for file in dict.fromkeys(referenced) if Path(file).absolute() not in files]
+        files += [Path(file).absolute() for file in new]
+        pending += [file for file in new if file.lower().endswith(".vrt") and file != name]
+    return sorted(set(files))

@@ -1,4 +1,4 @@
-"""The class table: names, colours, and the mask values that stand for each class."""
+"""The class table: names, colours, and the mask values of each class."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ from geo_seg.errors import DataError
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What the classes of a data set are.
+    """The classes of a data set.
 
     Attributes:
-        names: per class.
-        colors: per class, red, green and blue from 0 to 255.
-        values: per class, the mask values that stand for it.
-        weights: per class, or None when the table gives none.
-        ignore_index: label of pixels that don't count.
+        names: name of each class.
+        colors: red, green and blue of each class, 0 to 255.
+        values: mask values of each class.
+        weights: loss weight of each class, or None if the configuration gives none.
+        ignore_index: label of ignored pixels.
         ignore_values: mask values that become ignore_index.
-        ignore_unlisted: whether any other mask value does, too.
-        codes: what vector files and coloured masks may say (a number or text, "#rrggbb"), and the mask value
-            that stands for it; None where it is ignored.
-        remedy: what to do about labels of no class.
+        ignore_unlisted: whether all mask values that are not listed become ignore_index, too.
+        codes: mask value of each attribute value of a vector file (a number or text) and of each colour of a
+            coloured mask ("#rrggbb"); None where it is ignored.
+        remedy: end of the messages on unknown mask values: what to do.
     """
 
     names: tuple[str, ...]
@@ -42,24 +42,24 @@ class ClassTable:
 
     @property
     def colors_of_masks(self) -> dict[str, int | None]:
-        """Per colour of a coloured mask, "#rrggbb", its mask value; None where it is ignored.
+        """Mask value of each colour of a coloured mask ("#rrggbb"); None where it is ignored.
 
-        A class whose values name no colours has the one that the table shows it in.
+        A class without colours among its values has its display colour.
         """
-        found = {key: code for key, code in self.codes.items() if COLOR.fullmatch(key)}
+        mask_colors = {key: code for key, code in self.codes.items() if COLOR.fullmatch(key)}
         for color, values in zip(self.colors, self.values, strict=True):
-            if values and not set(values) & set(found.values()):
-                found["#{:02x}{:02x}{:02x}".format(*color)] = values[0]
-        return found
+            if values and not set(values) & set(mask_colors.values()):
+                mask_colors["#{:02x}{:02x}{:02x}".format(*color)] = values[0]
+        return mask_colors
 
     @property
     def text_keys(self) -> list[str]:
-        """What classes are called that are not numbers: such masks are vector files or coloured."""
+        """Values of classes that are not numbers: such masks are vector files, or coloured."""
         return [key for key, code in self.codes.items() if code is not None and str(code) != key]
 
     @property
     def mask_dtype(self) -> tuple[np.dtype[Any], int]:
-        """The type that labels are stored in, and a value that no class has: ignored."""
+        """Type in which mask values are stored, and the value that stands for nodata: that of no class."""
         used = {value for values in self.values for value in values}
         free = [value for value in range(255, -1, -1) if value not in used]
         if free and all(0 <= value <= 255 for value in used):
@@ -67,23 +67,23 @@ class ClassTable:
         return np.dtype(np.int32), int(np.iinfo(np.int32).min)
 
     def labels(self, mask: NDArray[Any]) -> NDArray[np.int16]:
-        """Mask values to labels.
+        """Map mask values to labels.
 
         Args:
             mask: integers of any shape.
 
         Returns:
-            Labels of the same shape: 0 to classes - 1, or ignore_index; values that the table doesn't
-            have become ignore_index too (unlisted() finds them).
+            Labels of the same shape: 0 to classes - 1, or ignore_index, also for values that are not in the
+            table (see unknown_values).
         """
-        found = np.full(mask.shape, self.ignore_index, np.int16)
+        labels = np.full(mask.shape, self.ignore_index, np.int16)
         for index, values in enumerate(self.values):
             for value in values:
-                found[mask == value] = index
-        return found
+                labels[mask == value] = index
+        return labels
 
     def unknown_values(self, counts: Mapping[int, int], nodata: float | None = None) -> dict[int, int]:
-        """The mask values that fit nothing, out of a table of values and pixel counts."""
+        """Return the values, with their pixel counts, that are in no class and not ignored."""
         if self.ignore_unlisted:
             return {}
         listed = {v for values in self.values for v in values} | set(self.ignore_values)
@@ -91,10 +91,10 @@ class ClassTable:
 
 
 def build_class_table(config: DatasetConfig) -> ClassTable:
-    """The classes of a data set's configuration.
+    """Return the class table of a configuration.
 
     Raises:
-        ConfigError: a key, colour or value in it doesn't fit.
+        ConfigError: a key, colour or value in it is invalid.
     """
     rows = parse_class_rows(config)
     numbers = [value for value in rows.ignored if isinstance(value, int)]
@@ -112,23 +112,29 @@ def build_class_table(config: DatasetConfig) -> ClassTable:
 
 
 def check_mask(table: ClassTable, path: str, counts: Mapping[int, int], nodata: float | None) -> None:
-    """Raises where a mask holds values that the table doesn't.
+    """Raise an error if a mask has values that are not in the table.
+
+    Args:
+        table: the classes.
+        path: of the mask, for the message.
+        counts: pixels of each mask value.
+        nodata: nodata value of the mask, or None.
 
     Raises:
-        DataError: lists the values and how many pixels have each.
+        DataError: names the values and their pixel counts.
     """
-    strange = table.unknown_values(counts, nodata)
-    if strange:
-        listed = ", ".join(f"{value} ({count} px)" for value, count in list(strange.items())[:8])
-        more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
-        known = {name: list(values) for name, values in zip(table.names, table.values, strict=True)}
+    unknown = table.unknown_values(counts, nodata)
+    if unknown:
+        listed = ", ".join(f"{value} ({count} px)" for value, count in list(unknown.items())[:8])
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        classes = {name: list(values) for name, values in zip(table.names, table.values, strict=True)}
         raise DataError(
-            f"{path}: mask values in no class: {listed}{more}; the class table has {known}; {table.remedy}"
+            f"{path}: mask values in no class: {listed}{more}; the class table has {classes}; {table.remedy}"
         )
 
 
 def _codes(values: list[int | str], ignored: list[int]) -> dict[str, int]:
-    """Mask values: numbers stand for themselves, texts get numbers that are free."""
-    taken = {value for value in [*values, *ignored] if isinstance(value, int)}
-    free = (number for number in itertools.count() if number not in taken)
+    """Return the mask value of each key: numbers as they are, texts numbered with unused values."""
+    used = {value for value in [*values, *ignored] if isinstance(value, int)}
+    free = (number for number in itertools.count() if number not in used)
     return {mask_key(value): value if isinstance(value, int) else next(free) for value in values}

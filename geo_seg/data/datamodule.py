@@ -1,4 +1,4 @@
-"""The data set as Lightning sees it: scenes, statistics, and the batches of every split."""
+"""Lightning data module: scenes, statistics, and the batches of every split."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -33,28 +33,28 @@ from geo_seg.errors import DataError
 
 
 class SceneDataModule(pl.LightningDataModule):
-    """Scenes in three splits, scanned once.
+    """Data module of scenes in three splits, each scanned once.
 
-    Training windows lie at random offsets. Evaluation windows have twice their side, lie side by side
-    and count every valid pixel once.
+    Training windows lie at random offsets. Evaluation windows have twice the side of training windows and
+    lie side by side, so that every valid pixel counts once.
 
     Args:
         config: the data set.
         seed: of the split and of the training windows.
-        needed: the splits that must have scenes.
-        margin: pixels beside each side of a training window that augmentation can turn in.
-        names: of the bands of a model that is there already, in its order.
+        needed: splits that must not be empty.
+        margin: pixels around a training window that augmentation can show; see AugmentConfig.border.
+        names: band names of a trained model, in its order; None without one.
 
     Attributes:
-        fingerprint: see there.
-        unused_scenes: see there.
-        leak: what training windows show of the scenes of val and test, or None.
-        class_counts: training pixels of each class; there with training scenes only.
-        image_pixels: per class, the labelled training pixels of the scenes that hold it; as class_counts.
-        bands: how images are normalised; there with training scenes only.
+        fingerprint: hash of scenes, splits and pixels; see fingerprint.
+        left_out: warning about scenes in no split, or ""; see unused_scenes.
+        leak: warning about scenes of val and test that training windows show, or None.
+        class_counts: training pixels of each class; set only if there are training scenes.
+        image_pixels: for each class, the labelled training pixels of the scenes that contain it; likewise.
+        bands: normalization; set only if there are training scenes.
 
     Raises:
-        DataError: files don't fit the configuration, see find_scenes and index_scenes, or the split leaks.
+        DataError: files do not match the configuration, see find_scenes and index_scenes, or the split leaks.
         ConfigError: the configuration contradicts itself or the files.
     """
 
@@ -68,7 +68,7 @@ class SceneDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config = config
-        self.margin = 0 if config.samples is not None else margin  # samples come as they are
+        self.margin = 0 if config.samples is not None else margin  # samples have no border
         self.seed = seed
         self.table = build_class_table(config)
         if config.generate == "demo":
@@ -77,47 +77,46 @@ class SceneDataModule(pl.LightningDataModule):
         self.scenes = split_scenes(opened, config, seed, lambda: labelled_cells(opened, config), needed)
         self.left_out = unused_scenes(opened, self.scenes)
         scenes = [scene for name in SPLITS for scene in self.scenes[name]]
-        found = iter(index_scenes(scenes, self.table, config))
-        index = {name: [next(found) for _ in self.scenes[name]] for name in SPLITS}
+        indexes = iter(index_scenes(scenes, self.table, config))
+        index = {name: [next(indexes) for _ in self.scenes[name]] for name in SPLITS}
         self.fingerprint = fingerprint(self.scenes, index)
-        self.leak = self._audit(index)
+        self.leak = self._check_leakage(index)
         self.index = {
             name: split_counts(self.scenes[name], index[name], self.table, config) for name in SPLITS
         }
         self._readers: list[WindowReader] = []
         if not self.scenes["train"]:
-            return  # a test: the checkpoint knows what training has found
-        counts = np.array([found.class_counts.classes for found in self.index["train"]])  # (scenes, classes)
+            return  # a test: the checkpoint holds class counts and normalization
+        train = self.index["train"]
+        counts = np.array([scene.class_counts.classes for scene in train])  # (scenes, classes)
         self.class_counts: list[int] = counts.sum(axis=0).tolist()
         self.image_pixels: list[int] = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0).tolist()
-        if not any(found.cells.any() for found in self.index["train"]):
+        if not any(scene.cells.any() for scene in train):
             raise DataError(
                 "no training pixel has a class: all are nodata, ignored or too near to blocks of val and "
                 f"test; see dataset.ignore_values, dataset.split and dataset.window={config.window}"
             )
-        self.bands = fit_normalization(
-            config.normalize, [found.bands for found in self.index["train"]], self.dtype
-        )
+        self.bands = fit_normalization(config.normalize, [scene.bands for scene in train], self.dtype)
 
     @property
     def dtype(self) -> str:
-        """NumPy name of the images' type."""
+        """NumPy name of the images' data type."""
         return self._first.image.dtype
 
     @property
     def band_names(self) -> list[str]:
-        """Names of the bands that the model sees, or their numbers where the files give none."""
-        found = zip(*(scene.band_names for name in SPLITS for scene in self.scenes[name]), strict=True)
-        known = [next(filter(None, names), "") for names in found]
-        return [name or str(band) for name, band in zip(known, self._first.bands, strict=True)]
+        """Names of the model's bands; the band number where no file gives a name."""
+        by_band = zip(*(scene.band_names for name in SPLITS for scene in self.scenes[name]), strict=True)
+        names = [next(filter(None, candidates), "") for candidates in by_band]
+        return [name or str(band) for name, band in zip(names, self._first.bands, strict=True)]
 
     @property
     def whole(self) -> tuple[list[Scene], list[BandMoments]]:
-        """Every scene once, whatever its splits, with the statistics of all of it."""
+        """All scenes, each once even if several splits share it, and the statistics of each whole scene."""
         pairs = {
-            scene.name: (scene, found.bands)
+            scene.name: (scene, index.bands)
             for name in SPLITS
-            for scene, found in zip(self.scenes[name], self.index[name], strict=True)
+            for scene, index in zip(self.scenes[name], self.index[name], strict=True)
         }
         return [scene for scene, _ in pairs.values()], [bands for _, bands in pairs.values()]
 
@@ -126,32 +125,32 @@ class SceneDataModule(pl.LightningDataModule):
         return next(scene for name in SPLITS for scene in self.scenes[name])
 
     def reader(self, split: str) -> WindowReader:
-        """Reads windows of the scenes of a split."""
+        """Return a reader of windows of a split, whose failed reads count in `unreadable`."""
         self._readers.append(WindowReader(self.scenes[split], self.index[split], self.table, self.config))
         return self._readers[-1]
 
     @property
     def unreadable(self) -> dict[str, int]:
-        """Per scene, how many windows could not be read so far and were ignored."""
+        """Number of windows of each scene that could not be read so far and were ignored."""
         counts: Counter[str] = Counter()
         for name in SPLITS:
-            for scene, found in zip(self.scenes[name], self.index[name], strict=True):
-                counts[scene.name] = len(found.unreadable)  # a scene may have parts in several splits
+            for scene, index in zip(self.scenes[name], self.index[name], strict=True):
+                counts[scene.name] = len(index.unreadable)  # a scene may have parts in several splits
         for reader in self._readers:
             counts.update(reader.unreadable)
         return dict(sorted((+counts).items()))
 
     @property
     def implausible(self) -> dict[str, int]:
-        """Per scene that has some, how many pixels are nodata though nothing declares it; see Validity."""
+        """Number of undeclared nodata pixels of each scene that has some; see Validity."""
         return {
-            scene.name: found.implausible
+            scene.name: index.implausible
             for name in SPLITS
-            for scene, found in zip(self.scenes[name], self.index[name], strict=True)
-            if found.implausible
+            for scene, index in zip(self.scenes[name], self.index[name], strict=True)
+            if index.implausible
         }
 
-    def _audit(self, index: dict[str, list[SceneIndex]]) -> str | None:
+    def _check_leakage(self, index: dict[str, list[SceneIndex]]) -> str | None:
         if not self.scenes["train"]:
             return None
         leaks = find_leaks(self.scenes, index, self.config, self.margin)
@@ -160,55 +159,55 @@ class SceneDataModule(pl.LightningDataModule):
         line = describe_leaks(leaks, self.scenes, self.config)
         if not self.config.allow_leakage:
             raise DataError(
-                f"{line}; split by place (dataset.split.group, table or by=blocks), or go on all the same "
-                "with dataset.allow_leakage=true"
+                f"{line}; split by location (dataset.split.group, table or by=blocks), or accept it with "
+                "dataset.allow_leakage=true"
             )
         return line
 
     def train_dataloader(self) -> Loader:
-        """Random windows of the training scenes, or the user's own samples."""
+        """Return random windows of the training scenes, or the samples of a custom data set."""
         config = self.config
-        batch, world = config.batch_size, self._world_size
+        batch_size, world_size = config.batch_size, self._world_size
         if config.samples is not None:
             return CustomDatasetLoader(
                 config.samples,
                 self.table,
                 len(self.bands.mean),
                 size=config.windows_per_epoch,
-                batch_size=batch,
+                batch_size=batch_size,
                 num_workers=config.num_workers,
                 seed=self.seed,
                 epoch=self._epoch,
-                start=self._done,
+                start=self._batches_done,
                 rank=self._rank,
-                world_size=world,
+                world_size=world_size,
             )
         size = config.windows_per_epoch or max(round(sum(self.class_counts) / config.window**2), 1)
-        size = max(size, batch * world)
-        windows = RandomWindowSampler(
+        size = max(size, batch_size * world_size)
+        sampler = RandomWindowSampler(
             self.scenes["train"], self.index["train"], config.sampler, config.window, size, self.seed
         )
         return WindowLoader(
             self.reader("train"),
-            windows,
+            sampler,
             size=size,
             window=config.window,
-            batch_size=batch,
+            batch_size=batch_size,
             drop_last=True,
             threads=config.num_threads,
             epoch=self._epoch,
-            start=self._done,
+            start=self._batches_done,
             rank=self._rank,
-            world_size=world,
+            world_size=world_size,
             margin=self.margin,
         )
 
     def val_dataloader(self) -> WindowLoader:
-        """The grid of the validation scenes."""
+        """Return the evaluation windows of the validation scenes."""
         return self._grid("val")
 
     def evaluation_windows(self, split: str) -> list[SceneWindow]:
-        """The evaluation windows of a split, scene by scene and row by row."""
+        """Return the evaluation windows of a split, scene by scene and row by row."""
         return grid_windows(self.scenes[split], self.evaluation_side)
 
     @property
@@ -217,11 +216,11 @@ class SceneDataModule(pl.LightningDataModule):
         return 2 * self.config.window
 
     def _grid(self, split: str) -> WindowLoader:
-        places = self.evaluation_windows(split)
+        windows = self.evaluation_windows(split)
         return WindowLoader(
             self.reader(split),
-            places,
-            size=len(places),
+            windows,
+            size=len(windows),
             window=self.evaluation_side,
             batch_size=max(self.config.batch_size // 4, 1),
             drop_last=False,
@@ -231,13 +230,13 @@ class SceneDataModule(pl.LightningDataModule):
             world_size=self._world_size,
         )
 
-    def describe_sample(self, place: Sequence[int]) -> str:
-        """Where a training sample comes from, in words.
+    def describe_sample(self, origin: Sequence[int]) -> str:
+        """Describe where a training sample comes from, for a message.
 
         Args:
-            place: of it in a batch.
+            origin: its row of the batch's "place": scene number, first row and column.
         """
-        number, row, col = place
+        number, row, col = origin
         if number == CUSTOM_SAMPLE:
             return f"sample {row}"
         name, side = self.scenes["train"][number].name, self.config.window
@@ -246,8 +245,8 @@ class SceneDataModule(pl.LightningDataModule):
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
 
-    def _done(self) -> int:
-        """Batches of the epoch that a resumed run has done before."""
+    def _batches_done(self) -> int:
+        """Return the number of batches of this epoch that were done before the run was resumed."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     @property

@@ -1,30 +1,30 @@
-"""What to know of a data set with few labels, and which number to turn."""
+"""Warnings about classes with few labels and short epochs, with the options that help."""
 
 from collections.abc import Mapping, Sequence
 
 from geo_seg.config.dataset import DatasetConfig
 
-_FEW = 500  # labelled pixels of a class in a split: a field of 22 x 22
+_MIN_PIXELS = 500  # labelled pixels of a class in a split: a field of 22 x 22
 
 
 def describe_few_labels(
     counts: Mapping[str, Sequence[int]], names: Sequence[str], config: DatasetConfig
 ) -> list[str]:
-    """Return notes on classes with few labelled pixels, and on an epoch of few windows.
+    """Return warnings about classes with few labelled pixels and about an epoch of few windows.
 
     Args:
-        counts: per split, labelled pixels of each class.
-        names: of the classes.
-        config: of the data set.
+        counts: labelled pixels of each class, for each split.
+        names: class names.
+        config: the data set.
     """
     notes = []
     few = [
-        f"{name} ({', '.join(f'{own[number]:,} in {split}' for split, own in counts.items())})"
+        f"{name} ({', '.join(f'{pixels[number]:,} in {split}' for split, pixels in counts.items())})"
         for number, name in enumerate(names)
-        if any(0 < own[number] < _FEW for own in counts.values())
+        if any(0 < pixels[number] < _MIN_PIXELS for pixels in counts.values())
     ]
     if few:
-        notes.append(f"few labelled pixels: {', '.join(few)}; {_advice(config)}")
+        notes.append(f"few labelled pixels: {', '.join(few)}; {_remedy(config)}")
     total = sum(counts.get("train", ()))
     windows = max(round(total / config.window**2), 1)
     if total and config.samples is None and config.windows_per_epoch is None and windows < config.batch_size:
@@ -35,7 +35,7 @@ def describe_few_labels(
     return notes
 
 
-def _advice(config: DatasetConfig) -> str:
+def _remedy(config: DatasetConfig) -> str:
     parts = []
     if config.split.by == "blocks":
         parts.append(

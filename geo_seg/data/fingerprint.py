@@ -1,4 +1,4 @@
-"""What tells two states of a data set apart."""
+"""Fingerprint of a data set: a hash of its scenes, splits and pixels."""
 
 import hashlib
 import json
@@ -12,38 +12,40 @@ from geo_seg.data.scenes.scene import Scene
 
 
 def fingerprint(scenes: Mapping[str, Sequence[Scene]], index: Mapping[str, Sequence[SceneIndex]]) -> str:
-    """A hash of the scenes of each split: their names, blocks, and a checksum of all pixels and labels.
+    """Return a hash of the scenes of each split: names, blocks, and a checksum of all pixels and labels.
 
-    Moving or copying files doesn't change it; a pixel does.
+    Moving or copying files doesn't change it; changing a pixel does.
 
     Args:
-        scenes: per split.
-        index: per split, of each scene.
+        scenes: of each split.
+        index: of each scene of each split.
     """
-    facts = [
-        [split, scene.name, _shape(scene), found.checksum]
+    rows = [
+        [split, scene.name, _layout(scene), scene_index.checksum]
         for split in scenes
-        for scene, found in zip(scenes[split], index[split], strict=True)
+        for scene, scene_index in zip(scenes[split], index[split], strict=True)
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def _shape(scene: Scene) -> list[object]:
+def _layout(scene: Scene) -> list[object]:
     return [scene.image.height, scene.image.width, scene.image.dtype, scene.blocks, scene.excluded]
 
 
 def data_fingerprint(config: DatasetConfig, seed: int) -> str:
-    """The fingerprint of a data set as it is now; files that haven't changed are not read again.
+    """Return the fingerprint of a data set on disk; unchanged files are not read again.
 
     Args:
         config: the data set.
         seed: of the split.
 
     Raises:
-        DataError: files don't fit the configuration; see find_scenes and index_scenes.
+        DataError: files do not match the configuration; see find_scenes and index_scenes.
         ConfigError: the configuration contradicts itself or the files.
     """
     scenes = find_scenes(config, seed)
-    listed = [scene for own in scenes.values() for scene in own]
-    found = iter(index_scenes(listed, build_class_table(config), config))
-    return fingerprint(scenes, {split: [next(found) for _ in own] for split, own in scenes.items()})
+    flat = [scene for split_scenes in scenes.values() for scene in split_scenes]
+    index = iter(index_scenes(flat, build_class_table(config), config))
+    return fingerprint(
+        scenes, {split: [next(index) for _ in split_scenes] for split, split_scenes in scenes.items()}
+    )

@@ -1,4 +1,4 @@
-"""What the files tell before torch is imported: paths that lead nowhere, bands that aren't there."""
+"""Checks of paths and bands before torch is imported, so that mistakes are reported at once."""
 
 from pathlib import Path
 
@@ -9,29 +9,29 @@ from geo_seg.config.training import TrainConfig
 
 
 def look_before_training(config: TrainConfig) -> None:
-    """Look for the checkpoint of a test, and for the bands in the first image.
+    """Check that the checkpoint of a test exists, and that the first image has the bands.
 
     Raises:
-        CheckpointError: there is no such checkpoint.
-        DataError: there is no such folder, no image, or no such band in it.
+        CheckpointError: the checkpoint does not exist.
+        DataError: the folder, an image, or a band in it does not exist.
     """
     if config.checkpoint is not None:
         resolve_checkpoint(config.checkpoint)
     if config.mode in {"train", "test"} and config.dataset.generate is None:
-        _look_at_bands(config.dataset)
+        _check_bands(config.dataset)
 
 
 def look_before_mapping(config: InferenceConfig) -> None:
-    """Look for the checkpoints.
+    """Check that the checkpoints exist.
 
     Raises:
-        CheckpointError: one isn't there.
+        CheckpointError: a checkpoint does not exist.
     """
     for path in expand_checkpoints(config.checkpoint):
         resolve_checkpoint(path)
 
 
-def _look_at_bands(config: DatasetConfig) -> None:
+def _check_bands(config: DatasetConfig) -> None:
     from geo_seg.data.scenes.file_pairs import first_image
     from geo_seg.raster.open_image import open_image
     from geo_seg.runtime.cache_dir import cache_dir

@@ -1,4 +1,4 @@
-"""The index of a scene, made in one streaming pass: statistics, and where which class lies."""
+"""The index of a scene, built in one streaming pass: band statistics and a grid of class counts."""
 
 import shutil
 import zlib
@@ -33,24 +33,24 @@ from geo_seg.tiling import Window
 CELL = 64
 """Side in pixels of the cells in which classes are counted."""
 
-_STRIP = (256, 16384)  # rows and columns that are read at once: whole blocks and cells, and not too many
+_STRIP_SIZE = (256, 16384)  # rows and columns that are read at once: multiples of blocks and cells
 SKIPPED = 256
-"""Side in pixels of what is given up where a strip or a window can't be read."""
+"""Side in pixels of the squares that become nodata where a strip or a window can't be read."""
 
 
 @dataclass(frozen=True)
 class SceneIndex:
-    """What was found in one scene.
+    """Statistics of one scene.
 
     Attributes:
         bands: statistics of the valid pixels.
-        cells: (rows, columns, classes) labelled pixels of each class in cells of CELL pixels.
-        valid: (rows, columns) valid pixels in the same cells.
-        class_counts: see there.
-        unreadable: (n, 4) windows that could not be read and were taken as nodata.
+        cells: (rows, columns, classes) labelled pixels of each class in cells of CELL x CELL pixels.
+        valid: (rows, columns) valid pixels of the same cells.
+        class_counts: pixel counts of the scene, or of a split's part of it.
+        unreadable: (n, 4) windows that could not be read and count as nodata.
         decoded_path: the decoded copy, or None.
-        checksum: of all pixels, labels and valid pixels.
-        implausible: pixels that are nodata though nothing declares it; see Validity.
+        checksum: of image, labels and validity.
+        implausible: undeclared nodata pixels; see Validity.
     """
 
     bands: BandMoments
@@ -64,50 +64,52 @@ class SceneIndex:
 
 
 def index_scenes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig) -> list[SceneIndex]:
-    """The index of every scene: from the cache where its files have not changed, else in one pass.
+    """Return the index of every scene: from the cache if its files have not changed, else in one pass.
 
     Args:
         scenes: of all splits.
         table: the classes.
-        config: what is nodata, what is kept where, and how many threads read.
+        config: nodata options, cache options and number of threads.
 
     Raises:
-        DataError: a mask holds values outside the class table, a file can't be read, or there is no room
-            for the decoded copies.
+        DataError: a mask has values that are not in the class table, a file can't be read, or the disk has
+            no room for the decoded copies.
     """
-    return [found for found in try_index_scenes(scenes, table, config, raise_error) if found]
+    return [index for index in try_index_scenes(scenes, table, config, raise_error) if index]
 
 
 def try_index_scenes(
     scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, on_error: OnError
 ) -> list[SceneIndex | None]:
-    """The index of every scene as index_scenes gives it, whatever is wrong with some.
+    """Return the index of every scene, reporting errors of single scenes to a callback.
 
     Args:
-        scenes: as of index_scenes.
-        table: as of index_scenes.
-        config: as of index_scenes.
-        on_error: is told of what index_scenes raises, in the order of the scenes.
+        scenes: see index_scenes.
+        table: see index_scenes.
+        config: see index_scenes.
+        on_error: called with each error that index_scenes would raise, in the order of the scenes.
 
     Returns:
-        None for a scene that can't be read.
+        The index of each scene; None for a scene that can't be read.
     """
     cache = SceneCache(table, config)
-    copies = [cache.decoded_path(scene) for scene in scenes]
-    once = dict(zip(copies, scenes, strict=True))  # a scene of two splits is read, and its copy written, once
-    decode = _decodes(list(once.values()), table, config, cache)
+    paths = [cache.decoded_path(scene) for scene in scenes]
+    distinct = dict(zip(paths, scenes, strict=True))  # a scene of two splits is indexed once
+    decodes = _should_decode(list(distinct.values()), table, config, cache)
     with ThreadPoolExecutor(config.num_threads) as pool:
-        made = pool.map(lambda scene: _try_index(scene, table, config, cache, decode), once.values())
-        found = {}
-        for copy, (index, errors) in zip(once, made, strict=True):
+        results = pool.map(lambda scene: _try_index(scene, table, config, cache, decodes), distinct.values())
+        by_path = {}
+        for path, (index, errors) in zip(distinct, results, strict=True):
             for error in errors:
                 on_error(error)
-            found[copy] = index
-    return [found[copy] for copy in copies]
+            by_path[path] = index
+    return [by_path[path] for path in paths]
 
 
-def _decodes(scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, cache: SceneCache) -> bool:
-    """Whether scenes are decoded: `auto` spends half of the free disk at most."""
+def _should_decode(
+    scenes: Sequence[Scene], table: ClassTable, config: DatasetConfig, cache: SceneCache
+) -> bool:
+    """Return whether to keep decoded copies; `auto` uses at most half of the free disk space."""
     if config.cache != "auto":
         return config.cache == "memmap"
     cache.folder.mkdir(parents=True, exist_ok=True)
@@ -126,41 +128,41 @@ def _try_index(
 
 
 def _index(
-    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool, wrong: OnError
+    scene: Scene, table: ClassTable, config: DatasetConfig, cache: SceneCache, decode: bool, on_error: OnError
 ) -> SceneIndex:
     stamp = _stamp(scene)
-    found = cache.load(scene, stamp) if stamp else None
-    copy = cache.decoded_path(scene)
-    wanted = decode and stamp is not None
-    if found is None or (wanted and found["decodes"] and not (found["copied"] and copy.exists())):
-        found = _build_index(scene, table, config, cache, wanted)
+    arrays = cache.load(scene, stamp) if stamp else None
+    decoded_path = cache.decoded_path(scene)
+    decoded = decode and stamp is not None
+    if arrays is None or (decoded and arrays["decodes"] and not (arrays["copied"] and decoded_path.exists())):
+        arrays = _build_index(scene, table, config, cache, decoded)
         if stamp:
-            cache.store(scene, stamp, found)
+            cache.store(scene, stamp, arrays)
     try:
-        check_mask(table, scene.mask.path, dict(found["values"].tolist()), scene.mask.nodata[0])
+        check_mask(table, scene.mask.path, dict(arrays["values"].tolist()), scene.mask.nodata[0])
     except DataError as error:
-        wrong(error)
-    if len(found["unreadable"]) and config.on_read_error == "raise":
-        row, col, height, width = found["unreadable"][0]
-        wrong(
+        on_error(error)
+    if len(arrays["unreadable"]) and config.on_read_error == "raise":
+        row, col, height, width = arrays["unreadable"][0]
+        on_error(
             DataError(
                 f"{scene.name}: rows {row}-{row + height - 1}, columns {col}-{col + width - 1} of image or "
-                "mask cannot be read; mend the file, or set dataset.on_read_error=ignore"
+                "mask cannot be read; repair the file, or set dataset.on_read_error=ignore"
             )
         )
     return SceneIndex(
-        BandMoments.of(found),
-        found["cells"],
-        found["valid"],
+        BandMoments.of(arrays),
+        arrays["cells"],
+        arrays["valid"],
         Counts(
             scene.image.height * scene.image.width,
-            int(found["pixels"]),
-            found["cells"].sum(axis=(0, 1), dtype=np.int64),
+            int(arrays["pixels"]),
+            arrays["cells"].sum(axis=(0, 1), dtype=np.int64),
         ),
-        found["unreadable"],
-        copy if wanted and found["copied"] else None,
-        int(found["checksum"]),
-        int(found["strays"]),
+        arrays["unreadable"],
+        decoded_path if decoded and arrays["copied"] else None,
+        int(arrays["checksum"]),
+        int(arrays["strays"]),
     )
 
 
@@ -178,31 +180,31 @@ def _build_index(
 ) -> dict[str, NDArray[Any]]:
     source = RasterSceneReader(scene, table, config)
     cache.folder.mkdir(parents=True, exist_ok=True)
-    part = temp_path(cache.decoded_path(scene), concurrent=True)
-    decodes = config.cache == "memmap" or source.image.needs_decoding
+    temporary = temp_path(cache.decoded_path(scene), concurrent=True)
+    needs_decoding = config.cache == "memmap" or source.image.needs_decoding
     target = None
     try:
-        if decode and decodes:
-            preallocate(part, memmap_size(scene, table))
-            target = MemmapSceneReader(part, scene, table, writable=True).pixels
-        found = _SceneScan(scene, table, source, config.on_read_error == "ignore").run(target)
+        if decode and needs_decoding:
+            preallocate(temporary, memmap_size(scene, table))
+            target = MemmapSceneReader(temporary, scene, table, writable=True).pixels
+        arrays = _SceneScan(scene, table, source, config.on_read_error == "ignore").run(target)
         if target:
-            part.replace(cache.decoded_path(scene))
+            temporary.replace(cache.decoded_path(scene))
     finally:
         source.close()
-        part.unlink(missing_ok=True)
-    found["strays"] = np.array(source.image.validity.strays)
-    return {**found, "decodes": np.array(decodes), "copied": np.array(target is not None)}
+        temporary.unlink(missing_ok=True)
+    arrays["strays"] = np.array(source.image.validity.strays)
+    return {**arrays, "decodes": np.array(needs_decoding), "copied": np.array(target is not None)}
 
 
 class _SceneScan:
     """One streaming pass over a scene.
 
     Args:
-        scene: which.
-        table: its classes.
-        source: reads it.
-        lenient: takes what can't be read as nodata.
+        scene: the scene.
+        table: the classes.
+        source: reader of the scene.
+        lenient: treat unreadable squares as nodata instead of raising an error.
     """
 
     def __init__(self, scene: Scene, table: ClassTable, source: RasterSceneReader, lenient: bool) -> None:
@@ -217,20 +219,20 @@ class _SceneScan:
         self._values: Counter[int] = Counter()
         self._unreadable: list[Window] = []
         self._checksum = 0
-        rows, cols = min(_STRIP[0], height), min(_STRIP[1], width)
-        self._room = WindowArrays(
+        rows, cols = min(_STRIP_SIZE[0], height), min(_STRIP_SIZE[1], width)
+        self._buffer = WindowArrays(
             np.empty((len(scene.bands), rows, cols), scene.image.dtype),
             np.empty((rows, cols), label_dtype(table)),
             np.empty((rows, cols), bool),
         )
 
     def run(self, target: WindowArrays | None) -> dict[str, NDArray[Any]]:
-        """Reads the scene once, also into target where it is given."""
+        """Read the scene once, into `target` if given, and return the arrays of its index."""
         bands = BandAccumulator(len(self._scene.bands), self._scene.image.height * self._scene.image.width)
-        for window in _windows(self._scene.image.height, self._scene.image.width, *_STRIP):
+        for window in _windows(self._scene.image.height, self._scene.image.width, *_STRIP_SIZE):
             row, col, height, width = window
             inside = (..., slice(row, row + height), slice(col, col + width))
-            into = WindowArrays(*(part[..., :height, :width] for part in self._room))
+            into = WindowArrays(*(part[..., :height, :width] for part in self._buffer))
             if target:
                 into = WindowArrays(*(part[inside] for part in target))
             values = self._read(window, into)
@@ -240,7 +242,7 @@ class _SceneScan:
                 self._checksum = zlib.crc32(np.ascontiguousarray(part).data, self._checksum)
         large = any(value > np.iinfo(np.int64).max for value in self._values)  # of masks of uint64
         return {
-            **bands.found(),
+            **bands.arrays(),
             "cells": self._cells,
             "valid": self._valid,
             "checksum": np.array(self._checksum),
@@ -250,7 +252,7 @@ class _SceneScan:
 
     def _read(self, window: Window, into: WindowArrays) -> NDArray[Any]:
         try:
-            return self._source.values(window, into)
+            return self._source.read_mask_values(window, into)
         except DataError:
             if not self._lenient:
                 raise
@@ -262,33 +264,33 @@ class _SceneScan:
                 slice(part.col, part.col + part.width),
             )
             piece = WindowArrays(*(array[inside] for array in into))
-            place = part._replace(row=window.row + part.row, col=window.col + part.col)
+            scene_window = part._replace(row=window.row + part.row, col=window.col + part.col)
             try:
-                values[inside] = self._source.values(place, piece)
+                values[inside] = self._source.read_mask_values(scene_window, piece)
             except DataError:
                 fill_invalid(piece, self._ignore_index)
-                self._unreadable.append(place)
+                self._unreadable.append(scene_window)
         return values
 
-    def _count(self, window: Window, found: WindowArrays, values: NDArray[Any]) -> None:
+    def _count(self, window: Window, arrays: WindowArrays, values: NDArray[Any]) -> None:
         starts = np.arange(0, window.width, CELL)
         first = window.col // CELL
         for top in range(0, window.height, CELL):
             row = self._cells[(window.row + top) // CELL, first : first + len(starts)]
-            columns = np.add.reduce(found.valid[top : top + CELL], axis=0, dtype=np.uint8)
+            columns = np.add.reduce(arrays.valid[top : top + CELL], axis=0, dtype=np.uint8)
             self._valid[(window.row + top) // CELL, first : first + len(starts)] = np.add.reduceat(
                 columns, starts, dtype=np.uint16
             )
-            labels = found.labels[top : top + CELL]
+            labels = arrays.labels[top : top + CELL]
             for number in range(self._classes):
                 here = labels == number
                 if here.any():  # a byte holds the count of a cell's column
                     columns = np.add.reduce(here, axis=0, dtype=np.uint8)
                     row[:, number] = np.add.reduceat(columns, starts, dtype=np.uint16)
-        ignored = found.labels == self._ignore_index
-        if ignored.any() and (strange := values[ignored & found.valid]).size:
-            kinds, counts = np.unique(strange, return_counts=True)
-            self._values.update(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
+        ignored = arrays.labels == self._ignore_index
+        if ignored.any() and (unlabelled := values[ignored & arrays.valid]).size:
+            unique, counts = np.unique(unlabelled, return_counts=True)
+            self._values.update(dict(zip(unique.tolist(), counts.tolist(), strict=True)))
 
 
 def _windows(height: int, width: int, rows: int, cols: int) -> Iterator[Window]:

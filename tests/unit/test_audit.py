@@ -67,8 +67,8 @@ def test_a_leaky_split_stops_the_run_and_names_the_scenes(tmp_path: Path) -> Non
         SceneDataModule(pair(tmp_path, TRAIN), 0)
     assert str(error.value) == (
         "the split leaks in 1 of 1 scenes of val and test: images/val.tif (val) lies where windows are "
-        "trained on, in images/train.tif; split by place (dataset.split.group, table or by=blocks), or go on "
-        "all the same with dataset.allow_leakage=true"
+        "trained on, in images/train.tif; split by location (dataset.split.group, table or by=blocks), or "
+        "accept it with dataset.allow_leakage=true"
     )
 
 
@@ -153,7 +153,7 @@ def test_one_file_in_two_splits_leaks_unless_it_is_cut_into_blocks(tmp_path: Pat
     assert data.leak is None
     data.config = replace(cut, split=replace(blocks, buffer=17))  # a pixel more than windows keep
     with pytest.raises(DataError, match="1 of 1 scenes of val and test \\(buffer 17 pixels\\)"):
-        data._audit(data.index)
+        data._check_leakage(data.index)
 
 
 def test_many_scenes_side_by_side_are_looked_at_at_once(tmp_path: Path) -> None:

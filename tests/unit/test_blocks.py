@@ -179,7 +179,7 @@ def test_metres_are_measured_by_the_size_of_the_pixels(tmp_path: Path) -> None:
     feet = read_info(write_raster(tmp_path / "feet.tif", np.zeros((10, 10), np.uint8), **place))
     assert length_in_pixels(0.6096, "metres", feet) == pytest.approx(1, rel=1e-3)
     bare = read_info(write_raster(tmp_path / "bare.tif", np.zeros((10, 10), np.uint8), crs=None))
-    with pytest.raises(DataError, match="has no CRS to measure metres by"):
+    with pytest.raises(DataError, match="has no CRS to measure metres in"):
         length_in_pixels(30, "metres", bare)
 
 

@@ -77,7 +77,7 @@ def test_a_scene_wider_than_a_strip_is_counted_in_pieces(
     image, mask = draw_scene(0, 150, 333)
     scene(tmp_path, image, mask, nodata=0)
     whole = SceneDataModule(own(tmp_path), 0)
-    monkeypatch.setattr(indexing, "_STRIP", (64, 128))
+    monkeypatch.setattr(indexing, "_STRIP_SIZE", (64, 128))
     pieces = SceneDataModule(own(tmp_path, cache_dir=str(tmp_path / "other")), 0)
     for one, other in zip(whole.index["train"], pieces.index["train"], strict=True):
         np.testing.assert_array_equal(one.cells, other.cells)
@@ -360,7 +360,7 @@ def test_a_file_that_vanishes_during_a_run_is_named(tmp_path: Path, cache: str) 
     gone = list((tmp_path / ("images" if cache == "none" else "cache")).glob("*.[tr]*"))
     for path in gone:
         path.unlink()
-    with pytest.raises(DataError, match=r"no such file|images/a.tif is gone; run again"):
+    with pytest.raises(DataError, match=r"no such file|images/a.tif is missing; run again"):
         next(iter(data.train_dataloader()))
     lenient = replace(data.config, on_read_error="ignore")
     data.config = lenient

@@ -131,7 +131,7 @@ def test_an_epoch_can_be_read_again_from_its_beginning_while_training_stands_els
 ) -> None:
     data = SceneDataModule(small if of_scenes else own(small), 0)
     done = [0]
-    data._done = lambda: done[0]  # type: ignore[method-assign]
+    data._batches_done = lambda: done[0]  # type: ignore[method-assign]
     batches = data.train_dataloader()
     whole, waited = numbers(batches), batches.wait_seconds
     done[0] = len(whole) - 1

@@ -213,7 +213,7 @@ def test_one_image_may_train_in_one_area_and_validate_in_another(config: Dataset
     assert west[:, 7:40].all()
     assert east[:, 40:].all()
     assert not (west & east).any()
-    with pytest.raises(DataError, match=r"images/a\.tif with .* is there twice"):
+    with pytest.raises(DataError, match=r"images/a\.tif with .* is listed twice"):
         find_scenes(with_manifest(config, rows + rows.splitlines()[1]), 0)
 
 
@@ -227,10 +227,10 @@ def test_one_image_may_train_in_one_area_and_validate_in_another(config: Dataset
         ),
         ("image,label\nimages/a.tif,\n", "m.csv line 2: the column label is empty"),
         ("image,label\nimages/z.tif,masks/a.tif\n", "m.csv line 2: .*images/z.tif: no such file"),
-        ("image,lable\nimages/a.tif,masks/a.tif\n", "m.csv line 1: no column 'label'; is 'lable' meant"),
+        ("image,lable\nimages/a.tif,masks/a.tif\n", "m.csv line 1: no column 'label'; did you mean 'lable'"),
         (
             "image,label,spilt\nimages/a.tif,masks/a.tif,val\n",
-            "m.csv line 1: no column 'split'; is 'spilt' meant",
+            "m.csv line 1: no column 'split'; did you mean 'spilt'",
         ),
         ('image,label\n"images/a.tif,masks/a.tif\n', "m.csv line 3?2?: cannot be read as CSV"),
         (b"image,label\nimages/a.tif,masks/\xff.tif\n", "m.csv line 2: not UTF-8"),
@@ -382,7 +382,7 @@ def test_the_splits_of_a_manifest_are_not_passed_over(config: DatasetConfig) -> 
     with pytest.raises(ConfigError, match=r"dataset\.split\.by=fraction: the manifest has a column split"):
         find_scenes(config, 0)
     config = with_manifest(config, "images/a.tif,masks/a.tif\n")
-    with pytest.raises(DataError, match="the manifest names no split for it"):
+    with pytest.raises(DataError, match="the manifest assigns no split to it"):
         find_scenes(config, 0)
 
 
@@ -526,7 +526,7 @@ def test_globs_may_be_absolute_leave_the_root_begin_with_a_dot_and_hold_brackets
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        ("images/*.TIF", r"images/\*\.TIF; there is: 3 \*\.tif; see dataset\.root"),
+        ("images/*.TIF", r"images/\*\.TIF; available: 3 \*\.tif; see dataset\.root"),
         ("images", r"images, which is a folder; images/\*\.tif names the files in it; see"),
         ("pictures/*.tif", r"pictures/\*\.tif; see dataset\.root"),
     ],
@@ -584,7 +584,7 @@ def test_near_infrared_that_is_marked_as_alpha_is_a_band_where_it_is_asked_for(
     assert len(found) == 3
     np.testing.assert_array_equal(valid, image[3] > 0)
     assert "band 4 is marked as alpha" in scene.notes[0]
-    assert "take dataset.bands=[1,2,3,4]" in scene.notes[0]
+    assert "set dataset.bands=[1,2,3,4]" in scene.notes[0]
     config.bands = [1, 2, 3, 4]
     scene = find_scenes(config, 0)["train"][0]
     found, _, valid = pixels(config, scene)

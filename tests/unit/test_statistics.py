@@ -20,7 +20,7 @@ def found(image: np.ndarray, valid: np.ndarray | None = None) -> BandMoments:
     counter = BandAccumulator(len(image), valid.size)
     for row in range(0, len(valid), 70):
         counter.add(image[:, row : row + 70], valid[row : row + 70])
-    return BandMoments.of(counter.found())
+    return BandMoments.of(counter.arrays())
 
 
 @pytest.mark.parametrize("dtype", TYPES)

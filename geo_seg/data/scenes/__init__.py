@@ -1,1 +1,1 @@
-"""Scenes: their files, splits and labels."""
+"""Scenes: discovery of their files, splits, band order and leakage."""

@@ -1,4 +1,4 @@
-"""The same band at the same place in all scenes: by name where names are known, whatever their order is."""
+"""One band order for all scenes: by band name where the files give names."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,49 +10,62 @@ from geo_seg.raster.reader import Band
 
 
 def reorder_bands(
-    scenes: Sequence[Scene], chosen: Sequence[Band] | None, wanted: Sequence[str] | None, on_error: OnError
+    scenes: Sequence[Scene],
+    chosen: Sequence[Band] | None,
+    model_names: Sequence[str] | None,
+    on_error: OnError,
 ) -> list[Scene]:
-    """Read the bands of all scenes in the order of the model, or else of the first scene that names them.
+    """Return the scenes with their bands in the order of the model, or of the first scene with band names.
 
     Args:
-        scenes: whose numbers of bands are the same.
-        chosen: the bands that the configuration asks for; None for all.
-        wanted: names of the model's bands, "" where it knows none; None without a model.
-        on_error: is told of a scene whose names contradict that order.
+        scenes: scenes with equal numbers of bands.
+        chosen: bands selected by the configuration; None for all.
+        model_names: names of the model's bands, "" for a band without a name; None without a model.
+        on_error: called with an error if the names of a scene contradict that order.
     """
-    first = next((scene for scene in scenes if any(scene.band_names)), None)
-    if wanted is None and first is not None:
-        wanted = first.band_names
-    if wanted is None or not any(wanted):
+    named = next((scene for scene in scenes if any(scene.band_names)), None)
+    if model_names is None and named is not None:
+        model_names = named.band_names
+    if model_names is None or not any(model_names):
         return list(scenes)
-    like = f"those of {first.name}" if first is not None else "the model's"
-    made = []
+    reference = f"those of {named.name}" if named is not None else "the model's"
+    reordered = []
     for scene in scenes:
         try:
-            made.append(_ordered(scene, chosen, wanted, like) if len(scene.bands) == len(wanted) else scene)
+            reordered.append(
+                _reorder(scene, chosen, model_names, reference)
+                if len(scene.bands) == len(model_names)
+                else scene
+            )
         except DataError as error:
             on_error(error)
-            made.append(scene)
-    return made
+            reordered.append(scene)
+    return reordered
 
 
-def _ordered(scene: Scene, chosen: Sequence[Band] | None, wanted: Sequence[str], like: str) -> Scene:
-    there = dict(zip(scene.bands, scene.band_names, strict=True))
-    found = assign_bands(scene.name, wanted, scene.bands, there)
+def _reorder(
+    scene: Scene, chosen: Sequence[Band] | None, model_names: Sequence[str], reference: str
+) -> Scene:
+    names = dict(zip(scene.bands, scene.band_names, strict=True))
+    assigned = assign_bands(scene.name, model_names, scene.bands, names)
     notes = list(scene.notes)
-    if found.bands != scene.bands:
+    if assigned.bands != scene.bands:
         if chosen is not None:
-            given = ",".join(map(str, chosen))
+            numbers = ",".join(map(str, chosen))
             raise DataError(
-                f"{scene.name}: dataset.bands=[{given}] gives {_listed(scene.band_names)}, another order "
-                f"than {like} ({_listed(wanted)}); names there are found whatever the order of the bands is"
+                f"{scene.name}: dataset.bands=[{numbers}] gives {_join_names(scene.band_names)}, another "
+                f"order than {reference} ({_join_names(model_names)}); leave it out: bands are matched by "
+                "name"
             )
-        notes.append(f"its bands are in another order than {like} and are read by name ({_listed(wanted)})")
-    if found.numbered:
-        listed = ", ".join(f"{name} = {number}" for name, number in found.numbered)
-        notes.append(f"bands taken by number, for no name says which they are: {listed}")
-    return replace(scene, bands=found.bands, notes=tuple(notes))
+        notes.append(
+            f"its bands are in another order than {reference} and are read by name "
+            f"({_join_names(model_names)})"
+        )
+    if assigned.numbered:
+        assignments = ", ".join(f"{name} = {number}" for name, number in assigned.numbered)
+        notes.append(f"bands taken by number, for no name says which they are: {assignments}")
+    return replace(scene, bands=assigned.bands, notes=tuple(notes))
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(name or "one without a name" for name in names)
+def _join_names(names: Sequence[str]) -> str:
+    return ", ".join(name or "an unnamed band" for name in names)

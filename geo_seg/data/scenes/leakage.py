@@ -1,4 +1,4 @@
-"""The leakage audit: what is validated and tested on lies nowhere near a training window."""
+"""Leakage audit: finds scenes of val and test that training windows show or come close to."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ from geo_seg.raster.georeference import affine_of
 from geo_seg.raster.pixel_areas import transform_points
 from geo_seg.raster.reader import RasterInfo
 
-_CLOSE_PIXELS = 0.25  # pixels: what lies side by side shares no more than rounding
-_MAX_LISTED = 3  # leaks that a message names
-_EDGE = np.linspace(0, 1, 5)  # places along the edges of a footprint that are reprojected
-_WORLD = 1e30
+_TOLERANCE_PIXELS = 0.25  # adjacent scenes overlap by no more than this, through rounding
+_MAX_LISTED = 3  # leaks in a message
+_EDGE_POSITIONS = np.linspace(0, 1, 5)  # of the points along the edges of a footprint to reproject
+_OUTSIDE = 1e30  # coordinate of points that cannot be reprojected
 
 
 class Leak(NamedTuple):
-    """A scene whose labels training gets to see.
+    """A scene of val or test whose labels training windows show.
 
     Attributes:
         split: "val" or "test".
-        scene: its name.
+        scene: name of the scene.
         train: name of the training scene.
-        identical_pixels: whether both hold the same pixels; else training windows come within its buffer.
+        identical_pixels: whether both hold the same pixels; else training windows come within the buffer.
     """
 
     split: str
@@ -46,144 +46,155 @@ def find_leaks(
     config: DatasetConfig,
     border: int = 0,
 ) -> list[Leak]:
-    """Looks at every scene of val and test for a training scene that shows it.
+    """Find the scenes of val and test that a training scene shows.
 
-    Files without georeference are compared by their pixels; where two of them show the same ground on
-    different dates, only dataset.split.group or table can know. Places are compared in cells of 64 px that
-    hold labels, and in the boxes that training windows can reach into.
+    Files without georeference are compared by their pixels; if two of them show the same ground on
+    different dates, only dataset.split.group or table can separate them. Locations are compared as boxes:
+    labelled cells of 64 px against what training windows can reach.
 
     Args:
-        scenes: of every split.
-        index: of each scene.
+        scenes: scenes of every split.
+        index: index of each scene.
         config: buffer and size of the windows.
-        border: pixels beside each side of a training window that are seen, too.
+        border: pixels around a training window that augmentation can show.
 
     Returns:
-        One leak at most for each scene of val and test, with the first training scene that shows it.
+        At most one leak for each scene of val and test, with the first training scene that shows it.
     """
-    train = _Training(scenes["train"], index["train"], config, border)
-    seen: set[str] = set()
-    found = []
+    train = _TrainingScenes(scenes["train"], index["train"], config, border)
+    checked: set[str] = set()
+    leaks = []
     for split in ("val", "test"):
-        fresh = [n for n, scene in enumerate(scenes[split]) if _own(scene) not in seen]
-        seen.update(_own(scenes[split][n]) for n in fresh)
-        held = [scenes[split][n] for n in fresh]
-        near = train.near(held)
-        for number, scene in enumerate(held):
-            other, same = train.showing(scene, index[split][fresh[number]], near.get(number, ()))
-            if other is not None:
-                found.append(Leak(split, scene.name, other.name, same))
-    return found
+        numbers = [n for n, scene in enumerate(scenes[split]) if _part_key(scene) not in checked]
+        checked.update(_part_key(scenes[split][n]) for n in numbers)
+        evaluated = [scenes[split][n] for n in numbers]
+        candidates = train.nearby(evaluated)
+        for number, scene in enumerate(evaluated):
+            train_scene, identical = train.first_overlapping(
+                scene, index[split][numbers[number]], candidates.get(number, ())
+            )
+            if train_scene is not None:
+                leaks.append(Leak(split, scene.name, train_scene.name, identical))
+    return leaks
 
 
 def describe_leaks(
     leaks: Sequence[Leak], scenes: Mapping[str, Sequence[Scene]], config: DatasetConfig
 ) -> str:
-    """What leaks, in one line."""
+    """Describe leaks in one line."""
     words = {True: "holds the pixels of", False: "lies where windows are trained on, in"}
     listed = "; ".join(
         f"{leak.scene} ({leak.split}) {words[leak.identical_pixels]} {leak.train}"
         for leak in leaks[:_MAX_LISTED]
     )
     more = f"; and {len(leaks) - _MAX_LISTED} more" if len(leaks) > _MAX_LISTED else ""
-    held = len({scene.name for split in ("val", "test") for scene in scenes.get(split, ())})
-    near = f" (buffer {config.split.buffer:g} {config.split.unit})" if config.split.buffer else ""
-    return f"the split leaks in {len(leaks)} of {held} scenes of val and test{near}: {listed}{more}"
+    total = len({scene.name for split in ("val", "test") for scene in scenes.get(split, ())})
+    buffer = f" (buffer {config.split.buffer:g} {config.split.unit})" if config.split.buffer else ""
+    return f"the split leaks in {len(leaks)} of {total} scenes of val and test{buffer}: {listed}{more}"
 
 
-class _Training:
-    """The training scenes, to look for those that show a place.
+class _TrainingScenes:
+    """The training scenes, searchable by location and by content.
 
     Args:
-        scenes: in the order of the index.
-        index: of each.
+        scenes: training scenes.
+        index: index of each scene.
         config: buffer and size of the windows.
-        margin: pixels beside each side of a window that are seen, too.
+        border: pixels around a window that augmentation can show.
     """
 
     def __init__(
-        self, scenes: Sequence[Scene], index: Sequence[SceneIndex], config: DatasetConfig, margin: int
+        self, scenes: Sequence[Scene], index: Sequence[SceneIndex], config: DatasetConfig, border: int
     ) -> None:
         self._scenes = scenes
         self._index = index
         self._config = config
-        self._margin = margin
+        self._border = border
         self._boxes: dict[int, NDArray[np.int64]] = {}
         self._contents: dict[Any, int] = {}
         self._paths: dict[str, list[int]] = {}
-        for number, (scene, found) in enumerate(zip(scenes, index, strict=True)):
-            self._contents.setdefault(_content(found), number)
+        for number, (scene, scene_index) in enumerate(zip(scenes, index, strict=True)):
+            self._contents.setdefault(_content_key(scene_index), number)
             self._paths.setdefault(scene.image.path, []).append(number)
 
-    def near(self, held: Sequence[Scene]) -> dict[int, list[int]]:
-        """By the number of a scene those of the training scenes that may be within the buffer of it."""
+    def nearby(self, scenes: Sequence[Scene]) -> dict[int, list[int]]:
+        """Return, by the number of each scene, the training scenes that may lie within its buffer."""
         buffer = self._config.split.buffer, self._config.split.unit
-        placed = [scene for scene in (*self._scenes, *held) if scene.image.crs and scene.image.transform]
-        common = len({scene.image.crs for scene in placed}) > 1
-        ours = _footprints([scene.image for scene in self._scenes], common, (0.0, "pixels"))
-        theirs = _footprints([scene.image for scene in held], common, buffer)
-        near: dict[int, list[int]] = {}
-        for one, other in shapely.STRtree(ours).query(theirs, predicate="intersects").T.tolist():
-            near.setdefault(one, []).append(other)
-        for number, scene in enumerate(held):  # the same file, with or without georeference
-            near[number] = sorted({*near.get(number, ()), *self._paths.get(scene.image.path, ())})
-        return near
+        georeferenced = [
+            scene for scene in (*self._scenes, *scenes) if scene.image.crs and scene.image.transform
+        ]
+        several_crs = len({scene.image.crs for scene in georeferenced}) > 1
+        train_boxes = _footprints([scene.image for scene in self._scenes], several_crs, (0.0, "pixels"))
+        boxes = _footprints([scene.image for scene in scenes], several_crs, buffer)
+        candidates: dict[int, list[int]] = {}
+        for number, train_number in (
+            shapely.STRtree(train_boxes).query(boxes, predicate="intersects").T.tolist()
+        ):
+            candidates.setdefault(number, []).append(train_number)
+        for number, scene in enumerate(scenes):  # the same file, with or without georeference
+            candidates[number] = sorted({*candidates.get(number, ()), *self._paths.get(scene.image.path, ())})
+        return candidates
 
-    def showing(self, held: Scene, found: SceneIndex, near: Sequence[int]) -> tuple[Scene | None, bool]:
-        """The first training scene that shows what counts in another, and whether it is a copy of it."""
-        twin = self._contents.get(_content(found)) if _content(found) else None
-        if twin is not None and self._scenes[twin].image.path != held.image.path:
-            return self._scenes[twin], True
-        boxes = _counted(held, found)
-        if not len(boxes) or not near:
+    def first_overlapping(
+        self, scene: Scene, index: SceneIndex, candidates: Sequence[int]
+    ) -> tuple[Scene | None, bool]:
+        """Return the first training scene that shows labels of a scene, and whether it is a copy of it."""
+        copy = self._contents.get(_content_key(index)) if _content_key(index) else None
+        if copy is not None and self._scenes[copy].image.path != scene.image.path:
+            return self._scenes[copy], True
+        boxes = _labelled_boxes(scene, index)
+        if not len(boxes) or not candidates:
             return None, False
         row, col, bottom, right = boxes.T
         tree = shapely.STRtree(
             shapely.box(
-                col + _CLOSE_PIXELS, row + _CLOSE_PIXELS, right - _CLOSE_PIXELS, bottom - _CLOSE_PIXELS
+                col + _TOLERANCE_PIXELS,
+                row + _TOLERANCE_PIXELS,
+                right - _TOLERANCE_PIXELS,
+                bottom - _TOLERANCE_PIXELS,
             )
         )
-        buffer = length_in_pixels(self._config.split.buffer, self._config.split.unit, held.image)
-        for number in near:
-            seen = _project_boxes(held.image, self._scenes[number].image, self._seen(number))
-            if tree.query(seen, predicate="dwithin", distance=buffer).size:
+        buffer = length_in_pixels(self._config.split.buffer, self._config.split.unit, scene.image)
+        for number in candidates:
+            visible = _project_boxes(scene.image, self._scenes[number].image, self._visible_boxes(number))
+            if tree.query(visible, predicate="dwithin", distance=buffer).size:
                 return self._scenes[number], False
         return None, False
 
-    def _seen(self, number: int) -> NDArray[np.int64]:
-        """Boxes that windows of a training scene can reach into, at most."""
+    def _visible_boxes(self, number: int) -> NDArray[np.int64]:
+        """Return boxes that hold all that windows of a training scene can show."""
         if number not in self._boxes:
             scene, window = self._scenes[number], self._config.window
-            if scene.excluded:  # a margin may show all that isn't
-                self._boxes[number] = AllowedOffsets(scene, 1 if self._margin else window).visible_boxes()
+            if scene.excluded:  # with a border, all that is not excluded may be seen
+                self._boxes[number] = AllowedOffsets(scene, 1 if self._border else window).visible_boxes()
             else:
                 labelled = np.any(self._index[number].cells, axis=2)
-                reach = math.ceil((window - 1 + self._margin) / CELL)
+                reach = math.ceil((window - 1 + self._border) / CELL)
                 self._boxes[number] = _cells_to_boxes(_dilate(labelled, reach), scene.image)
         return self._boxes[number]
 
 
-def _own(scene: Scene) -> str:
+def _part_key(scene: Scene) -> str:
     return repr((scene.name, scene.blocks))
 
 
-def _content(found: SceneIndex) -> Any:
-    """What is the same only if the pixels are; None for an image of one value, of which there may be many."""
-    bands = found.bands
+def _content_key(index: SceneIndex) -> Any:
+    """Return a key that is equal only for equal pixels; None for a constant image, which may recur."""
+    bands = index.bands
     if not bands.pixels or not bands.m2.any():
         return None
     return (
         bands.pixels,
-        found.cells.shape,
+        index.cells.shape,
         bands.mean.tobytes(),
         bands.m2.tobytes(),
         bands.quantiles.tobytes(),
     )
 
 
-def _counted(scene: Scene, found: SceneIndex) -> NDArray[np.int64]:
-    """(n, 4) boxes that hold all pixels that count."""
-    boxes = _cells_to_boxes(np.any(found.cells, axis=2), scene.image)
+def _labelled_boxes(scene: Scene, index: SceneIndex) -> NDArray[np.int64]:
+    """Return (n, 4) boxes that contain all labelled pixels."""
+    boxes = _cells_to_boxes(np.any(index.cells, axis=2), scene.image)
     if not scene.blocks:
         return boxes
     parts = np.array([(row, col, row + height, col + width) for row, col, height, width in scene.blocks])
@@ -194,7 +205,7 @@ def _counted(scene: Scene, found: SceneIndex) -> NDArray[np.int64]:
 
 
 def _cells_to_boxes(cells: NDArray[np.bool_], image: RasterInfo) -> NDArray[np.int64]:
-    """Boxes (n, 4) of first row, first column, end row, end column, one for cells side by side."""
+    """Return (n, 4) boxes (first row, first column, end row, end column), one for adjacent cells of a row."""
     steps = np.diff(cells.astype(np.int8), axis=1, prepend=0, append=0)
     row, first = np.nonzero(steps == 1)
     _, end = np.nonzero(steps == -1)
@@ -202,30 +213,36 @@ def _cells_to_boxes(cells: NDArray[np.bool_], image: RasterInfo) -> NDArray[np.i
     return np.minimum(boxes, (image.height, image.width) * 2)
 
 
-def _dilate(cells: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """Cells and all that lie within a number of cells of them."""
+def _dilate(cells: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Dilate a mask of cells by a square of a radius in cells."""
     for axis in (0, 1):
-        sums = np.cumsum(np.pad(cells, [(by + 1, by) if a == axis else (0, 0) for a in (0, 1)]), axis=axis)
+        sums = np.cumsum(
+            np.pad(cells, [(radius + 1, radius) if a == axis else (0, 0) for a in (0, 1)]), axis=axis
+        )
         count = cells.shape[axis]
-        cells = np.take(sums, range(2 * by + 1, 2 * by + 1 + count), axis) > np.take(sums, range(count), axis)
+        cells = np.take(sums, range(2 * radius + 1, 2 * radius + 1 + count), axis) > np.take(
+            sums, range(count), axis
+        )
     return cells
 
 
-def _project_boxes(image: RasterInfo, other: RasterInfo, boxes: NDArray[np.int64]) -> NDArray[Any]:
-    """Boxes of another raster as polygons in columns and rows of an image."""
+def _project_boxes(image: RasterInfo, source: RasterInfo, boxes: NDArray[np.int64]) -> NDArray[Any]:
+    """Return boxes of another raster as polygons in columns and rows of an image."""
     row, col, bottom, right = boxes.T.astype(float)
     xs, ys = np.stack([col, right, right, col]), np.stack([row, row, bottom, bottom])  # (4, n)
-    if image.path != other.path:
-        xs, ys = affine_of(other) * (xs, ys)
-        if image.crs != other.crs:
-            found = transform_points(CRS.from_wkt(other.crs), CRS.from_wkt(image.crs), xs.ravel(), ys.ravel())
-            xs, ys = (part.reshape(4, -1) for part in found)
+    if image.path != source.path:
+        xs, ys = affine_of(source) * (xs, ys)
+        if image.crs != source.crs:
+            points = transform_points(
+                CRS.from_wkt(source.crs), CRS.from_wkt(image.crs), xs.ravel(), ys.ravel()
+            )
+            xs, ys = (part.reshape(4, -1) for part in points)
         xs, ys = ~affine_of(image) * (xs, ys)
-    return shapely.polygons(np.nan_to_num(np.stack([xs, ys], -1), nan=_WORLD).swapaxes(0, 1))
+    return shapely.polygons(np.nan_to_num(np.stack([xs, ys], -1), nan=_OUTSIDE).swapaxes(0, 1))
 
 
-def _footprints(images: Sequence[RasterInfo], common: bool, buffer: tuple[float, str]) -> NDArray[Any]:
-    """Boxes around rasters in their own CRS, or in degrees; None for those without georeference."""
+def _footprints(images: Sequence[RasterInfo], geographic: bool, buffer: tuple[float, str]) -> NDArray[Any]:
+    """Return bounding boxes of rasters in their CRS, or in degrees; None without a georeference."""
     boxes = np.full(len(images), None, object)
     by_crs: dict[str, list[int]] = {}
     for number, image in enumerate(images):
@@ -233,19 +250,19 @@ def _footprints(images: Sequence[RasterInfo], common: bool, buffer: tuple[float,
             by_crs.setdefault(image.crs, []).append(number)
     for crs, numbers in by_crs.items():
         outlines = [_outline(images[n], length_in_pixels(*buffer, images[n])) for n in numbers]
-        xs, ys = np.stack(outlines, 1)  # (scenes, places) each
-        if common:
-            found = transform_points(CRS.from_wkt(crs), CRS.from_epsg(4326), xs.ravel(), ys.ravel())
-            xs, ys = (np.nan_to_num(part, nan=_WORLD).reshape(xs.shape) for part in found)
+        xs, ys = np.stack(outlines, 1)  # (scenes, points) each
+        if geographic:
+            points = transform_points(CRS.from_wkt(crs), CRS.from_epsg(4326), xs.ravel(), ys.ravel())
+            xs, ys = (np.nan_to_num(part, nan=_OUTSIDE).reshape(xs.shape) for part in points)
         boxes[numbers] = shapely.box(xs.min(1), ys.min(1), xs.max(1), ys.max(1))
     return boxes
 
 
 def _outline(image: RasterInfo, buffer: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Map coordinates of places along the edges of a raster with a buffer around it, without its rim."""
-    reach = buffer - _CLOSE_PIXELS
-    cols = -reach + _EDGE * (image.width + 2 * reach)
-    rows = -reach + _EDGE * (image.height + 2 * reach)
-    ends = [np.full(_EDGE.size, side) for side in (cols[0], cols[-1])]
-    caps = [np.full(_EDGE.size, side) for side in (rows[0], rows[-1])]
+    """Return map coordinates of points along the edges of a raster, moved outwards by a buffer."""
+    reach = buffer - _TOLERANCE_PIXELS
+    cols = -reach + _EDGE_POSITIONS * (image.width + 2 * reach)
+    rows = -reach + _EDGE_POSITIONS * (image.height + 2 * reach)
+    ends = [np.full(_EDGE_POSITIONS.size, side) for side in (cols[0], cols[-1])]
+    caps = [np.full(_EDGE_POSITIONS.size, side) for side in (rows[0], rows[-1])]
     return affine_of(image) * (np.concatenate([cols, cols, *ends]), np.concatenate([*caps, rows, rows]))

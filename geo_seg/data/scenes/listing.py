@@ -1,4 +1,4 @@
-"""What lists and tables call images: never one name for several of them."""
+"""Lists and tables of images: names in text and CSV files, resolved to unique scenes."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,89 +8,91 @@ from geo_seg.errors import DataError, did_you_mean
 
 
 def read_list(path: Path, key: str, names: Sequence[str], strict: bool) -> list[str]:
-    """Read a text file with an image per line.
+    """Read a text file with one image per line.
 
     Args:
-        path: of the file.
-        key: of dataset.split that names it.
-        names: of the images, paths below root.
-        strict: refuse a line that is none of the images; else it is left out.
+        path: the file.
+        key: key of dataset.split that names the file.
+        names: names of the images, paths below root.
+        strict: raise an error for a line that is none of the images; else skip it.
 
     Returns:
-        Names, in the order of the lines, each once.
+        Names in the order of the lines, without duplicates.
 
     Raises:
-        DataError: the file can't be read, or a line is no image or several.
+        DataError: the file can't be read, or a line matches no image or several.
     """
-    called = _by_call(names)
-    found: dict[str, None] = {}
-    for line in filter(None, map(str.strip, _lines(path, key))):
-        name = _called(line, called, path)
+    aliases = _names_by_alias(names)
+    listed: dict[str, None] = {}
+    for line in filter(None, map(str.strip, _read_lines(path, key))):
+        name = _resolve(line, aliases, path)
         if name is None and strict:
             raise DataError(
-                f"{path}: {line!r} is none of the {len(names)} images; {did_you_mean(line, called)[:80]}"
+                f"{path}: {line!r} is none of the {len(names)} images; {did_you_mean(line, aliases)[:80]}"
             )
         if name is not None:
-            found[name] = None
-    return [*found]
+            listed[name] = None
+    return [*listed]
 
 
 def list_positions(path: Path, column: str | None, names: Sequence[str]) -> Mapping[str, str]:
-    """Read where images lie from a CSV whose first column names them.
+    """Read the location of each image from a CSV whose first column names the images.
 
     Args:
-        path: of the file.
-        column: that says where.
-        names: of the images, paths below root.
+        path: the file.
+        column: name of the column with the location.
+        names: names of the images, paths below root.
 
     Returns:
-        What the column says, by name.
+        Location by image name.
 
     Raises:
-        DataError: the file can't be read, an image has no row or two that differ, or a row means several.
+        DataError: the file can't be read, an image has no row or two contradictory ones, or a row matches
+            several images.
     """
-    reader = csv.DictReader(_lines(path, "table"))
-    head = list(reader.fieldnames or [])
-    if column not in head:
-        raise DataError(f"{path}: no column {column!r}; {did_you_mean(str(column), head)}")
-    called = _by_call(names)
-    found: dict[str, str] = {}
+    reader = csv.DictReader(_read_lines(path, "table"))
+    header = list(reader.fieldnames or [])
+    if column not in header:
+        raise DataError(f"{path}: no column {column!r}; {did_you_mean(str(column), header)}")
+    aliases = _names_by_alias(names)
+    positions: dict[str, str] = {}
     for row in reader:
-        name, place = _called(row[head[0]].strip(), called, path), row[column]
-        if name is not None and found.setdefault(name, place) != place:
-            raise DataError(f"{path}: {name} is both in {found[name]!r} and {place!r} of {column}")
-    missing = [name for name in names if name not in found]
+        name, position = _resolve(row[header[0]].strip(), aliases, path), row[column]
+        if name is not None and positions.setdefault(name, position) != position:
+            raise DataError(f"{path}: {name} is in both {positions[name]!r} and {position!r} of {column}")
+    missing = [name for name in names if name not in positions]
     if missing:
         raise DataError(
             f"{path}: no row for {missing[0]} ({len(missing)} of {len(names)} images; its first column holds "
             "the names)"
         )
-    return found
+    return positions
 
 
-def _by_call(names: Sequence[str]) -> dict[str, list[str]]:
-    """Names of images by what they may be called: path or name of the file, with its suffix or without."""
-    called: dict[str, list[str]] = {}
+def _names_by_alias(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return image names by alias: path or name of the file, with or without its suffix."""
+    names_by_alias: dict[str, list[str]] = {}
     for name in names:
         path = PurePosixPath(name)
-        for call in dict.fromkeys((name, str(path.with_suffix("")), path.name, path.stem)):
-            called.setdefault(call, []).append(name)
-    return called
+        for alias in dict.fromkeys((name, str(path.with_suffix("")), path.name, path.stem)):
+            names_by_alias.setdefault(alias, []).append(name)
+    return names_by_alias
 
 
-def _called(call: str, called: Mapping[str, list[str]], path: Path) -> str | None:
-    found = called.get(call, [])
-    if call in found:  # a whole path means that image, whatever else is called so
-        return call
-    if len(found) > 1:
-        more = f" and {len(found) - 2} more" if found[2:] else ""
+def _resolve(alias: str, names_by_alias: Mapping[str, list[str]], path: Path) -> str | None:
+    matches = names_by_alias.get(alias, [])
+    if alias in matches:  # a full path is unambiguous, even if it is an alias of another image
+        return alias
+    if len(matches) > 1:
+        more = f" and {len(matches) - 2} more" if matches[2:] else ""
         raise DataError(
-            f"{path}: {call!r} may be {found[0]} or {found[1]}{more}; write such paths in place of names"
+            f"{path}: {alias!r} is ambiguous: {matches[0]} or {matches[1]}{more}; write such paths "
+            "instead of names"
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
-def _lines(path: Path, key: str) -> list[str]:
+def _read_lines(path: Path, key: str) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; see dataset.split.{key}")
     try:
