@@ -136,7 +136,7 @@ def test_through_a_hole_shows_what_lies_below(config: DatasetConfig) -> None:
     config.label.uncovered = "ground"
     assert labels(config)[25, 28] == 0
     config.label.uncovered = "grond"
-    with pytest.raises(ConfigError, match="no such class; did you mean 'ground'"):
+    with pytest.raises(ConfigError, match="unknown class; did you mean 'ground'"):
         labels(config)
 
 
@@ -165,7 +165,7 @@ def test_a_label_is_burnt_strip_by_strip(config: DatasetConfig, monkeypatch: pyt
         return within(self, top, bottom)
 
     monkeypatch.setattr(PolygonFile, "read_rows", watched)
-    monkeypatch.setattr(geo_seg.data.labels.prepare, "_PIXELS", 90 * 300)
+    monkeypatch.setattr(geo_seg.data.labels.prepare, "_STRIP_PIXELS", 90 * 300)
     config.cache_dir = str(root / "other")
     np.testing.assert_array_equal(labels(config), whole)
     assert len(np.unique(whole)) == 5
@@ -205,7 +205,7 @@ def test_invalid_polygons_are_mended_and_counted_also_when_the_label_was_kept(co
         scene = train_scene(config)
         assert len(scene.notes) == 1
         assert "1 of 2 polygons" in scene.notes[0]
-        assert "invalid and have been mended" in scene.notes[0]
+        assert "invalid and have been repaired" in scene.notes[0]
     found = labels(config)
     assert (found[10, 2], found[10, 17], found[2, 10], found[5, 35]) == (1, 1, 255, 2)
 

@@ -65,7 +65,7 @@ def test_a_mask_of_the_same_size_on_another_grid_is_refused_with_both_grids(
         find_scenes(config, 0)
     message = str(found.value)
     assert message.count("96 rows x 80 columns from (") == 2
-    assert "EPSG:32633; mend the one that is wrong, or set dataset.label.align=reproject" in message
+    assert "EPSG:32633; repair the wrong one, or set dataset.label.align=reproject" in message
     assert "\n" not in message
 
 

@@ -1,4 +1,4 @@
-"""The label of a scene as a raster on the image's grid: the mask itself, or one made once and kept."""
+"""Label rasters on the grid of the image: the mask itself, or a cached conversion of it."""
 
 import hashlib
 import json
@@ -25,58 +25,58 @@ from geo_seg.raster.reader import RasterInfo, RasterReader, read_info
 from geo_seg.raster.writer import is_complete_geotiff, write_error
 from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
-_VERSION = 3  # of what a kept label holds; one of another version is made anew
-_PIXELS = 1 << 23  # of a strip
-_BLOCK = 256  # side of the tiles of a kept label
-_NOTES = "GEO_SEG_NOTES"
-_INTEGERS = ("int", "uint")
+_VERSION = 3  # format of a cached label; labels of other versions are rebuilt
+_STRIP_PIXELS = 1 << 23  # of a strip
+_BLOCK = 256  # side of the tiles of a cached label
+_NOTES_TAG = "GEO_SEG_NOTES"  # metadata item of a cached label
+_INTEGER_PREFIXES = ("int", "uint")
 
 
 class LabelPreparer:
-    """Gives every scene its label.
+    """Converter of labels (rasters on other grids, coloured masks, polygons) to rasters of mask values.
 
     Args:
         config: the data set.
-        table: its classes.
-        look: reads the header of a raster.
+        table: the classes.
+        read_header: returns the header of a raster.
 
     Raises:
-        ConfigError: dataset.label.uncovered is no class.
+        ConfigError: dataset.label.uncovered is not a class.
     """
 
     def __init__(
-        self, config: DatasetConfig, table: ClassTable, look: Callable[[str], RasterInfo] = read_info
+        self, config: DatasetConfig, table: ClassTable, read_header: Callable[[str], RasterInfo] = read_info
     ) -> None:
         self._config = config
         self._table = table
-        self._look = look
+        self._read_header = read_header
         self._folder = cache_dir(config.cache_dir) / "labels"
-        self._uncovered = _uncovered(config.label.uncovered, table)
+        self._uncovered = _uncovered_value(config.label.uncovered, table)
 
     def prepare(self, source: SceneFiles, image: RasterInfo) -> tuple[RasterInfo, list[str]]:
-        """The header of a raster of mask values on the image's grid, and what the user should know.
+        """Return the header of a raster of mask values on the image's grid, and warnings for the user.
 
         Raises:
-            DataError: a file can't be read, doesn't fit the image, or holds what no class stands for.
+            DataError: a file can't be read, doesn't match the image, or holds values of no class.
         """
         if is_vector(source.mask):
-            return self._kept(source, image, None)
-        mask = self._look(source.mask)
-        # the values of a palette are class values, unless the class table speaks of colours
+            return self._cached_raster(source, image, None)
+        mask = self._read_header(source.mask)
+        # palette indices are class values, unless the class table lists colours
         colored = (len(mask.bands) == 3 and mask.dtype == "uint8") or (
             mask.palette and mask.dtype == "uint8" and self._lists_colors()
         )
-        self._check(mask, image, colored)
-        said = [] if colored else self._nodata_of_classes(mask)
-        plain = not colored and not mask.masked and mask.dtype.startswith(_INTEGERS)
-        if plain and same_grid(image, mask) and source.aoi is None:
-            return mask, said
+        self._check_mask(mask, image, colored)
+        raster_notes = [] if colored else self._nodata_of_classes(mask)
+        usable = not colored and not mask.masked and mask.dtype.startswith(_INTEGER_PREFIXES)
+        if usable and same_grid(image, mask) and source.aoi is None:
+            return mask, raster_notes
         files = [str(file) for file in constituent_files(source.mask)]
-        header, notes = self._kept(source, image, (mask, files, colored))
-        return header, [*said, *notes]
+        header, notes = self._cached_raster(source, image, (mask, files, colored))
+        return header, [*raster_notes, *notes]
 
     def _nodata_of_classes(self, mask: RasterInfo) -> list[str]:
-        """A note where a mask declares a class value as nodata: the class table is what counts."""
+        """Return a warning if a mask declares a class value as nodata: the class table takes precedence."""
         classes = zip(self._table.names, self._table.values, strict=True)
         return [
             f"the mask declares {mask.nodata[0]:g} as nodata, which class {name!r} has; such pixels "
@@ -85,13 +85,13 @@ class LabelPreparer:
             if mask.nodata[0] in values
         ]
 
-    def _check(self, mask: RasterInfo, image: RasterInfo, colored: bool) -> None:
+    def _check_mask(self, mask: RasterInfo, image: RasterInfo, colored: bool) -> None:
         if len(mask.bands) != 1 and not (colored and self._has_colors()):
             raise DataError(
                 f"{mask.path}: the mask has {len(mask.bands)} bands, expected one band of class values, or "
                 "three of uint8 and a color for every class in dataset.classes"
             )
-        if not mask.dtype.startswith((*_INTEGERS, "float")):
+        if not mask.dtype.startswith((*_INTEGER_PREFIXES, "float")):
             raise DataError(
                 f"{mask.path}: the mask holds {mask.dtype}, expected whole numbers (class values); convert it"
             )
@@ -110,40 +110,40 @@ class LabelPreparer:
         if self._config.label.align != "reproject":
             raise DataError(
                 f"{mask.path}: the mask has {describe_grid(mask)}; its image {image.path} has "
-                f"{describe_grid(image)}; mend the one that is wrong, or set dataset.label.align=reproject"
+                f"{describe_grid(image)}; repair the wrong one, or set dataset.label.align=reproject"
             )
         for info in (mask, image):
             if info.crs is None:
                 raise DataError(
-                    f"{info.path}: has no CRS, so that the mask cannot be reprojected; write it into it"
+                    f"{info.path}: has no CRS, so that the mask cannot be reprojected; write it into the file"
                 )
 
     def _has_colors(self) -> bool:
         rows = self._config.classes
-        chosen = all(not isinstance(row, str) and "color" in row for row in rows)
-        return chosen or self._lists_colors()
+        all_colored = all(not isinstance(row, str) and "color" in row for row in rows)
+        return all_colored or self._lists_colors()
 
     def _lists_colors(self) -> bool:
         return any(key.startswith("#") for key in self._table.codes)
 
-    def _kept(
+    def _cached_raster(
         self, source: SceneFiles, image: RasterInfo, raster: tuple[RasterInfo, list[str], bool] | None
     ) -> tuple[RasterInfo, list[str]]:
         files = [source.mask, *(raster[1] if raster else ()), *([source.aoi] if source.aoi else ())]
         stamp = file_stamps([absolute_path(file) for file in files])
         path = self._folder / f"{display_name(source.mask)}_{self._hash(files, stamp, image)}.tif"
-        if stamp is None or not path.exists():  # what isn't in the file system may change without a sign
+        if stamp is None or not path.exists():  # remote files and folders may change unnoticed
             write_cache_file(path, lambda part: self._write(part, source, image, raster))
         with RasterReader(path) as reader:
-            info, notes = reader.info, reader.tags.get(_NOTES, "[]")
+            info, notes = reader.info, reader.tags.get(_NOTES_TAG, "[]")
         return info, json.loads(notes)
 
     def _hash(self, files: Sequence[str], stamp: Any, image: RasterInfo) -> str:
         table = self._table
         grid = (image.height, image.width, image.crs, image.transform)
         classes = (table.values, table.codes, table.colors, table.ignore_unlisted, self._uncovered)
-        made = (_VERSION, list(files), stamp, grid, classes, asdict(self._config.label))
-        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:24]
+        content = (_VERSION, list(files), stamp, grid, classes, asdict(self._config.label))
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
     def _write(
         self,
@@ -175,7 +175,7 @@ class LabelPreparer:
             "compress": "deflate",
             "bigtiff": "if_safer",
         }
-        rows = max(_PIXELS // image.width // _BLOCK, 1) * _BLOCK
+        rows = max(_STRIP_PIXELS // image.width // _BLOCK, 1) * _BLOCK
         try:
             with rasterio.open(path, "w", **profile) as target:
                 for top in range(0, image.height, rows):
@@ -185,28 +185,27 @@ class LabelPreparer:
                         values[~area.coverage_mask(top, bottom)] = strips.nodata
                     target.write(values, 1, window=Window(0, top, image.width, bottom - top))
                 notes = strips.close() + (describe_polygons(area) if area else [])
-                target.update_tags(**{_NOTES: json.dumps(notes)})
+                target.update_tags(**{_NOTES_TAG: json.dumps(notes)})
             if not is_complete_geotiff(path):  # GDAL doesn't report what it couldn't write while closing
                 raise write_error(path, None)
         except (RasterioError, CPLE_BaseError) as error:
             raise DataError(f"{path}: the label of {source.name} cannot be written ({error})") from error
 
 
-def _uncovered(name: str, table: ClassTable) -> int | None:
+def _uncovered_value(name: str, table: ClassTable) -> int | None:
     if name == "ignore":
         return None
     if name not in table.names:
         raise ConfigError(
-            f"dataset.label.uncovered={name}: there is no such class; "
-            f"{did_you_mean(name, [*table.names, 'ignore'])}"
+            f"dataset.label.uncovered={name}: unknown class; {did_you_mean(name, [*table.names, 'ignore'])}"
         )
     return table.values[table.names.index(name)][0]
 
 
 def first_unused_option(config: DatasetConfig) -> str | None:
-    """The first option for vector labels that is set, for data sets that have none."""
-    chosen = asdict(config.label)
+    """Return the first option for vector labels that is not at its default, or None."""
+    options = asdict(config.label)
     for key in ("layer", "attribute", "uncovered", "order", "all_touched"):
-        if chosen[key] != type(config.label).__dataclass_fields__[key].default:
+        if options[key] != type(config.label).__dataclass_fields__[key].default:
             return key
     return None
