@@ -1,4 +1,4 @@
-"""The embedded data set: a drawn landscape, so that everything can be tried without a download."""
+"""Built-in demo data set: a synthetic landscape, so that everything can be tried without a download."""
 
 from geo_seg.data.demo.files import draw_demo
 

@@ -1,4 +1,4 @@
-"""What the landscape is drawn on and with: materials, smooth noise, and lines of some width."""
+"""Drawing tools of the synthetic landscape: materials, smooth noise, and lines with a width."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ CROPS = ("cereal", "maize", "pasture", "rapeseed", "ripe", "stubble", "soil", "p
 
 @dataclass
 class Landscape:
-    """What lies on the ground, all of it (H, W).
+    """The surface of a scene as arrays (H, W).
 
     Attributes:
         labels: class, 0 to 4.
-        material: position in MATERIALS.
+        material: index into MATERIALS.
         parcel: number of the parcel.
-        across: distance across the rows of the crop, pixels.
-        height: above the ground, in pixels of shadow.
+        across: distance perpendicular to the crop rows, in pixels.
+        height: height above the ground, in pixels of shadow.
     """
 
     labels: NDArray[np.uint8]
@@ -58,7 +58,7 @@ class Landscape:
     height: Floats
 
     def cover(self, where: Mask, label: int, material: str) -> None:
-        """Lays a material on the ground."""
+        """Cover a mask of pixels with a material of a class."""
         self.labels[where] = label
         self.material[where] = NUMBER[material]
         self.height[where] = 0
@@ -69,9 +69,9 @@ class Way:
     """A line through the landscape.
 
     Attributes:
-        points: (n, 2) rows and columns, about one a pixel.
-        radius: half its width, pixels.
-        material: its surface.
+        points: (n, 2) rows and columns, spaced by roughly one pixel.
+        radius: half of the width in pixels.
+        material: name of the surface material.
     """
 
     points: Floats
@@ -80,7 +80,7 @@ class Way:
 
 
 def noise(draw: np.random.Generator, shape: Sequence[int], scale: float) -> Floats:
-    """Smooth noise with mean 0 and deviation 1, of shape (H, W), whose features measure scale pixels."""
+    """Return smooth noise (H, W) with mean 0 and std 1, whose features have a size of `scale` pixels."""
     field = draw.standard_normal([int(n / scale) + 4 for n in shape], dtype=np.float32)
     for axis, length in enumerate(shape):
         at, t = np.divmod(np.arange(length) / scale, 1)
@@ -95,12 +95,12 @@ def noise(draw: np.random.Generator, shape: Sequence[int], scale: float) -> Floa
 
 
 def stroke(shape: Sequence[int], points: Floats, radius: float | Floats) -> Mask:
-    """The pixels within a radius of a line.
+    """Return a mask of the pixels within a radius of a line.
 
     Args:
-        shape: rows and columns of the answer.
-        points: (n, 2) rows and columns, close to one another against the radius.
-        radius: pixels, of the whole line or of each point (n,).
+        shape: rows and columns of the mask.
+        points: (n, 2) rows and columns, spaced closely compared to the radius.
+        radius: radius in pixels, of the whole line or of each point (n,).
     """
     reach = int(np.max(radius)) + 1
     brush = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
@@ -115,7 +115,7 @@ def stroke(shape: Sequence[int], points: Floats, radius: float | Floats) -> Mask
 
 
 def curve(waypoints: Floats) -> Floats:
-    """A smooth line through waypoints (Catmull and Rom), one point a pixel."""
+    """Return a smooth line through waypoints (Catmull-Rom spline), with one point per pixel."""
     ends = np.concatenate([waypoints[:1], waypoints, waypoints[-1:]])
     parts = []
     for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False):
@@ -125,6 +125,6 @@ def curve(waypoints: Floats) -> Floats:
 
 
 def distance(points: Floats, others: Floats) -> Floats:
-    """From each point to the nearest of the others."""
+    """Return the distance from each point to the nearest of the others."""
     result: Floats = np.hypot(*np.moveaxis(points[:, None] - others, 2, 0)).min(axis=1)
     return result

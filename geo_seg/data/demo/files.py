@@ -1,4 +1,4 @@
-"""The scenes of the embedded data set as files."""
+"""GeoTIFF files of the demo data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +24,19 @@ _NODATA, _UNLABELLED = 0, 255
 _SEED = 2
 _CRS = CRS.from_epsg(32632)
 _PIXEL = 1.5  # metres
-_WEST, _NORTH, _STEP = 440_000, 5_330_000, 2_000  # upper left corner of the first scene, and on to the next
-_TRIM = 20  # pixels that the swath is narrower than the frame, on either side
+_WEST, _NORTH, _STEP = 440_000, 5_330_000, 2_000  # upper left corner of the first scene, and step to the next
+_TRIM = 20  # pixels by which the swath is narrower than the frame, on each side
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The frame of a scene.
+    """Size and acquisition of a scene.
 
     Attributes:
         height: rows.
         width: columns.
-        tilt: of the swath that fills the frame, degrees.
-        cloudy: whether there is a cloud; it and its shadow have no label.
+        tilt: tilt of the swath in the frame, in degrees.
+        cloudy: whether there is a cloud, which is unlabelled together with its shadow.
     """
 
     height: int
@@ -56,36 +56,36 @@ _SCENES = {
 
 
 def draw_demo(root: Path) -> None:
-    """Draws images/<scene>.tif and masks/<scene>.tif; files that are there and whole stay as they are.
+    """Write images/<scene>.tif and masks/<scene>.tif; keep files that exist and are complete.
 
     The images have the bands blue, green, red and nir in uint16, reflectance x 10000, in pixels of 1.5 m in
     UTM zone 32, and nodata 0 outside a tilted swath; the masks hold 0 field, 1 forest, 2 water, 3 road,
-    4 building and 255 for no label: nodata, and a cloud in one scene. The same files come out every time.
-    A file appears when it is complete, so that several processes may draw at once.
+    4 building and 255 for no label: nodata, and a cloud in one scene. The files are the same every time.
+    Writes are atomic, so that several processes may run at once.
 
     Args:
-        root: the folder, made if it isn't there.
+        root: the folder; created if missing.
 
     Raises:
         DataError: the files can't be written.
     """
     for number, (name, frame) in enumerate(_SCENES.items()):
         image, mask = root / "images" / f"{name}.tif", root / "masks" / f"{name}.tif"
-        missing = [path for path in (image, mask) if not _is_whole(path)]
+        missing = [path for path in (image, mask) if not _is_complete(path)]
         if not missing:
             continue
         _make_folders(root)
         pixels, labels = _draw_scene(np.random.default_rng([_SEED, number]), frame)
         west = _WEST + number * _STEP
-        geometry = GeoBox(frame.width, frame.height, _CRS, from_origin(west, _NORTH, _PIXEL, _PIXEL), "")
+        geobox = GeoBox(frame.width, frame.height, _CRS, from_origin(west, _NORTH, _PIXEL, _PIXEL), "")
         if image in missing:
-            _write(image, pixels, geometry, _NODATA, BANDS)
+            _write(image, pixels, geobox, _NODATA, BANDS)
         if mask in missing:
-            _write(mask, labels[None], geometry, _UNLABELLED, ("class",))
+            _write(mask, labels[None], geobox, _UNLABELLED, ("class",))
 
 
 def _draw_scene(draw: np.random.Generator, frame: _Frame) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    """An image (bands, H, W) and its mask (H, W)."""
+    """Return an image (bands, H, W) and its mask (H, W)."""
     shape = frame.height, frame.width
     land = draw_landscape(draw, shape)
     cloud = draw_cloud(draw, shape) * np.float32(frame.cloudy)
@@ -98,7 +98,7 @@ def _draw_scene(draw: np.random.Generator, frame: _Frame) -> tuple[NDArray[np.ui
 
 
 def _outside(frame: _Frame) -> Mask:
-    """What the swath doesn't reach, at the left and the right of the frame."""
+    """Return a mask of the pixels outside of the swath, at the left and right of the frame."""
     rows, cols = np.indices((frame.height, frame.width))
     tilt = np.radians(frame.tilt)
     away = np.abs((cols - frame.width / 2) * np.cos(tilt) + (rows - frame.height / 2) * np.sin(tilt))
@@ -106,7 +106,7 @@ def _outside(frame: _Frame) -> Mask:
     return outside
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     if not path.exists():
         return False
     try:
@@ -123,25 +123,25 @@ def _make_folders(root: Path) -> None:
             (root / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"dataset.root={root}: the demo scenes can't be drawn there ({error.strerror}); "
+            f"dataset.root={root}: the demo scenes can't be written there ({error.strerror}); "
             "choose another folder"
         ) from error
 
 
-def _write(path: Path, pixels: NDArray[Any], geometry: GeoBox, nodata: int, names: tuple[str, ...]) -> None:
-    hidden = temp_path(path, concurrent=True)  # several processes may draw at once
+def _write(path: Path, pixels: NDArray[Any], geobox: GeoBox, nodata: int, names: tuple[str, ...]) -> None:
+    temporary = temp_path(path, concurrent=True)  # several processes may draw at once
     try:
         with rasterio.open(
-            hidden,
+            temporary,
             "w",
             driver="GTiff",
-            width=geometry.width,
-            height=geometry.height,
+            width=geobox.width,
+            height=geobox.height,
             count=len(pixels),
             dtype=pixels.dtype,
             nodata=nodata,
-            crs=geometry.crs,
-            transform=geometry.transform,
+            crs=geobox.crs,
+            transform=geobox.transform,
             tiled=True,
             blockxsize=BLOCK,
             blockysize=BLOCK,
@@ -149,8 +149,8 @@ def _write(path: Path, pixels: NDArray[Any], geometry: GeoBox, nodata: int, name
         ) as target:
             target.descriptions = names
             target.write(pixels)
-        commit(hidden, path)
+        commit(temporary, path)
     except WRITE_ERRORS as error:
         raise write_error(path, error) from error
     finally:
-        hidden.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The drawn landscape: farmland, woods, a river and ponds, and what people built in between."""
+"""Synthetic landscape: farmland, woods, a river and ponds, roads and buildings."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,15 @@ from geo_seg.data.demo.settlement import (
 
 _CROP_SHARES = (0.2, 0.12, 0.22, 0.06, 0.13, 0.09, 0.1, 0.08)
 _PARCEL = (70, 130)  # longest side of a parcel, pixels
-_FOREST_SHARE = 0.3  # of what is neither road, water nor village
+_FOREST_SHARE = 0.3  # of the area outside of roads, water and villages
 _SLIM = 1.9  # length of a parcel over its width
 
 
 def draw_landscape(draw: np.random.Generator, shape: tuple[int, int]) -> Landscape:
-    """Draws a landscape: farmland, woods, a river with ponds, roads, villages and farms.
+    """Draw a landscape: farmland, woods, a river with ponds, roads, villages and farms.
 
     Args:
-        draw: decides everything.
+        draw: random generator that determines everything.
         shape: rows and columns, 256 or more.
     """
     land, lanes = _farmland(draw, shape)
@@ -63,7 +63,7 @@ def draw_landscape(draw: np.random.Generator, shape: tuple[int, int]) -> Landsca
 
 
 def _farmland(draw: np.random.Generator, shape: tuple[int, int]) -> tuple[Landscape, Mask]:
-    """Parcels in four directions, and the lanes between them."""
+    """Return parcels in four directions, and a mask of the lanes between them."""
     rows, cols = np.indices(shape, dtype=np.float32)
     bend = 9 * noise(draw, shape, 130)
     seeds = draw.uniform(0.1, 0.9, (4, 2)) * shape
@@ -90,7 +90,7 @@ def _farmland(draw: np.random.Generator, shape: tuple[int, int]) -> tuple[Landsc
 
 
 def _parcels(draw: np.random.Generator, side: int) -> tuple[NDArray[np.int32], Mask]:
-    """Cuts a square into parcels, longer across than down: their numbers, and the lanes along early cuts."""
+    """Cut a square into parcels, wider than high; return their numbers and the lanes along early cuts."""
     plan, lanes = np.zeros((side, side), np.int32), np.zeros((side, side), bool)
     uncut, done = [(0, 0, side, side, 0)], 0
     while uncut:
@@ -112,7 +112,7 @@ def _parcels(draw: np.random.Generator, side: int) -> tuple[NDArray[np.int32], M
 
 
 def _river(draw: np.random.Generator, shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """A river's line and its radius at every point: down the frame or across it, in meanders."""
+    """Return a meandering river, down the frame or across it: its points and the radius at each point."""
     along = int(draw.integers(2))
     length, breadth = shape[along], shape[1 - along]
     count = round(length / draw.uniform(60, 100)) + 3
@@ -127,7 +127,7 @@ def _river(draw: np.random.Generator, shape: tuple[int, int]) -> tuple[Floats, F
 
 
 def _ponds(draw: np.random.Generator, shape: tuple[int, int], lines: Floats) -> Mask:
-    """Three ponds, where there is room between the river and the roads."""
+    """Return a mask of three ponds, placed away from the river and the roads."""
     ponds = np.zeros(shape, bool)
     rows, cols = np.indices(shape, dtype=np.float32)
     shore = 1 + 0.3 * noise(draw, shape, 13)
@@ -139,12 +139,12 @@ def _ponds(draw: np.random.Generator, shape: tuple[int, int], lines: Floats) -> 
     return ponds
 
 
-def _plant(draw: np.random.Generator, land: Landscape, kept: Mask) -> None:
-    """Woods: where the soil is poor, in part up to the edges of parcels; the trees have heights."""
+def _plant(draw: np.random.Generator, land: Landscape, treeless: Mask) -> None:
+    """Plant woods where the soil is poor, in part along the edges of parcels; trees have heights."""
     shape = land.labels.shape
     poor = noise(draw, shape, 75) + 0.45 * noise(draw, shape, 22)
     poor += 0.55 * draw.standard_normal(land.parcel.max() + 1, dtype=np.float32)[land.parcel]
-    woods = (poor > np.quantile(poor[~kept], 1 - _FOREST_SHARE)) & ~kept
+    woods = (poor > np.quantile(poor[~treeless], 1 - _FOREST_SHARE)) & ~treeless
     needles = noise(draw, shape, 50) + 0.3 * noise(draw, shape, 4) > 0.3
     crowns = 4 + 1.1 * noise(draw, shape, 2.2) + 0.9 * noise(draw, shape, 5)
     land.cover(woods, FOREST, "deciduous")

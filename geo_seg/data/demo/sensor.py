@@ -1,4 +1,4 @@
-"""What a satellite sees of a drawn landscape: crops and surfaces in sun and shadow, haze, clouds, noise."""
+"""Simulated satellite image of a landscape: reflectance, sun and shadow, haze, clouds, noise."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,23 +9,23 @@ BANDS = ("blue", "green", "red", "nir")
 
 _LEAFY = ("cereal", "maize", "pasture", "rapeseed")
 _SUN = (0.8, 0.6)  # rows and columns towards the sun, in the southeast, per pixel of height
-_LONGEST = 7  # shadow, pixels
-_SKY = (0.42, 0.36, 0.31, 0.27)  # share of the light that reaches a shadow, per band
-_HAZE = (300, 190, 120, 60)  # the thickest, per band, reflectance x 10000
+_MAX_SHADOW = 7  # length in pixels
+_SKYLIGHT = (0.42, 0.36, 0.31, 0.27)  # share of the light that reaches a shadow, per band
+_HAZE = (300, 190, 120, 60)  # maximum per band, reflectance x 10000
 _CLOUD = (5200, 5150, 5100, 5000)
 _CLOUD_SHADOW = (-58, -44)  # rows and columns from a cloud to its shadow
 
 
 def photograph(draw: np.random.Generator, land: Landscape, cloud: Floats) -> NDArray[np.uint16]:
-    """Takes the picture.
+    """Simulate the image of a landscape.
 
     Args:
-        draw: decides the crops' state, the light and the noise.
-        land: what lies on the ground.
-        cloud: (H, W), how much a cloud hides, 0 to 1.
+        draw: random generator for the state of the crops, the light and the noise.
+        land: the landscape.
+        cloud: (H, W) opacity of the cloud, 0 to 1.
 
     Returns:
-        (bands, H, W) reflectance x 10000, above 0.
+        (bands, H, W) reflectance x 10000, positive.
     """
     shape = land.labels.shape
     image = _surface(draw, land) * _light(draw, land)
@@ -42,7 +42,7 @@ def photograph(draw: np.random.Generator, land: Landscape, cloud: Floats) -> NDA
 
 
 def draw_cloud(draw: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """A small cloud in the middle of the frame: (H, W), how much it hides, 0 to 1."""
+    """Return (H, W) the opacity, 0 to 1, of a small cloud in the middle of the frame."""
     rows, cols = np.indices(shape, dtype=np.float32)
     middle = draw.uniform(0.4, 0.6, 2) * shape
     distance = np.hypot(rows - middle[0], (cols - middle[1]) * 0.7) / 34
@@ -52,18 +52,18 @@ def draw_cloud(draw: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 
 def cloud_shadow(cloud: Floats) -> Floats:
-    """Where the cloud's shadow falls: (H, W), 0 to 1."""
+    """Return (H, W) the strength, 0 to 1, of the cloud's shadow."""
     return np.roll(cloud, _CLOUD_SHADOW, (0, 1))
 
 
 def _surface(draw: np.random.Generator, land: Landscape) -> Floats:
-    """Reflectance (bands, H, W) in plain light."""
+    """Return (bands, H, W) the reflectance in uniform light."""
     shape = land.labels.shape
     spectra = np.array(list(MATERIALS.values()), np.float32).T
     image = spectra[:, land.material]
     parcels = int(land.parcel.max()) + 1
     field = land.labels == FIELD
-    # leaves that don't cover the soil yet, more of it in some parcels and patches
+    # leaves that don't cover the soil yet, by parcel and patch
     leafy = field & np.isin(land.material, [NUMBER[name] for name in _LEAFY])
     sparse = draw.uniform(-0.1, 0.4, parcels).astype(np.float32)[land.parcel]
     sparse += 0.07 * noise(draw, shape, 30) + 0.06 * noise(draw, shape, 6)
@@ -80,32 +80,32 @@ def _surface(draw: np.random.Generator, land: Landscape) -> Floats:
 
 
 def _tillage(draw: np.random.Generator, land: Landscape, parcels: int) -> Floats:
-    """Parcels that differ, the rows of their crops and the wheel tracks: (H, W) factors."""
+    """Return (H, W) factors for differences of parcels, crop rows and wheel tracks."""
     tilled = np.isin(land.material, [NUMBER[name] for name in CROPS if name != "pasture"])
-    own = draw.normal(0, 0.1, parcels).astype(np.float32)[land.parcel]
+    offset = draw.normal(0, 0.1, parcels).astype(np.float32)[land.parcel]
     pitch = draw.uniform(3.2, 7, parcels).astype(np.float32)[land.parcel]
     depth = draw.uniform(0, 0.1, parcels).astype(np.float32)[land.parcel]
     lines = depth * np.sin(2 * np.pi * land.across / pitch)
     wheels = -0.12 * (np.mod(land.across, 14) < 1)
-    changes = own * (land.labels == FIELD) + (lines + wheels) * tilled
+    changes = offset * (land.labels == FIELD) + (lines + wheels) * tilled
     return np.exp(changes).astype(np.float32)
 
 
 def _light(draw: np.random.Generator, land: Landscape) -> Floats:
-    """Sun on slopes, and shadows: (bands, H, W) factors."""
+    """Return (bands, H, W) factors for sun on slopes and for shadows."""
     height = land.height
     shaded = np.zeros(height.shape, bool)
-    for steps in range(1, _LONGEST + 1):
+    for steps in range(1, _MAX_SHADOW + 1):
         shaded |= _towards_sun(height, steps) - steps > height
     facing = np.clip(height - _towards_sun(height, 1), -1, 1)
     hills = 0.05 * noise(draw, height.shape, 110)
-    sky = np.reshape(np.array(_SKY, np.float32), (-1, 1, 1))
+    sky = np.reshape(np.array(_SKYLIGHT, np.float32), (-1, 1, 1))
     light: Floats = np.where(shaded, sky, 1) * (1 + hills + 0.22 * facing)
     return light.astype(np.float32)
 
 
 def _towards_sun(height: Floats, steps: int) -> Floats:
-    """For each pixel the height that many steps towards the sun."""
+    """Return for each pixel the height that many steps towards the sun."""
     down, right = round(steps * _SUN[0]), round(steps * _SUN[1])
     moved = np.zeros_like(height)
     moved[: height.shape[0] - down, : height.shape[1] - right] = height[down:, right:]
@@ -113,7 +113,7 @@ def _towards_sun(height: Floats, steps: int) -> Floats:
 
 
 def _blur(image: Floats) -> Floats:
-    """The optics: light of a pixel falls on its neighbours, too."""
+    """Blur an image as the optics do: light of a pixel falls on its neighbours, too."""
     for axis in (1, 2):
         padded = np.pad(image, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
         size = image.shape[axis]

@@ -1,4 +1,4 @@
-"""Roads, villages and farms."""
+"""Roads, villages and farms of the synthetic landscape."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,42 +25,42 @@ from geo_seg.data.demo.canvas import (
 VILLAGE = 72
 """Radius of a village in pixels."""
 
-_BEYOND = 20  # pixels outside the frame at which roads end
+_ROAD_OVERHANG = 20  # pixels beyond the frame at which roads end
 _ROOFS = ("tile", "brown roof", "slate", "fibre", "metal")
 _ROOF_SHARES = (0.44, 0.18, 0.14, 0.14, 0.1)
 
 
 def draw_villages(draw: np.random.Generator, shape: tuple[int, int], river: tuple[Floats, Floats]) -> Floats:
-    """Middles of three villages, away from the river and from one another."""
+    """Return (3, 2) centres of villages, away from the river and from one another."""
     margin = 0.16
-    found = np.empty((0, 2), np.float32)
+    villages = np.empty((0, 2), np.float32)
     line = river[0][::2]
-    while len(found) < 3:
+    while len(villages) < 3:
         tries = (draw.uniform(margin, 1 - margin, (60, 2)) * shape).astype(np.float32)
         dry = np.minimum(distance(tries, line), 90)  # farther from the water is no better
-        lone = distance(tries, found) if len(found) else np.full(60, 200.0)
+        lone = distance(tries, villages) if len(villages) else np.full(60, 200.0)
         best = np.argmax(dry + np.minimum(lone, 260) + draw.uniform(0, 30, 60))
-        found = np.concatenate([found, tries[best][None]])
-    return found
+        villages = np.concatenate([villages, tries[best][None]])
+    return villages
 
 
 def draw_roads(draw: np.random.Generator, shape: tuple[int, int], villages: Floats) -> list[Way]:
-    """A main road from edge to edge through the villages, and a smaller one from each to another edge."""
+    """Return a main road through the villages, and a minor road from each of them to another edge."""
     along = int(draw.integers(2))
     order = villages[np.argsort(villages[:, along])]
     begin, end = order[[0, -1]] + draw.uniform(-60, 60, (2, 2))
-    begin[along], end[along] = -_BEYOND, shape[along] + _BEYOND
+    begin[along], end[along] = -_ROAD_OVERHANG, shape[along] + _ROAD_OVERHANG
     ways = [Way(_wind(draw, np.array([begin, *order, end])), 3.1, "asphalt")]
     for village in order:
         edge = village + draw.uniform(-90, 90, 2)
-        edge[1 - along] = draw.choice([-_BEYOND, shape[1 - along] + _BEYOND])
+        edge[1 - along] = draw.choice([-_ROAD_OVERHANG, shape[1 - along] + _ROAD_OVERHANG])
         material = str(draw.choice(["asphalt", "concrete"]))
         ways.append(Way(_wind(draw, np.array([village, edge])), 2.5, material))
     return ways
 
 
 def _wind(draw: np.random.Generator, stops: NDArray[np.float64]) -> Floats:
-    """A road that passes some stops and bends between them."""
+    """Return a road that passes some stops and bends between them."""
     waypoints = [stops[0]]
     for a, b in pairwise(stops):
         count = int(np.hypot(*(b - a)) / 80) + 1
@@ -71,7 +71,7 @@ def _wind(draw: np.random.Generator, stops: NDArray[np.float64]) -> Floats:
 
 
 def draw_streets(draw: np.random.Generator, villages: Floats) -> list[Way]:
-    """Village streets, in a bent grid around each middle."""
+    """Return the village streets, in a bent grid around each centre."""
     ways = []
     for middle in villages:
         angle = draw.uniform(0, np.pi)
@@ -87,7 +87,7 @@ def draw_streets(draw: np.random.Generator, villages: Floats) -> list[Way]:
 
 
 def village_ground(draw: np.random.Generator, shape: tuple[int, int], villages: Floats) -> Mask:
-    """Around the villages, where no wood grows and no lane runs."""
+    """Return a mask of the villages, in which there are no woods and lanes."""
     rows, cols = np.indices(shape, dtype=np.float32)
     nearest = np.min([np.hypot(rows - r, cols - c) for r, c in villages], axis=0)
     ground: Mask = nearest < VILLAGE * (1 + 0.15 * noise(draw, shape, 40))
@@ -95,7 +95,7 @@ def village_ground(draw: np.random.Generator, shape: tuple[int, int], villages: 
 
 
 def garden(draw: np.random.Generator, land: Landscape, streets: Sequence[Way], ground: Mask) -> None:
-    """Lawns, bushes and beds along the streets."""
+    """Add lawns, bushes and beds along the streets."""
     beds = noise(draw, ground.shape, 4)
     lines = np.concatenate([way.points[::4] for way in streets])
     land.cover(stroke(ground.shape, lines, 17) & ground, FIELD, "pasture")
@@ -105,8 +105,8 @@ def garden(draw: np.random.Generator, land: Landscape, streets: Sequence[Way], g
 
 
 def build(draw: np.random.Generator, land: Landscape, ways: Sequence[Way], villages: Floats) -> None:
-    """Houses and barns along the ways, in the villages and at a few farms."""
-    taken = (land.labels == ROAD) | (land.labels == WATER)
+    """Add houses and barns along the ways, in the villages and at a few farms."""
+    occupied = (land.labels == ROAD) | (land.labels == WATER)
     for way in ways:
         inside = distance(way.points, villages) < VILLAGE
         at = 4.0
@@ -116,20 +116,20 @@ def build(draw: np.random.Generator, land: Landscape, ways: Sequence[Way], villa
             if village or draw.random() < 0.02:
                 for sign in (-1, 1):
                     if draw.random() < (0.9 if village else 0.6):
-                        _house(draw, land, taken, point, ahead * sign, way.radius, barn=not village)
+                        _house(draw, land, occupied, point, ahead * sign, way.radius, barn=not village)
             at += draw.uniform(9, 12) if village else 12
 
 
 def _house(
     draw: np.random.Generator,
     land: Landscape,
-    taken: Mask,
+    occupied: Mask,
     street: Floats,
     ahead: Floats,
     radius: float,
     barn: bool,
 ) -> None:
-    """One building beside a street, unless the ground is taken."""
+    """Add a building beside a street, unless the ground is occupied."""
     big = barn or draw.random() < 0.13
     length, depth = draw.uniform((14, 9), (26, 15)) if big else draw.uniform((7, 6), (12, 9))
     u = ahead / np.hypot(*ahead)
@@ -138,18 +138,18 @@ def _house(
     reach = int(np.hypot(length, depth) / 2) + 3
     top, left = (middle.astype(int) - reach).tolist()
     bottom, right = top + 2 * reach + 1, left + 2 * reach + 1
-    if min(top, left) < 0 or bottom > taken.shape[0] or right > taken.shape[1]:
+    if min(top, left) < 0 or bottom > occupied.shape[0] or right > occupied.shape[1]:
         return
-    here = np.s_[top:bottom, left:right]
-    down, right = np.mgrid[here] - middle[:, None, None]
+    box = np.s_[top:bottom, left:right]
+    down, right = np.mgrid[box] - middle[:, None, None]
     along, aside = (np.abs(down * axis[0] + right * axis[1]) for axis in (u, v))
-    if np.any(taken[here] & (along < length / 2 + 1.5) & (aside < depth / 2 + 1.5)):
+    if np.any(occupied[box] & (along < length / 2 + 1.5) & (aside < depth / 2 + 1.5)):
         return
     walls = (along <= length / 2) & (aside <= depth / 2)
-    taken[here] |= walls
+    occupied[box] |= walls
     roof = str(draw.choice(_ROOFS, p=_ROOF_SHARES[::-1] if big else _ROOF_SHARES))
-    land.labels[here][walls] = BUILDING
-    land.material[here][walls] = NUMBER[roof]
+    land.labels[box][walls] = BUILDING
+    land.material[box][walls] = NUMBER[roof]
     gable = 0.0 if roof in {"fibre", "metal"} else draw.uniform(1.0, 2.0)
     height = draw.uniform(2.4, 3.8) + gable * (1 - 2 * aside / depth)
-    land.height[here][walls] = height[walls].astype(np.float32)
+    land.height[box][walls] = height[walls].astype(np.float32)

@@ -119,7 +119,7 @@ def _relative_name(root: Path, name: str) -> str:
 
 
 def _with_unique_names(sources: list[SceneFiles]) -> list[SceneFiles]:
-    """Number names that are not unique; raise an error for duplicate scenes."""
+    """Append a number to names that are not unique; raise an error for duplicate scenes."""
     if len(set(sources)) < len(sources):
         duplicate = next(source for source, count in Counter(sources).items() if count > 1)
         raise DataError(f"{duplicate.name} with {duplicate.mask} is listed twice; see dataset.manifest")

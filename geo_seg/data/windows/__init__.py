@@ -1,1 +1,1 @@
-"""Windows: where they may lie, how they are drawn and loaded."""
+"""Windows: allowed positions, sampling, reading and batches."""

@@ -1,4 +1,4 @@
-"""Training samples from a data set of the user's own, through torch's DataLoader and its worker processes."""
+"""Loader of a user-defined torch Dataset, through torch's DataLoader and its worker processes."""
 
 import copy
 import time
@@ -18,34 +18,34 @@ from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, DataError, first_line
 
 CUSTOM_SAMPLE = -1
-"""Stands in the place of a batch for the number of a scene: the sample is the user's own."""
+"""Scene number in a batch's "place" if the sample is of a user-defined data set."""
 
 
 class CustomDatasetLoader:
-    """An iterable of batches like WindowLoader, of samples that somebody else reads.
+    """A Loader of batches from a user-defined data set.
 
     A sample is a mapping of image (bands, S, S) in the raw values of the scenes, labels (S, S) integers from
-    0 to classes - 1 or ignore_index, and optionally valid (S, S) bool. In a batch's place a sample has OWN,
-    its number and 0.
+    0 to classes - 1 or ignore_index, and optionally valid (S, S) bool. A batch's "place" holds CUSTOM_SAMPLE,
+    the number of the sample, and 0.
 
     Args:
         options: `_target_` of a torch Dataset with a length, and its options.
         table: the classes.
-        bands: how many the model sees.
-        size: samples in an epoch, over all ranks; None takes each once.
+        bands: number of bands of the model.
+        size: samples of an epoch, over all ranks; None takes each sample once.
         batch_size: samples of a batch.
-        num_workers: processes that read; 0 reads in this one.
-        seed: with the epoch it decides the order.
-        epoch: tells the number of the epoch that begins.
-        start: tells how many of its batches a resumed run has done before.
+        num_workers: worker processes; 0 reads in this process.
+        seed: determines the order, together with the epoch.
+        epoch: returns the number of the current epoch.
+        start: returns the number of batches that a resumed run has already done in this epoch.
         rank: of this process.
-        world_size: number of processes; each reads its own share of an epoch.
+        world_size: number of processes; each reads its share of an epoch.
 
     Attributes:
-        wait_seconds: seconds in which whoever takes batches has waited for them.
+        wait_seconds: seconds that the consumer has waited for batches so far.
 
     Raises:
-        ConfigError: the data set can't be made, or holds nothing.
+        ConfigError: the data set can't be built, or is empty.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class CustomDatasetLoader:
             dataset = instantiate(options)
             self._length = len(dataset)
         except (InstantiationException, TypeError) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            raise ConfigError(f"dataset.samples: {first_line(cause)}") from error
+            reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise ConfigError(f"dataset.samples: {first_line(reason)}") from error
         if not self._length:
             raise ConfigError(f"dataset.samples: {options['_target_']} holds no sample; see its options")
         self.wait_seconds = 0.0
@@ -99,9 +99,9 @@ class CustomDatasetLoader:
         self._order.batches = self.numbers()
         samples = iter(self._loader)  # asks the order for its batches here, once
         for numbers in self._order.batches:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             batch = self._batch(next(samples), numbers)
-            self.wait_seconds += time.perf_counter() - begun
+            self.wait_seconds += time.perf_counter() - started
             yield batch
 
     def full_epoch(self) -> Self:
@@ -111,12 +111,12 @@ class CustomDatasetLoader:
         return whole
 
     def numbers(self) -> list[list[int]]:
-        """The numbers of the samples of each batch that is left in the epoch."""
-        draw = np.random.default_rng([self._seed, self._epoch()])
-        rounds = -(-self._size // self._length)
-        order = np.concatenate([draw.permutation(self._length) for _ in range(rounds)])[: self._size]
-        mine = order[self._rank :: self._world_size][: len(self) * self._batch_size]
-        batches: list[list[int]] = mine.reshape(-1, self._batch_size).tolist()
+        """Return the sample numbers of each batch that is left in the epoch."""
+        generator = np.random.default_rng([self._seed, self._epoch()])
+        repeats = -(-self._size // self._length)
+        order = np.concatenate([generator.permutation(self._length) for _ in range(repeats)])[: self._size]
+        of_rank = order[self._rank :: self._world_size][: len(self) * self._batch_size]
+        batches: list[list[int]] = of_rank.reshape(-1, self._batch_size).tolist()
         return batches[self._start() :]
 
     def _batch(self, samples: Any, numbers: list[int]) -> Batch:
@@ -133,18 +133,18 @@ class CustomDatasetLoader:
         if labels.is_floating_point():
             raise DataError(f"dataset.samples: labels of {labels.dtype}, expected integers")
         ignored = labels == self._table.ignore_index
-        wrong = ~ignored & ((labels < 0) | (labels >= len(self._table.names)))
-        if wrong.any():
-            number = numbers[int(wrong.nonzero()[0, 0])]
+        invalid = ~ignored & ((labels < 0) | (labels >= len(self._table.names)))
+        if invalid.any():
+            number = numbers[int(invalid.nonzero()[0, 0])]
             raise DataError(
-                f"dataset.samples: label {int(labels[wrong][0])} in sample {number}; "
+                f"dataset.samples: label {int(labels[invalid][0])} in sample {number}; "
                 f"expected 0 to {len(self._table.names) - 1}, or ignore_index={self._table.ignore_index}"
             )
         valid = samples["valid"].bool() if "valid" in samples else torch.ones(labels.shape, dtype=torch.bool)
-        kind = torch.from_numpy(np.empty(0, label_dtype(self._table))).dtype
+        dtype = torch.from_numpy(np.empty(0, label_dtype(self._table))).dtype
         return {
             "image": image,
-            "labels": labels.to(kind).masked_fill(~valid, self._table.ignore_index),
+            "labels": labels.to(dtype).masked_fill(~valid, self._table.ignore_index),
             "valid": valid,
             "place": torch.tensor([(CUSTOM_SAMPLE, number, 0) for number in numbers]),
         }
@@ -170,5 +170,5 @@ class _BatchOrder:
 def _tensor(samples: Any, key: str) -> Tensor:
     if not isinstance(samples, Mapping) or not isinstance(samples.get(key), Tensor):
         raise DataError(f"dataset.samples: expected samples that are mappings with an array under {key!r}")
-    found: Tensor = samples[key]
-    return found
+    tensor: Tensor = samples[key]
+    return tensor

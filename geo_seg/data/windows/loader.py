@@ -1,4 +1,4 @@
-"""Batches of windows, read by a pool of threads into memory that is used again."""
+"""Loader of window batches, read by a pool of threads into recycled memory."""
 
 import copy
 import time
@@ -17,32 +17,32 @@ from geo_seg.data.windows.batch import Batch
 from geo_seg.data.windows.reader import WindowReader
 from geo_seg.data.windows.sampler import RandomWindowSampler, SceneWindow
 
-_MAX_REDRAWS = 100  # draws for a window with a labelled pixel
+_MAX_REDRAWS = 100  # until a window has a labelled pixel
 
 
 class WindowLoader:
-    """An iterable of batches, in an order that does not depend on the number of threads.
+    """A Loader of windows, in an order that does not depend on the number of threads.
 
     A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16, valid
-    (N, S, S) bool and place (N, 3) int64: number of the scene, first row and first column of the window, that
-    is without its margin. Its memory is filled again once nobody holds any of its tensors.
+    (N, S, S) bool and place (N, 3) int64: scene number, first row and first column of the window, without its
+    margin. The memory of a batch is reused once none of its tensors is referenced.
 
     Args:
-        reader: reads windows.
-        windows: what an epoch consists of: random windows, or the same places every time.
+        reader: reader of windows.
+        windows: windows of an epoch: a sampler, or a fixed list.
         size: number of windows in an epoch, over all ranks.
-        window: their side.
+        window: side of the windows.
         batch_size: windows of a batch.
-        drop_last: leaves out a batch that isn't full.
-        threads: how many read.
-        epoch: tells the number of the epoch that begins.
-        start: tells how many of its batches a resumed run has done before.
+        drop_last: drop the last batch if it isn't full.
+        threads: number of reading threads.
+        epoch: returns the number of the current epoch.
+        start: returns the number of batches that a resumed run has already done in this epoch.
         rank: of this process.
-        world_size: number of processes; each reads its own share of an epoch.
-        margin: pixels that are read beside each side of random windows; the scene's, but for what is barred.
+        world_size: number of processes; each reads its share of an epoch.
+        margin: pixels to read around random windows; excluded rectangles of the scene stay hidden.
 
     Attributes:
-        wait_seconds: seconds that whoever takes batches has waited for them so far.
+        wait_seconds: seconds that the consumer has waited for batches so far.
     """
 
     def __init__(
@@ -70,30 +70,30 @@ class WindowLoader:
         self._epoch = epoch
         self._start = start
         self._threads = threads
-        # threads outlive an epoch, and with them the files that they hold open and the blocks that GDAL keeps
+        # threads outlive an epoch, and with them their open files and the blocks in GDAL's cache
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="windows")
         self._free: deque[tuple[Tensor, ...]] = deque()
-        mine = range(rank, size, world_size)
+        of_rank = range(rank, size, world_size)
         if drop_last:
-            mine = mine[: size // world_size // batch_size * batch_size]
-        self._batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+            of_rank = of_rank[: size // world_size // batch_size * batch_size]
+        self._batches = [of_rank[i : i + batch_size] for i in range(0, len(of_rank), batch_size)]
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, windows = self._epoch(), self._windows
-        places = windows.epoch(epoch) if isinstance(windows, RandomWindowSampler) else windows
-        waiting: deque[Future[Batch]] = deque()
+        scene_windows = windows.epoch(epoch) if isinstance(windows, RandomWindowSampler) else windows
+        pending: deque[Future[Batch]] = deque()
         try:
             for numbers in self._batches[self._start() :]:
-                waiting.append(self._pool.submit(self._fill, epoch, places, numbers))
-                if len(waiting) > self._threads:
-                    yield self._wait(waiting.popleft())
-            while waiting:
-                yield self._wait(waiting.popleft())
+                pending.append(self._pool.submit(self._fill, epoch, scene_windows, numbers))
+                if len(pending) > self._threads:
+                    yield self._wait(pending.popleft())
+            while pending:
+                yield self._wait(pending.popleft())
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
     def full_epoch(self) -> Self:
@@ -103,66 +103,71 @@ class WindowLoader:
         return whole
 
     def _wait(self, future: Future[Batch]) -> Batch:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         batch = future.result()
-        self.wait_seconds += time.perf_counter() - begun
+        self.wait_seconds += time.perf_counter() - started
         return batch
 
-    def _fill(self, epoch: int, places: Sequence[SceneWindow], numbers: range) -> Batch:
+    def _fill(self, epoch: int, scene_windows: Sequence[SceneWindow], numbers: range) -> Batch:
         try:
             memory = self._free.popleft()
         except IndexError:
             memory = self._reader.allocate(self._batch_size, self._side, self._side)
         arrays = [part.numpy() for part in memory]
-        read = []
+        origins = []
         for slot, number in enumerate(numbers):
             into = WindowArrays(*(part[slot] for part in arrays))
-            place = places[number]
+            scene_window = scene_windows[number]
             if isinstance(self._windows, RandomWindowSampler):
-                place = self._draw(self._windows, epoch, number, place, into)
+                scene_window = self._draw(self._windows, epoch, number, scene_window, into)
             else:
-                self._read(place, into)
-            read.append((place[0], place[1].row, place[1].col))
-        return {**self._reuse_when_freed(memory, len(numbers)), "place": torch.tensor(read)}
+                self._read(scene_window, into)
+            origins.append((scene_window[0], scene_window[1].row, scene_window[1].col))
+        return {**self._reuse_when_freed(memory, len(numbers)), "place": torch.tensor(origins)}
 
-    def _read(self, place: SceneWindow, into: WindowArrays) -> None:
-        """Reads a window that may be smaller than the memory for it: nothing beside its part is seen."""
-        _, (_, _, height, width) = place
+    def _read(self, scene_window: SceneWindow, into: WindowArrays) -> None:
+        """Read a window that may be smaller than the memory for it; the rest becomes invalid pixels."""
+        _, (_, _, height, width) = scene_window
         if into.labels.shape != (height, width):
             fill_invalid(into, self._reader.table.ignore_index)
-        self._reader.read_into(place, WindowArrays(*(part[..., :height, :width] for part in into)))
+        self._reader.read_into(scene_window, WindowArrays(*(part[..., :height, :width] for part in into)))
 
     def _draw(
-        self, windows: RandomWindowSampler, epoch: int, number: int, place: SceneWindow, into: WindowArrays
+        self,
+        windows: RandomWindowSampler,
+        epoch: int,
+        number: int,
+        scene_window: SceneWindow,
+        into: WindowArrays,
     ) -> SceneWindow:
-        """Reads a training window and says which; one without a labelled pixel is drawn again."""
+        """Read a training window and return it; redraw windows without a labelled pixel."""
         inside = slice(self._margin, self._side - self._margin)
         for attempt in range(1, _MAX_REDRAWS):
-            if not windows.is_unlabelled(place):
-                self._reader.read_with_border(place, self._margin, into)
-                # the middle alone answers for most windows
+            if not windows.is_unlabelled(scene_window):
+                self._reader.read_with_border(scene_window, self._margin, into)
+                # the centre pixel decides for most windows
                 ignored = self._reader.table.ignore_index
-                middle = into.labels[self._side // 2, self._side // 2]
-                if middle != ignored or np.any(into.labels[inside, inside] != ignored):
-                    return place
-            place = windows.redraw(epoch, number, attempt)
-        self._reader.read_with_border(place, self._margin, into)
-        return place
+                centre = into.labels[self._side // 2, self._side // 2]
+                if centre != ignored or np.any(into.labels[inside, inside] != ignored):
+                    return scene_window
+            scene_window = windows.redraw(epoch, number, attempt)
+        self._reader.read_with_border(scene_window, self._margin, into)
+        return scene_window
 
     def _reuse_when_freed(self, memory: tuple[Tensor, ...], count: int) -> Batch:
-        """A batch in this memory, which comes back when the last tensor that shows it is gone."""
-        if memory[0].is_pinned():  # torch uses pinned memory again itself, once copies from it have ended
+        """Return a batch in this memory, which becomes free with the last tensor that refers to it."""
+        if memory[0].is_pinned():  # torch itself recycles pinned memory, once copies from it have ended
             return _batch(memory, count)
         views = [part.numpy() for part in memory]
-        left = [len(views)]
+        references = [len(views)]
 
-        def gone() -> None:
-            left[0] -= 1
-            if not left[0]:
+        def release() -> None:
+            references[0] -= 1
+            if not references[0]:
                 self._free.append(memory)
 
         for view in views:
-            weakref.finalize(view, gone).atexit = False
+            weakref.finalize(view, release).atexit = False
         return _batch([torch.from_numpy(view) for view in views], count)
 
 

@@ -30,19 +30,19 @@ _MAX_OPEN_FILES = 256  # rasters that all threads together keep open; systems al
 
 
 class WindowReader:
-    """Reads windows of scenes; each thread has its own handles.
+    """Reader of windows of scenes; each thread has its own file handles.
 
     Args:
-        scenes: where windows come from.
-        index: of each scene.
-        table: turns mask values into labels.
-        config: says what is nodata, what becomes of windows that can't be read, and how many threads read.
+        scenes: the scenes.
+        index: index of each scene.
+        table: maps mask values to labels.
+        config: nodata options, on_read_error and number of threads.
 
     Attributes:
         table: the classes.
-        dtype: NumPy type that holds the values of all the images.
-        bands: how many bands the model sees.
-        unreadable: per scene name, how many windows could not be read and became ignored pixels.
+        dtype: NumPy type that holds the values of all images.
+        bands: number of bands.
+        unreadable: number of windows of each scene (by name) that could not be read and are ignored.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class WindowReader:
         self._scenes = scenes
         self._index = index
         self._config = config
-        self._most = max(_MAX_OPEN_FILES // (2 * config.num_threads), 4)
+        self._max_handles = max(_MAX_OPEN_FILES // (2 * config.num_threads), 4)
         self._local = threading.local()
 
-    def read(self, place: SceneWindow) -> WindowArrays:
-        """Reads a window into new arrays; see read_into."""
+    def read(self, scene_window: SceneWindow) -> WindowArrays:
+        """Read a window into new arrays; see read_into."""
         pixels = WindowArrays(
-            *(part[0].numpy() for part in self.allocate(1, place[1].height, place[1].width))
+            *(part[0].numpy() for part in self.allocate(1, scene_window[1].height, scene_window[1].width))
         )
-        self.read_into(place, pixels)
+        self.read_into(scene_window, pixels)
         return pixels
 
-    def read_into(self, place: SceneWindow, into: WindowArrays) -> None:
-        """Reads a window, which may reach past its scene below and on the right.
+    def read_into(self, scene_window: SceneWindow, into: WindowArrays) -> None:
+        """Read a window, which may extend beyond its scene at the bottom and on the right.
 
         Raises:
             DataError: a file can't be read there, and on_read_error is "raise".
         """
-        index, window = place
+        index, window = scene_window
         try:
             self._open(index).read_into(window, into)
         except DataError:
@@ -81,9 +81,9 @@ class WindowReader:
             fill_invalid(into, self.table.ignore_index)
             self.unreadable[self._scenes[index].name] += 1
 
-    def read_labels(self, place: SceneWindow) -> NDArray[Any]:
+    def read_labels(self, scene_window: SceneWindow) -> NDArray[Any]:
         """Read the labels (height, width) of a window inside its scene; see read_into."""
-        index, window = place
+        index, window = scene_window
         try:
             return self._open(index).labels(window)
         except DataError:
@@ -92,28 +92,28 @@ class WindowReader:
             self.unreadable[self._scenes[index].name] += 1
             return np.full((window.height, window.width), self.table.ignore_index, label_dtype(self.table))
 
-    def read_with_border(self, place: SceneWindow, margin: int, into: WindowArrays) -> None:
-        """Reads a window and what lies around it; nothing is seen of what is barred in the scene.
+    def read_with_border(self, scene_window: SceneWindow, border: int, into: WindowArrays) -> None:
+        """Read a window and a border around it; excluded rectangles of the scene become invalid.
 
         Args:
-            place: of the window.
-            margin: pixels beside each side of it.
-            into: of the window with its margin.
+            scene_window: the window, without its border.
+            border: pixels to read around it.
+            into: arrays of the size of the window with its border.
 
         Raises:
             DataError: see read_into.
         """
-        index, window = place
-        if not margin:
-            self.read_into(place, into)
+        index, window = scene_window
+        if not border:
+            self.read_into(scene_window, into)
             return
-        top, left = window.row - margin, window.col - margin
+        top, left = window.row - border, window.col - border
         above, before = max(-top, 0), max(-left, 0)
         if above or before:
             fill_invalid(into, self.table.ignore_index)
         height, width = into.labels.shape
-        around = Window(top + above, left + before, height - above, width - before)
-        self.read_into((index, around), WindowArrays(*(part[..., above:, before:] for part in into)))
+        clipped = Window(top + above, left + before, height - above, width - before)
+        self.read_into((index, clipped), WindowArrays(*(part[..., above:, before:] for part in into)))
         for row, col, rows, cols in self._scenes[index].excluded:
             hidden = (
                 ...,
@@ -123,17 +123,17 @@ class WindowReader:
             fill_invalid(WindowArrays(*(part[hidden] for part in into)), self.table.ignore_index)
 
     def allocate(self, count: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Memory for the image, labels and valid of windows, pinned where there is a GPU."""
+        """Allocate tensors for image, labels and valid of windows, pinned if there is a GPU."""
         pinned = torch.cuda.is_available()
         shape = (count, height, width)
-        wanted = (
+        layout = (
             (self.dtype, (count, self.bands, height, width)),
             (label_dtype(self.table), shape),
             (np.dtype(bool), shape),
         )
         return tuple(
             torch.empty(size, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=pinned)
-            for dtype, size in wanted
+            for dtype, size in layout
         )
 
     def _open(self, index: int) -> SceneReader:
@@ -141,13 +141,13 @@ class WindowReader:
         if index in handles:
             handles.move_to_end(index)
             return handles[index]
-        if len(handles) >= self._most:
+        if len(handles) >= self._max_handles:
             handles.popitem(last=False)[1].close()
-        scene, found = self._scenes[index], self._index[index]
-        whole = found.bands.pixels == scene.image.height * scene.image.width
+        scene, scene_index = self._scenes[index], self._index[index]
+        all_valid = scene_index.bands.pixels == scene.image.height * scene.image.width
         handles[index] = (
-            MemmapSceneReader(found.decoded_path, scene, self.table, whole)
-            if found.decoded_path
-            else RasterSceneReader(scene, self.table, self._config, whole)
+            MemmapSceneReader(scene_index.decoded_path, scene, self.table, all_valid)
+            if scene_index.decoded_path
+            else RasterSceneReader(scene, self.table, self._config, all_valid)
         )
         return handles[index]
