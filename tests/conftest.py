@@ -24,7 +24,7 @@ from geo_seg.data.class_table import build_class_table
 from geo_seg.data.index import index_scenes
 from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
-from geo_seg.data.windows.reader import WindowReader
+from geo_seg.data.windows.loader import WindowReader
 from geo_seg.tiling import Window
 
 _CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end

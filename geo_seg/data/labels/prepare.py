@@ -197,7 +197,8 @@ def _uncovered_value(name: str, table: ClassTable) -> int | None:
         return None
     if name not in table.names:
         raise ConfigError(
-            f"dataset.label.uncovered={name}: unknown class; {did_you_mean(name, [*table.names, 'ignore'])}"
+            f"dataset.label.uncovered={name}: unknown class {name!r}; "
+            f"{did_you_mean(name, [*table.names, 'ignore'])}"
         )
     return table.values[table.names.index(name)][0]
 

@@ -5,13 +5,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.windows.batch import Loader
 from geo_seg.training.callbacks.csv_metrics import MetricRow, write_rows
 
 _STARVED_FRACTION = 0.1  # share of the time in which the model waits for windows, above which there is advice
@@ -119,8 +118,8 @@ def reading_advice(config: DatasetConfig, decoded: bool) -> str:
 
 
 def _waited(trainer: pl.Trainer) -> float:
-    loader = cast(Loader, trainer.train_dataloader)
-    return loader.wait_seconds
+    loader: Any = trainer.train_dataloader
+    return float(loader.wait_seconds)
 
 
 def _memory(gpu: bool) -> MetricRow:

@@ -1,7 +1,7 @@
 """A mean of the weights over the run: exponential (EMA) or of the last epochs (SWA)."""
 
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from geo_seg.config.training import AverageConfig
-from geo_seg.data.windows.batch import Loader
 from geo_seg.training.module import RAW_WEIGHTS
 
 _PREFIX = "model."
@@ -147,7 +146,7 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     They are equal means over the first batches of the epoch, as training has seen them, of all processes.
     Parts that don't learn at present keep theirs.
     """
-    loader = cast(Loader, trainer.train_dataloader)
+    loader: Any = trainer.train_dataloader
     count = min(_BATCHES, int(trainer.num_training_batches))
     modes = {part: part.training for part in module.model.modules()}
     module.model.train()
