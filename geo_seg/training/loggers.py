@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from geo_seg.config.training import TrainConfig
 from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.csv_metrics import write_rows
+from geo_seg.training.callbacks.lightning_loops import drop_anonymous_argument
 
 _IDS = (
     "loggers.json"  # by which names the run is known elsewhere, so that it goes on there when it is resumed
@@ -94,9 +95,7 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
         given = {name: value for name, value in options.items() if value is not None}
         logger = instantiate({**_default_options(kind, config, folder), **given})
         if isinstance(logger, WandbLogger):
-            logger._wandb_init.pop(
-                "anonymous", None
-            )  # it warns of this argument, which Lightning always gives
+            drop_anonymous_argument(logger)
         found.append(logger)
     return found
 

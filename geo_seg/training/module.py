@@ -22,6 +22,7 @@ from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.metrics.epoch_means import EpochMeans, WeightedMean
 from geo_seg.models.layers import Normalize
+from geo_seg.training.callbacks.lightning_loops import is_validation_epoch
 from geo_seg.training.evaluation import Validation
 from geo_seg.training.optim import parameter_groups
 from geo_seg.training.seeding import seed_step
@@ -133,10 +134,7 @@ class SegmentationModule(pl.LightningModule):
         for name, value in self.means.values(self.trainer.strategy).items():
             self.log(name, value, sync_dist=True)  # the same on all processes
         scheduler: Any = self.lr_schedulers()
-        if (
-            isinstance(scheduler, ReduceLROnPlateau)
-            and self.trainer.fit_loop.epoch_loop._should_check_val_epoch()
-        ):
+        if isinstance(scheduler, ReduceLROnPlateau) and is_validation_epoch(self.trainer):
             scheduler.step(self.trainer.callback_metrics["val/miou"])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

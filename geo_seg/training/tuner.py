@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from geo_seg.config.training import TrainConfig

@@ -23,7 +23,7 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.training import evaluate_run as testing
 from geo_seg.training import results as concluding
-from geo_seg.training.callbacks.checkpointing import rewrite_loop_state
+from geo_seg.training.callbacks.lightning_loops import rewrite_loop_state
 from geo_seg.training.run import run
 from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
 from tests.end_to_end.test_training import (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from geo_seg.checkpoints.checkpoint import read_checkpoint
 from geo_seg.errors import CheckpointError, TrainingError

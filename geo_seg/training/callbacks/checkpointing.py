@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from geo_seg.config.hydra_setup import shell_command
 from geo_seg.errors import ConfigError
 from geo_seg.runtime.files import atomic_write
+from geo_seg.training.callbacks import lightning_loops
 from geo_seg.training.callbacks.training_state import check_alike, check_sizes
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what SLURM users ask for with --signal
@@ -91,7 +92,7 @@ class ResumableCheckpoint(Checkpoint):
     ) -> None:
         """Says where training stands, in the terms of Lightning's loops."""
         checkpoint[POSITION] = self._position
-        rewrite_loop_state(
+        lightning_loops.rewrite_loop_state(
             checkpoint["loops"]["fit_loop"], **{k: v for k, v in self._position.items() if k != "done"}
         )
 
@@ -115,10 +116,7 @@ class ResumableCheckpoint(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:  # Lightning puts the old handlers back in the end
                 signal.signal(number, self._on_signal)
-        loops = trainer.fit_loop
-        if loops.epoch_loop.batch_progress.current.ready == 0:
-            # with max_steps Lightning takes the start of an epoch for its middle, and counts a step too many
-            loops.epoch_loop.restarting = False
+        lightning_loops.correct_restart_flag(trainer)
         if not self.last.exists():
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=0)
 
@@ -149,20 +147,17 @@ class ResumableCheckpoint(Checkpoint):
     ) -> None:
         """Saves within the epoch, where it is time or a signal has come."""
         self.taking_up = False
-        loop = trainer.fit_loop.epoch_loop
-        fetcher = trainer.fit_loop._data_fetcher
-        assert fetcher is not None  # noqa: S101 - there is a batch
         if (
-            loop._should_accumulate()
-            or loop._num_ready_batches_reached()
-            or loop._should_check_val_fx(fetcher)
+            lightning_loops.is_accumulating(trainer)
+            or lightning_loops.is_last_batch_of_epoch(trainer)
+            or lightning_loops.validation_is_due(trainer)
         ):
             return  # gradients are half there, or the end of the epoch or validation comes now
         due = time.monotonic() - self._saved >= 60 * self._minutes
         if trainer.strategy.reduce_boolean_decision(due or self._signal is not None, all=False):
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=batch_idx + 1)
             if self._signal is not None:  # Lightning tells the loggers of a step after this
-                trainer._logger_connector.update_train_step_metrics()
+                lightning_loops.log_step_metrics(trainer)
             self._leave_if_asked(trainer)
 
     def on_validation_batch_end(
@@ -175,17 +170,17 @@ class ResumableCheckpoint(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Saves and leaves if a signal has come; validation then begins again."""
-        if trainer.fit_loop.epoch_loop.val_loop.batch_progress.is_last_batch:
+        if lightning_loops.is_last_validation_batch(trainer):
             return  # the end of the epoch is near, and ranks may differ in their number of batches
         if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
-            batch_now = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            batch_now = lightning_loops.batches_started(trainer)
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=batch_now, validate=True)
             self._leave_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves with all that the epoch brought."""
         best = self.monitor is None
-        if self.monitor and trainer.fit_loop.epoch_loop._should_check_val_epoch():
+        if self.monitor and lightning_loops.is_validation_epoch(trainer):
             score = float(trainer.callback_metrics.get(self.monitor, float("nan")))
             best = self.best_model_score is None or score > self.best_model_score
             if best:
@@ -229,35 +224,6 @@ class ResumableCheckpoint(Checkpoint):
         if self._signal == signal.SIGINT == number:  # Ctrl-C twice: at once
             raise KeyboardInterrupt
         self._signal = number
-
-
-def rewrite_loop_state(loops: dict[str, Any], epoch: int, batch: int, validate: bool) -> None:
-    """Writes a place into the state of Lightning's loops, so that they go on from there.
-
-    Lightning saves in the middle of its counting, and guesses from the counters what was going on; some of
-    the guesses lose a validation or a step of a scheduler. Here nothing is going on.
-
-    Args:
-        loops: state of the fit loop, changed.
-        epoch: number of the epoch, from 0.
-        batch: batches of it that are done; 0 is before its beginning.
-        validate: whether the validation that follows them isn't done.
-    """
-    within = int(batch > 0)
-    counts = {"ready": epoch + within, "started": epoch + within, "processed": epoch, "completed": epoch}
-    loops["epoch_progress"] = {"total": dict(counts), "current": dict(counts)}
-    progress = loops["epoch_loop.batch_progress"]
-    progress["is_last_batch"] = validate
-    for name, number in (("total", progress["total"]["ready"]), ("current", batch)):
-        progress[name] = dict.fromkeys(progress[name], number)
-    begun = {"ready": int(validate), "started": int(validate), "processed": 0, "completed": 0}
-    loops["epoch_loop.val_loop.batch_progress"] = {
-        "total": dict(begun),
-        "current": dict(begun),
-        "is_last_batch": False,
-    }
-    if within and not validate:  # the loggers' count of the step that has just ended
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from geo_seg.config.training import AverageConfig
+from geo_seg.training.callbacks import lightning_loops
 from geo_seg.training.module import RAW_WEIGHTS
 
 _PREFIX = "model."
@@ -96,7 +97,7 @@ class WeightAverage(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the mean to validation."""
-        if trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+        if lightning_loops.is_last_batch_of_epoch(trainer):
             self._take_epoch(trainer, pl_module)
         self._swap(pl_module)
 
@@ -161,8 +162,8 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # equal parts
     for number, batch in enumerate(islice(loader.full_epoch(), count)):
-        image, _ = module.prepare(trainer.strategy.batch_to_device(batch), number)
-        with trainer.precision_plugin.forward_context():
+        image, _ = module.prepare(lightning_loops.batch_to_device(trainer, batch), number)
+        with lightning_loops.forward_context(trainer):
             module.model(image)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
