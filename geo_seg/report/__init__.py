@@ -1,1 +1,1 @@
-"""What a run leaves to look at: tables, pictures, one page."""
+"""Report of a run: tables, figures, one HTML page."""

@@ -1,4 +1,4 @@
-"""Figures of the report, each with what it shows in words."""
+"""Figures of the report, each with a description in words."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,20 @@ from matplotlib.ticker import MaxNLocator
 from geo_seg.metrics.scores import Scores
 from geo_seg.report.tables import number, percent
 
-_SPLITS = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b"}
-_ON_MAP = {**_SPLITS, "buffer": "#c8c8c8"}
-_LOSSES = ("train/loss", "val/loss")
-_SCORES = ("val/miou", "val/boundary_iou", "val/accuracy")
-_WIDTH = 5.4  # inches of a figure: two stand side by side, one fits a narrow window
+_SPLIT_COLORS = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b"}
+_MAP_COLORS = {**_SPLIT_COLORS, "buffer": "#c8c8c8"}
+_LOSS_KEYS = ("train/loss", "val/loss")
+_SCORE_KEYS = ("val/miou", "val/boundary_iou", "val/accuracy")
+_WIDTH_INCHES = 5.4  # two figures stand side by side, one fits a narrow window
 
 
 class RenderedFigure(NamedTuple):
-    """A figure.
+    """A figure as a file.
 
     Attributes:
-        name: of its file.
+        name: name of the file, without suffix.
         png: the file's content.
-        alt: what it shows, in words.
+        alt: what the figure shows, for readers who don't see it.
     """
 
     name: str
@@ -36,128 +36,136 @@ class RenderedFigure(NamedTuple):
 
 
 def training_curves(rows: Sequence[Mapping[str, float]]) -> list[RenderedFigure]:
-    """Losses and validation scores by epoch, as far as there are any."""
-    drawn = []
-    for name, keys, title in (("loss", _LOSSES, "Loss"), ("curves", _SCORES, "Validation scores")):
-        known = [key for key in keys if any(key in row for row in rows)]
-        if not known:
+    """Draw losses and validation scores by epoch, if there are any."""
+    rendered = []
+    for name, keys, title in (("loss", _LOSS_KEYS, "Loss"), ("curves", _SCORE_KEYS, "Validation scores")):
+        logged_keys = [key for key in keys if any(key in row for row in rows)]
+        if not logged_keys:
             continue
         figure, axes = _figure(3.4)
-        ends = []
-        for key in known:
+        changes = []
+        for key in logged_keys:
             points = [(row["epoch"] + 1, row[key]) for row in rows if key in row]
             axes.plot(*zip(*points, strict=True), marker=".", label=key)
-            ends.append(f"{key} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
+            changes.append(f"{key} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
         axes.set_xlabel("epoch")
         axes.set_title(title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # or one epoch has fractions
+        axes.xaxis.set_major_locator(
+            MaxNLocator(integer=True, min_n_ticks=1)
+        )  # a single epoch would get fractional ticks
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
         if name == "curves":
             axes.set_ylim(0, 1)
-        drawn.append(
-            RenderedFigure(name, _png(figure), f"{title} over {len(rows)} epochs: {'; '.join(ends)}")
+        rendered.append(
+            RenderedFigure(name, _png(figure), f"{title} over {len(rows)} epochs: {'; '.join(changes)}")
         )
-    return drawn
+    return rendered
 
 
-def confusion_matrix(found: Scores, names: Sequence[str]) -> RenderedFigure:
-    """Which classes are taken for which: shares of the labelled pixels of each class, and counts."""
-    counts = np.array(found["confusion"], float)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+def confusion_matrix(scores: Scores, names: Sequence[str]) -> RenderedFigure:
+    """Draw a confusion matrix: fractions of the labelled pixels of each class, and counts."""
+    counts = np.array(scores["confusion"], float)
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(2.2 + 0.55 * len(names), 14)
     figure, axes = _figure(side, side + 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
     if len(names) <= 24:
-        for row, col in np.ndindex(*shares.shape):
-            color = "white" if shares[row, col] > 0.5 else "black"
-            cell = f"{shares[row, col]:.2f}\n{_short(float(counts[row, col]))}"
+        for row, col in np.ndindex(*fractions.shape):
+            color = "white" if fractions[row, col] > 0.5 else "black"
+            cell = f"{fractions[row, col]:.2f}\n{_short(float(counts[row, col]))}"
             axes.text(col, row, cell, ha="center", va="center", color=color, fontsize=8)
-    said = []
-    for number_, name in enumerate(names):
-        if counts[number_].any():
-            others = shares[number_].copy()
-            others[number_] = -1
-            worst = int(others.argmax())
-            taken = f", {percent(others[worst])} taken for {names[worst]}" if others[worst] > 0 else ""
-            said.append(f"{name} {percent(shares[number_, number_])} right{taken}")
-    return RenderedFigure("confusion", _png(figure), f"Confusion matrix by label: {'; '.join(said)}")
+    descriptions = []
+    for label, name in enumerate(names):
+        if counts[label].any():
+            off_diagonal = fractions[label].copy()
+            off_diagonal[label] = -1
+            confused = int(off_diagonal.argmax())
+            confusion = (
+                f", {percent(off_diagonal[confused])} taken for {names[confused]}"
+                if off_diagonal[confused] > 0
+                else ""
+            )
+            descriptions.append(f"{name} {percent(fractions[label, label])} right{confusion}")
+    return RenderedFigure("confusion", _png(figure), f"Confusion matrix by label: {'; '.join(descriptions)}")
 
 
-def reliability_diagram(found: Mapping[str, Any]) -> RenderedFigure:
-    """Accuracy by confidence, before and after the temperature; the diagonal is what is wished for."""
+def reliability_diagram(calibration: Mapping[str, Any]) -> RenderedFigure:
+    """Draw accuracy by confidence, before and after temperature scaling; the diagonal is ideal."""
     figure, axes = _figure(3.8)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
-    said = []
+    descriptions = []
     for name, label, color in (("raw", "before", "#9ecae1"), ("scaled", "after", "#08519c")):
-        part = found[name]
-        known = [(c, a) for c, a in zip(part["confidence"], part["accuracy"], strict=True) if c is not None]
-        if known:
+        bins = calibration[name]
+        points = [(c, a) for c, a in zip(bins["confidence"], bins["accuracy"], strict=True) if c is not None]
+        if points:
             axes.plot(
-                *zip(*known, strict=True),
+                *zip(*points, strict=True),
                 marker="o",
                 color=color,
-                label=f"{label}: ECE {number(part['ece'])}",
+                label=f"{label}: ECE {number(bins['ece'])}",
             )
-        said.append(f"expected calibration error {number(part['ece'])} {label}")
+        descriptions.append(f"expected calibration error {number(bins['ece'])} {label}")
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_title(f"Reliability, temperature {found['temperature']:.2f}")
+    axes.set_title(f"Reliability, temperature {calibration['temperature']:.2f}")
     axes.legend(frameon=False, loc="upper left")
     axes.grid(alpha=0.3)
     return RenderedFigure(
-        "reliability", _png(figure), f"Reliability diagram: {', '.join(said)} the temperature"
+        "reliability", _png(figure), f"Reliability diagram: {', '.join(descriptions)} the temperature"
     )
 
 
-def class_balance(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> RenderedFigure:
-    """Shares of the classes in every split."""
-    figure, axes = _figure(1.2 + 0.3 * len(names) * len(shares) ** 0.5)
-    place = np.arange(len(names))
-    height = 0.8 / len(shares)
-    for rank, (split, values) in enumerate(shares.items()):
-        axes.barh(place + rank * height, values, height, color=_SPLITS[split], label=split)
-    axes.set_yticks(place + 0.4 - height / 2, names)
+def class_balance(fractions: Mapping[str, Sequence[float]], names: Sequence[str]) -> RenderedFigure:
+    """Draw the fractions of the classes in each split."""
+    figure, axes = _figure(1.2 + 0.3 * len(names) * len(fractions) ** 0.5)
+    positions = np.arange(len(names))
+    height = 0.8 / len(fractions)
+    for index, (split, values) in enumerate(fractions.items()):
+        axes.barh(positions + index * height, values, height, color=_SPLIT_COLORS[split], label=split)
+    axes.set_yticks(positions + 0.4 - height / 2, names)
     axes.invert_yaxis()
-    axes.set_xlabel("share of the labelled pixels")
+    axes.set_xlabel("fraction of the labelled pixels")
     axes.legend(frameon=False)
-    said = "; ".join(
+    description = "; ".join(
         f"{split}: " + ", ".join(f"{n} {percent(v)}" for n, v in zip(names, values, strict=True))
-        for split, values in shares.items()
+        for split, values in fractions.items()
     )
-    return RenderedFigure("balance", _png(figure), f"Class balance. {said}")
+    return RenderedFigure("balance", _png(figure), f"Class balance. {description}")
 
 
-def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis: tuple[str, str]) -> RenderedFigure:
-    """Where the scenes of every split lie.
+def split_map(outlines: Mapping[str, Sequence[np.ndarray]], axis_labels: tuple[str, str]) -> RenderedFigure:
+    """Draw where the scenes of each split lie.
 
     Args:
-        outlines: see geo_seg.report.locations; what comes later lies above.
-        axis: what x and y are called.
+        outlines: rectangles of each split, see `scene_outlines`; later ones are drawn above.
+        axis_labels: labels of x and y.
     """
     figure, axes = _figure(4.6)
-    keys = []
-    for split, shapes in outlines.items():
-        if shapes:
-            color = _ON_MAP[split]
-            # opaque, one above the other: a colour that shows through another is in no legend
-            axes.add_collection(PolyCollection(list(shapes), facecolor=color, edgecolor=color, linewidth=0.3))
-            keys.append(Patch(color=color, label=split))
+    handles = []
+    for split, rectangles in outlines.items():
+        if rectangles:
+            color = _MAP_COLORS[split]
+            # opaque: a mixture of two colours is in no legend
+            axes.add_collection(
+                PolyCollection(list(rectangles), facecolor=color, edgecolor=color, linewidth=0.3)
+            )
+            handles.append(Patch(color=color, label=split))
     axes.autoscale_view()
     axes.set_aspect("equal", adjustable="datalim")
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.tick_params(axis="x", rotation=30)
-    axes.set_xlabel(axis[0])
-    axes.set_ylabel(axis[1])
-    figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False)
-    there = ", ".join(split for split, shapes in outlines.items() if shapes)
-    return RenderedFigure("split_map", _png(figure), f"Map of the places of the splits: {there}")
+    axes.set_xlabel(axis_labels[0])
+    axes.set_ylabel(axis_labels[1])
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    split_names = ", ".join(split for split, rectangles in outlines.items() if rectangles)
+    return RenderedFigure("split_map", _png(figure), f"Map of the splits: {split_names}")
 
 
 def _short(count: float) -> str:
@@ -168,7 +176,7 @@ def _short(count: float) -> str:
     return f"{count:.0f}"
 
 
-def _figure(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:
+def _figure(height: float, width: float = _WIDTH_INCHES) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 

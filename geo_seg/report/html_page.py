@@ -1,4 +1,4 @@
-"""The HTML of the report: one page without anything outside of it, for narrow windows and screen readers."""
+"""HTML of the report: one self-contained page, for narrow windows and screen readers, too."""
 
 import base64
 import html
@@ -14,7 +14,7 @@ caption{text-align:left;color:#555;padding-bottom:.3rem}
 caption span{display:block;position:sticky;left:0;width:fit-content;max-width:min(92vw,60rem)}
 .row{display:flex;flex-wrap:wrap;gap:.6rem}
 """
-"""Style of what may be wider than the window: a shadow at the side shows that there is more."""
+"""CSS of elements that may be wider than the window: a shadow at the side shows that there is more."""
 
 _STYLE = f"""{WIDE}
 :root{{color-scheme:light}}
@@ -45,97 +45,99 @@ summary{{cursor:pointer}}
 
 
 class Markup(str):
-    """Text that is HTML already; any other text is escaped."""
+    """Text that is HTML already, and is not escaped."""
 
     __slots__ = ()
 
 
 def text(value: object) -> str:
-    """A value as HTML."""
+    """Return a value as HTML."""
     return value if isinstance(value, Markup) else html.escape(str(value))
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], *, words: bool = False) -> str:
-    """A table whose first column names the rows.
+    """Return a table whose first column names the rows.
 
     Args:
-        caption: what it shows.
+        caption: caption of the table.
         head: names of the columns.
-        rows: the cells.
+        rows: cells of each row.
         words: whether the cells are text, not numbers.
     """
-    kind = ' class="text"' if words else ""
-    names = "".join(f'<th scope="col"{kind}>{text(name)}</th>' for name in head)
+    css_class = ' class="text"' if words else ""
+    header = "".join(f'<th scope="col"{css_class}>{text(name)}</th>' for name in head)
     body = "".join(
         f'<tr><th scope="row">{text(first)}</th>'
-        + "".join(f"<td{kind}>{text(cell)}</td>" for cell in rest)
+        + "".join(f"<td{css_class}>{text(cell)}</td>" for cell in rest)
         + "</tr>"
         for first, *rest in rows
     )
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(caption)}">'
-        f"<table><caption><span>{text(caption)}</span></caption><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<table><caption><span>{text(caption)}</span></caption><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def image(file: bytes, alt: str, caption: object = "", kind: str = "") -> str:
-    """A picture with what it shows in words.
+def image(file: bytes, alt: str, caption: object = "", css_class: str = "") -> str:
+    """Return an image with a description in words.
 
     Args:
         file: the content of a PNG or JPEG file.
-        alt: what it shows, for those who don't see it.
-        caption: below it.
-        kind: "pane" for one of several side by side.
+        alt: what the image shows, for readers who don't see it.
+        caption: caption below the image.
+        css_class: "pane" for one of several images side by side.
     """
     data = base64.b64encode(file).decode()
     mime = "image/png" if file.startswith(b"\x89PNG") else "image/jpeg"
-    below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    name = f' class="{kind}"' if kind else ""
-    return f'<figure{name}><img alt="{html.escape(alt)}" src="data:{mime};base64,{data}">{below}</figure>'
+    figcaption = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    attribute = f' class="{css_class}"' if css_class else ""
+    img = f'<img alt="{html.escape(alt)}" src="data:{mime};base64,{data}">'
+    return f"<figure{attribute}>{img}{figcaption}</figure>"
 
 
 def row(parts: Iterable[str]) -> str:
-    """Parts side by side, or below each other where there is no room."""
+    """Return parts side by side, or below each other in a narrow window."""
     return f'<div class="row">{"".join(parts)}</div>'
 
 
 def paragraph(content: object) -> str:
-    """A paragraph."""
+    """Return a paragraph."""
     return f"<p>{text(content)}</p>"
 
 
 def details(title: str, content: str) -> str:
-    """Long text that is shown when asked for."""
+    """Return a long text that is shown on a click."""
     return f"<details><summary>{text(title)}</summary><pre>{text(content)}</pre></details>"
 
 
 def legend_entry(color: Sequence[int], name: str) -> Markup:
-    """A class with its colour."""
-    shown = "#{:02x}{:02x}{:02x}".format(*color)
-    mark = f'<span class="key" style="background:{shown}"></span>'
-    return Markup(f'<span class="class">{mark}{html.escape(name)}</span>')
+    """Return a class name with its colour."""
+    hex_code = "#{:02x}{:02x}{:02x}".format(*color)
+    swatch = f'<span class="key" style="background:{hex_code}"></span>'
+    return Markup(f'<span class="class">{swatch}{html.escape(name)}</span>')
 
 
 def legend(colors: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """All classes with their colours."""
-    listed = "".join(
+    """Return all classes with their colours."""
+    entries = "".join(
         f"<li>{legend_entry(color, name)}</li>" for color, name in zip(colors, names, strict=True)
     )
-    return f'<ul class="keys" aria-label="classes and their colours">{listed}</ul>'
+    return f'<ul class="keys" aria-label="classes and their colours">{entries}</ul>'
 
 
 def render_page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
-        title: of the page.
-        lead: what stands first.
-        sections: title and content of each; those without content are left out.
+        title: title of the page.
+        lead: HTML of the introduction.
+        sections: title and HTML of each section; those without content are omitted.
     """
-    shown = [(name, content, name.lower().replace(" ", "-")) for name, content in sections if content]
-    links = "".join(f'<li><a href="#{mark}">{text(name)}</a></li>' for name, _, mark in shown)
+    non_empty = [(name, content, name.lower().replace(" ", "-")) for name, content in sections if content]
+    links = "".join(f'<li><a href="#{anchor}">{text(name)}</a></li>' for name, _, anchor in non_empty)
     body = "".join(
-        f'<section id="{mark}"><h2>{text(name)}</h2>{content}</section>' for name, content, mark in shown
+        f'<section id="{anchor}"><h2>{text(name)}</h2>{content}</section>'
+        for name, content, anchor in non_empty
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -1,4 +1,4 @@
-"""Scores as tables, for the terminal and for the report."""
+"""Tables of scores, for the console and for the report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,97 +9,98 @@ from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.metrics.scores import Scores
 from geo_seg.report import html_page as markup
 
-_COLUMNS = {"f1": "F1", "precision": "precision", "recall": "recall"}
+_SCORE_COLUMNS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 
-def score_table(found: Scores, title: str) -> Table:
-    """Scores for the terminal; what neither labels nor predictions hold is shown as a dash."""
-    sure = (found.get("intervals") or {}).get("miou")
-    table = Table(
-        title=f"{title}: mean IoU {_with_interval(found['miou'], sure)}, accuracy {number(found['accuracy'])}"
-    )
+def score_table(scores: Scores, title: str) -> Table:
+    """Return the scores as a table for the console; undefined scores are shown as a dash."""
+    miou_interval = (scores.get("intervals") or {}).get("miou")
+    miou = _with_interval(scores["miou"], miou_interval)
+    table = Table(title=f"{title}: mean IoU {miou}, accuracy {number(scores['accuracy'])}")
     table.add_column("class")
-    edges = "boundary_iou" in found
-    for column in ("IoU", *(["boundary IoU"] if edges else []), *_COLUMNS.values(), "pixels"):
+    has_boundary = "boundary_iou" in scores
+    for column in ("IoU", *(["boundary IoU"] if has_boundary else []), *_SCORE_COLUMNS.values(), "pixels"):
         table.add_column(column, justify="right")
-    for row in found["classes"]:
-        cells = [number(row["iou"]), *([_boundary(row)] if edges else [])]
-        table.add_row(row["name"], *cells, *(number(row[key]) for key in _COLUMNS), f"{row['support']:,}")
+    for row in scores["classes"]:
+        cells = [number(row["iou"]), *([_boundary(row)] if has_boundary else [])]
+        table.add_row(
+            row["name"], *cells, *(number(row[key]) for key in _SCORE_COLUMNS), f"{row['support']:,}"
+        )
     return table
 
 
-def class_score_table(found: Scores, facts: CheckpointMetadata, caption: str) -> str:
-    """Scores of every class with intervals, and the mean."""
-    sure = found["intervals"]
-    edges = "boundary_iou" in found
-    head = ["class", "IoU", *(["95 %"] if sure else []), *(["boundary IoU"] if edges else [])]
-    head += [*_COLUMNS.values(), "pixels"]
+def class_score_table(scores: Scores, metadata: CheckpointMetadata, caption: str) -> str:
+    """Return the scores of each class with intervals, and their mean, as HTML."""
+    intervals = scores["intervals"]
+    has_boundary = "boundary_iou" in scores
+    head = ["class", "IoU", *(["95 %"] if intervals else []), *(["boundary IoU"] if has_boundary else [])]
+    head += [*_SCORE_COLUMNS.values(), "pixels"]
     rows: list[list[object]] = []
-    for place, (row, color) in enumerate(zip(found["classes"], facts.class_colors, strict=True)):
+    for class_id, (row, color) in enumerate(zip(scores["classes"], metadata.class_colors, strict=True)):
         rows.append(
             [
                 markup.legend_entry(color, row["name"]),
                 number(row["iou"]),
-                *([interval(sure["classes"][place])] if sure else []),
-                *([_boundary(row)] if edges else []),
-                *(number(row[key]) for key in _COLUMNS),
+                *([interval(intervals["classes"][class_id])] if intervals else []),
+                *([_boundary(row)] if has_boundary else []),
+                *(number(row[key]) for key in _SCORE_COLUMNS),
                 f"{row['support']:,}",
             ]
         )
     rows.append(
         [
             "mean",
-            number(found["miou"]),
-            *([interval(sure["miou"])] if sure else []),
-            *([number(found["boundary_iou"])] if edges else []),
-            *("" for _ in _COLUMNS),
-            f"{found['pixels']:,}",
+            number(scores["miou"]),
+            *([interval(intervals["miou"])] if intervals else []),
+            *([number(scores["boundary_iou"])] if has_boundary else []),
+            *("" for _ in _SCORE_COLUMNS),
+            f"{scores['pixels']:,}",
         ]
     )
     return markup.table(caption, head, rows)
 
 
-def scene_table(found: Scores, names: Sequence[str], caption: str, most: int) -> str:
-    """Scores of the scenes, the worst first, at most so many."""
-    scenes = sorted(found["scenes"], key=lambda scene: 2.0 if scene["miou"] is None else scene["miou"])
+def scene_table(scores: Scores, names: Sequence[str], caption: str, max_scenes: int) -> str:
+    """Return the scores of the scenes as HTML, the worst first, at most `max_scenes` of them."""
+    scenes = sorted(scores["scenes"], key=lambda scene: 2.0 if scene["miou"] is None else scene["miou"])
     rows = [
         [
             scene["name"],
             *map(number, (scene["miou"], scene["accuracy"], *scene["iou"])),
             f"{scene['pixels']:,}",
         ]
-        for scene in scenes[:most]
+        for scene in scenes[:max_scenes]
     ]
     head = ["scene", "mean IoU", "accuracy", *(f"IoU {name}" for name in names), "pixels"]
     return markup.table(caption, head, rows)
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash for what is not defined."""
+    """Format a number with three decimals, None as a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with a digit where it is small."""
+    """Format a fraction as a percentage, with a decimal below 10 %."""
     return f"{100 * share:.{0 if share >= 0.1 or share == 0 else 1}f}\u00a0%"
 
 
-def interval(found: Sequence[float] | None) -> str:
-    """Lower to upper end."""
-    return "–" if found is None else f"{found[0]:.3f} to {found[1]:.3f}"
+def interval(bounds: Sequence[float] | None) -> str:
+    """Format an interval as "lower to upper", None as a dash."""
+    return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def count_noun(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless there is one."""
+    """Return a count with its noun, in the plural unless the count is 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _boundary(row: Mapping[str, Any]) -> str:
-    """Boundary IoU of a class; a dash and the pixels of its boundary where they are too few for one."""
+    """Format the boundary IoU of a class; a dash and the boundary pixels if they are too few."""
     if row["boundary_iou"] is None and row.get("boundary_pixels"):
         return f"– ({row['boundary_pixels']} px)"
     return number(row["boundary_iou"])
 
 
-def _with_interval(value: Any, found: Sequence[float] | None) -> str:
-    return number(value) + (f" ({interval(found)})" if found else "")
+def _with_interval(value: Any, bounds: Sequence[float] | None) -> str:
+    return number(value) + (f" ({interval(bounds)})" if bounds else "")

@@ -68,7 +68,7 @@ def write_report(run: FinishedRun, found: Mapping[str, Any]) -> None:
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     content = ReportContent(
         title=f"{name}, test" if config.mode == "test" else name,
-        found=found,
+        metrics=found,
         metadata=facts,
         rows=run.rows,
         data=DataSummary(

@@ -212,14 +212,14 @@ def _trainer(
 def _fit(
     trainer: pl.Trainer, module: SegmentationModule, data: SceneDataModule, best: ResumableCheckpoint
 ) -> None:
-    last = best.last if best.last.exists() else None
-    best.taking_up = last is not None
+    last = best.last_path if best.last_path.exists() else None
+    best.is_restoring = last is not None
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     except (GeoSegError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # Lightning and torch raise many kinds for a state that they can't take up
-        if last is not None and best.taking_up:
+        if last is not None and best.is_restoring:
             raise CheckpointError(
                 f"{last}: training can't go on from it ({type(error).__name__}: {first_line(error)}); "
                 f"{RESTART_REMEDY}"

@@ -15,7 +15,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.report import figures
 from geo_seg.report.locations import crs_unit
 from geo_seg.report.pictures import ScaleBar, encode_panels, scale_bar, true_color
-from geo_seg.report.run_page import _configuration, _drawn, _shown
+from geo_seg.report.run_page import _configuration, _figure_row, _window_rows
 from geo_seg.report.tables import class_score_table, count_noun
 
 
@@ -114,6 +114,6 @@ def test_a_missing_boundary_iou_is_a_dash_with_its_count() -> None:
 
 @pytest.mark.fault("report", "an empty section is shown")
 def test_sections_without_content_are_not_shown() -> None:
-    assert _drawn([]) == "" and _shown("x", [], SimpleNamespace()) == ""  # type: ignore[arg-type]
+    assert _figure_row([]) == "" and _window_rows("x", [], SimpleNamespace()) == ""  # type: ignore[arg-type]
     nothing = SimpleNamespace(changes=[], config={"seed": 0})
     assert "<table" not in _configuration(nothing)  # type: ignore[arg-type]

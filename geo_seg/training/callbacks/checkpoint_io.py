@@ -1,4 +1,4 @@
-"""Checkpoint files of a run: whole or not there when written, checked when read."""
+"""Checkpoint files of a run: written atomically, checked when they are read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.checkpointing import POSITION
 from geo_seg.training.callbacks.training_state import RESTART_REMEDY, check_optimizers
 
-_STATE: dict[str, type] = {  # beside weights and facts: what a run goes on with
+_TRAINING_STATE: dict[str, type] = {  # entries beside weights and metadata that resuming needs
     "epoch": int,
     "global_step": int,
     "pytorch-lightning_version": str,
@@ -27,52 +27,52 @@ _STATE: dict[str, type] = {  # beside weights and facts: what a run goes on with
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there: whoever reads it finds it whole.
+    """Lightning's checkpoint I/O with atomic writes and checked reads.
 
     Args:
-        say: shows a line to the user.
+        log: prints a line to the console.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None]) -> None:
         super().__init__()
-        self._say = say
+        self._log = log
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes the file and waits until the disk has it.
+        """Write the file atomically, and wait until it is on the disk.
 
         Raises:
-            TrainingError: the disk doesn't take it; what was there before is still there.
+            TrainingError: the file can't be written; the earlier file is still there.
         """
         target = Path(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(target, lambda part: _dump(checkpoint, part), fsync=True)
-        except (OSError, RuntimeError) as error:  # torch hides the error of the system behind one of its own
+            atomic_write(target, lambda temp: _dump(checkpoint, temp), fsync=True)
+        except (OSError, RuntimeError) as error:  # torch wraps the OSError in an error of its own
             cause = error if isinstance(error, OSError) else error.__context__
             reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
             raise TrainingError(
-                f"{target.parent}: a checkpoint cannot be written ({reason}); make room, then go on with "
-                f"resume={target.parent.parent}"
+                f"{target.parent}: a checkpoint cannot be written ({reason}); free some space, then "
+                f"resume with resume={target.parent.parent}"
             ) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Reads a checkpoint of the run, checked; nothing in it is executed, whatever weights_only says.
+        """Read and check a checkpoint; nothing in it is executed, whatever weights_only is.
 
         Raises:
-            CheckpointError: it can't be read, is not what it has to be, or holds no state of training.
+            CheckpointError: the file can't be read, is malformed, or holds no training state.
         """
-        found, _, notes = read_checkpoint(Path(path), map_location)
+        checkpoint, _, notes = read_checkpoint(Path(path), map_location)
         for note in notes:
-            self._say(f"note: {note}")
-        for key, kind in _STATE.items():
-            if not isinstance(found.get(key), kind):
+            self._log(f"note: {note}")
+        for key, expected_type in _TRAINING_STATE.items():
+            if not isinstance(checkpoint.get(key), expected_type):
                 raise CheckpointError(f"{path}: holds no {key} of a training run; {RESTART_REMEDY}")
-        check_optimizers(found["optimizer_states"], path)
-        return found
+        check_optimizers(checkpoint["optimizer_states"], path)
+        return checkpoint
 
 
 def _dump(checkpoint: dict[str, Any], file: Path) -> None:
-    with file.open("wb") as target:  # given a name, torch doesn't tell what the system said
+    with file.open("wb") as target:  # torch reports the cause of an OSError for an open file only
         torch.save(checkpoint, target)

@@ -1,4 +1,4 @@
-"""What several processes of one run must agree on."""
+"""Check that all processes of a run have the same configuration."""
 
 import pytorch_lightning as pl
 from torch import distributed
@@ -7,7 +7,7 @@ from geo_seg.errors import ConfigError
 
 
 class SameConfigOnAllRanks(pl.Callback):
-    """Ends the run on every rank before the first step if the ranks were not given the same configuration.
+    """Callback that ends the run on every rank before the first step if configurations differ.
 
     Args:
         config: hash of this rank's configuration.
@@ -17,13 +17,14 @@ class SameConfigOnAllRanks(pl.Callback):
         self.config = config
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Compares the hashes."""
+        """Compare the hashes of all ranks."""
         if trainer.world_size == 1 or not distributed.is_initialized():
             return
-        found: list[str] = [""] * trainer.world_size
-        distributed.all_gather_object(found, self.config)
-        other = next((rank for rank, config in enumerate(found) if config != found[0]), None)
-        if other is not None:
+        hashes: list[str] = [""] * trainer.world_size
+        distributed.all_gather_object(hashes, self.config)
+        mismatch = next((rank for rank, hash_ in enumerate(hashes) if hash_ != hashes[0]), None)
+        if mismatch is not None:
             raise ConfigError(
-                f"rank {other} was given another configuration than rank 0; start all ranks with one command"
+                f"rank {mismatch} was given another configuration than rank 0; "
+                "start all ranks with one command"
             )

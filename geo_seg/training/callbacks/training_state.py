@@ -1,4 +1,4 @@
-"""Whether training can go on from the state that a checkpoint holds."""
+"""Checks of the training state in a checkpoint, before training resumes from it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,46 +11,46 @@ from torch.utils._pytree import tree_leaves
 from geo_seg.errors import CheckpointError
 
 RESTART_REMEDY = "put a checkpoint of another moment there, such as best.ckpt, or train anew without resume="
-"""What to do about a checkpoint that training can't go on from."""
+"""Remedy for a checkpoint from which training can't resume, for messages."""
 
 
-def check_alike(found: Any, usual: Any, name: str) -> None:
-    """Check that plain containers have the keys of others, and numbers where those have some.
+def check_alike(state: Any, template: Any, name: str) -> None:
+    """Check that nested containers have the keys of a template, and numbers where it has numbers.
 
     Args:
-        found: what is checked; it may have further keys.
-        usual: what it is like.
-        name: of what is found.
+        state: the containers to check; further keys are allowed.
+        template: containers with the expected keys.
+        name: name of `state` for the message.
 
     Raises:
-        ValueError: it isn't; names the place.
+        ValueError: a key or a number is missing; the message names it.
     """
-    if isinstance(usual, dict):
-        if not isinstance(found, dict) or not usual.keys() <= found.keys():
-            raise ValueError(f"{name} has to hold {', '.join(map(str, usual))}")
-        for key, value in usual.items():
-            check_alike(found[key], value, f"{name}.{key}")
-    elif isinstance(usual, int) and not (isinstance(found, int) and found >= 0):
+    if isinstance(template, dict):
+        if not isinstance(state, dict) or not template.keys() <= state.keys():
+            raise ValueError(f"{name} has to hold {', '.join(map(str, template))}")
+        for key, value in template.items():
+            check_alike(state[key], value, f"{name}.{key}")
+    elif isinstance(template, int) and not (isinstance(state, int) and state >= 0):
         raise ValueError(f"{name} has to be a whole number from 0 on, or true or false")
 
 
 def check_optimizers(states: list[Any], path: Any) -> None:
-    """Check the states of optimizers that a checkpoint holds.
+    """Check the optimizer states of a checkpoint.
 
     Args:
-        states: one of each optimizer.
-        path: of the checkpoint.
+        states: state dict of each optimizer.
+        path: the checkpoint file, for the message.
 
     Raises:
-        CheckpointError: Lightning would leave one out, or an optimizer would spread what isn't finite.
+        CheckpointError: there is not exactly one state, or it holds values that are not finite.
     """
-    held = [state.get("state") for state in states if isinstance(state, dict)]
-    if len(states) != 1 or not held or not isinstance(held[0], dict):
+    parameter_states = [state.get("state") for state in states if isinstance(state, dict)]
+    if len(states) != 1 or not parameter_states or not isinstance(parameter_states[0], dict):
         raise CheckpointError(
             f"{path}: its optimizer_states are those of no training run of geo_seg, which has one "
             f"optimizer; {RESTART_REMEDY}"
         )
-    tensors = tree_leaves(held[0])
+    tensors = tree_leaves(parameter_states[0])
     if not all(bool(torch.isfinite(value).all()) for value in tensors if isinstance(value, Tensor)):
         raise CheckpointError(
             f"{path}: its optimizer_states hold values that are not finite; {RESTART_REMEDY}"
@@ -58,10 +58,10 @@ def check_optimizers(states: list[Any], path: Any) -> None:
 
 
 def check_sizes(optimizers: Sequence[Optimizer]) -> None:
-    """Check what fused optimizers hold for each weight: their kernels would write past a smaller tensor.
+    """Check the shapes of a fused optimizer's state: its kernels would write past a smaller tensor.
 
     Raises:
-        ValueError: a tensor has neither the shape of its weight nor one value.
+        ValueError: a tensor has neither the shape of its weight nor a single value.
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
