@@ -1,1 +1,1 @@
-"""The data doctor: what there is in a data set, and what to mend before training."""
+"""Data doctor: content of a data set, problems to fix before training, suggested options."""

@@ -1,4 +1,4 @@
-"""What an examination comes to: problems, warnings, and what to put into the YAML."""
+"""Findings of the data doctor: problems, warnings and suggested options."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,103 +16,122 @@ from geo_seg.doctor.examine import UNSPLIT, DataReport
 from geo_seg.raster.validity import IMPLAUSIBLE
 from losses.class_weights import class_weights
 
-_APART = 20.0  # times: brightness of scenes of one kind doesn't differ by that
-_FEW = 0.5  # share of the scenes
-_WINDOWS = (128, 256, 512)
-_SEEN = 0.8  # share of the classes of a scene that a good window shows
-_KEPT = 0.95  # share of each class's training pixels that a better window leaves there
-_ALIKE = 10.0  # times: classes that differ less need no weights
+_MAX_BRIGHTNESS_RATIO = 20.0  # between scenes of one product
+_FEW_SCENES = 0.5  # fraction of the scenes
+_USUAL_WINDOWS = (128, 256, 512)
+_MIN_CLASSES_SEEN = 0.8  # fraction of the classes of a scene that a good window contains
+_MIN_PIXELS_KEPT = 0.95  # fraction of each class's training pixels that a suggested window has to keep
+_MAX_BALANCED_RATIO = 10.0  # between frequencies of classes that need no weights
 
 
-def add_findings(found: DataReport) -> None:
-    """Adds problems and warnings to an examination."""
-    if found.leaks:
-        line = describe_leaks(found.leaks, found.scenes, found.config)
-        if found.config.allow_leakage:
-            found.warnings.append(f"{line}; dataset.allow_leakage=true lets it be")
+def add_findings(report: DataReport) -> None:
+    """Add problems and warnings to a report."""
+    if report.leaks:
+        leakage = describe_leaks(report.leaks, report.scenes, report.config)
+        if report.config.allow_leakage:
+            report.warnings.append(f"{leakage}; dataset.allow_leakage=true accepts it")
         else:
-            found.problems.append(f"{line}; see dataset.split")
-    scenes, index = zip(*found.pairs, strict=True)
-    seen = (scenes, [each.bands for each in index], found.config)
-    found.problems += [
-        *_labels(found),
-        *_values(found),
+            report.problems.append(f"{leakage}; see dataset.split")
+    scenes, index = zip(*report.pairs, strict=True)
+    examined = (scenes, [scene_index.bands for scene_index in index], report.config)
+    report.problems += [
+        *_label_problems(report),
+        *_value_problems(report),
         *describe_scales(scenes),
-        *describe_undeclared_nodata(*seen),
+        *describe_undeclared_nodata(*examined),
     ]
-    found.warnings += [*_classes(found), *_nodata(found), *describe_dark_borders(*seen), *_places(found)]
-    counts = {name: found.counts(name).tolist() for name in found.scenes}
-    found.warnings += describe_few_labels(counts, found.table.names, found.config)
-    noted: dict[str, list[str]] = {}
-    for scene, _ in found.pairs:
+    report.warnings += [
+        *_class_warnings(report),
+        *_nodata_warnings(report),
+        *describe_dark_borders(*examined),
+        *_location_warnings(report),
+    ]
+    counts = {name: report.counts(name).tolist() for name in report.scenes}
+    report.warnings += describe_few_labels(counts, report.table.names, report.config)
+    scenes_by_note: dict[str, list[str]] = {}
+    for scene, _ in report.pairs:
         for note in scene.notes:
-            noted.setdefault(note, []).append(scene.name)
-    found.warnings += [f"{_some(names)}: {note}" for note, names in noted.items()]
+            scenes_by_note.setdefault(note, []).append(scene.name)
+    report.warnings += [f"{_name_scenes(names)}: {note}" for note, names in scenes_by_note.items()]
 
 
-def suggest_config(found: DataReport, loss: str = "") -> list[str]:
-    """Return options that fit these data, each with its reason; each was tried, and none is there already.
+def suggest_config(report: DataReport, loss: str = "") -> list[str]:
+    """Return options that fit these data, each with its reason; none that is set already.
 
     Args:
-        found: what there is.
-        loss: name of the loss that is chosen now.
+        report: the examination.
+        loss: name of the configured loss.
     """
-    counts = found.counts(found.training)
+    counts = report.counts(report.training_split)
     present = counts[counts > 0]
-    made = []
-    window = suggest_window(found)
-    if window is not None and window != found.config.window and _helpful_window(found, window):
-        made.append(f"dataset.window={window}: such windows show most of the classes that their scene has")
-    ways = ["loss=weighted_cross_entropy"] if found.config.mode == "multiclass" else []
-    ways.append("dataset.sampler=balanced")
-    done = found.config.sampler == "balanced" or loss == "weighted_cross_entropy"
-    if not done and len(present) > 1 and present.max() / present.min() >= _ALIKE:
-        made.append(
-            f"{' or '.join(ways)}{' (one of the two)' if ways[1:] else ''}: the most frequent "
-            f"class has {present.max() / present.min():.0f} times the pixels of the rarest; weights by "
-            f"inverse frequency are {listed_weights(found)}"
+    suggestions = []
+    window = suggest_window(report)
+    if window is not None and window != report.config.window and _is_better_window(report, window):
+        suggestions.append(
+            f"dataset.window={window}: such windows show most of the classes that their scene has"
         )
-    return made
+    options = ["loss=weighted_cross_entropy"] if report.config.mode == "multiclass" else []
+    options.append("dataset.sampler=balanced")
+    is_weighted = report.config.sampler == "balanced" or loss == "weighted_cross_entropy"
+    if not is_weighted and len(present) > 1 and present.max() / present.min() >= _MAX_BALANCED_RATIO:
+        suggestions.append(
+            f"{' or '.join(options)}{' (one of the two)' if options[1:] else ''}: the most frequent "
+            f"class has {present.max() / present.min():.0f} times the pixels of the rarest; weights by "
+            f"inverse frequency are {listed_weights(report)}"
+        )
+    return suggestions
 
 
-def _helpful_window(found: DataReport, window: int) -> bool:
-    """Whether windows of another side show more classes, and leave training about all that it has of each."""
-    name = found.training
-    scenes = found.scenes[name]
-    config = replace(found.config, window=window)
-    tried = split_counts(scenes, [found.whole[scene.name] for scene in scenes], found.table, config)
-    after = sum((index.class_counts.classes for index in tried), np.zeros(len(found.table.names), np.int64))
-    now = max(found.config.window // CELL, 1)
-    shares = [
-        [share for one in index if (share := _shown(one.cells, side)) is not None]
-        for index, side in ((found.index[name], now), (tried, window // CELL))
+def _is_better_window(report: DataReport, window: int) -> bool:
+    """Return whether windows of this side contain more classes, and lose few training pixels of any class."""
+    name = report.training_split
+    scenes = report.scenes[name]
+    config = replace(report.config, window=window)
+    new_index = split_counts(
+        scenes, [report.full_index[scene.name] for scene in scenes], report.table, config
+    )
+    new_counts = sum(
+        (index.class_counts.classes for index in new_index), np.zeros(len(report.table.names), np.int64)
+    )
+    current_cells = max(report.config.window // CELL, 1)
+    fractions = [
+        [
+            fraction
+            for scene_index in index
+            if (fraction := _classes_seen(scene_index.cells, side)) is not None
+        ]
+        for index, side in ((report.index[name], current_cells), (new_index, window // CELL))
     ]
-    better = all(shares) and np.mean(shares[1]) > np.mean(shares[0])
-    return bool(better and (after >= _KEPT * found.counts(name)).all())
+    contains_more = all(fractions) and np.mean(fractions[1]) > np.mean(fractions[0])
+    return bool(contains_more and (new_counts >= _MIN_PIXELS_KEPT * report.counts(name)).all())
 
 
-def listed_weights(found: DataReport) -> str:
-    """Class weights by inverse frequency, with the names of the classes."""
-    weights = class_weights(found.counts(found.training).tolist())
-    return ", ".join(f"{name} {w:.3g}" for name, w in zip(found.table.names, weights, strict=True))
+def listed_weights(report: DataReport) -> str:
+    """List class weights by inverse frequency, with the names of the classes."""
+    weights = class_weights(report.counts(report.training_split).tolist())
+    return ", ".join(f"{name} {w:.3g}" for name, w in zip(report.table.names, weights, strict=True))
 
 
-def suggest_window(found: DataReport) -> int | None:
-    """The smallest usual side of windows that show most of the classes of their scene."""
-    pairs = list(zip(found.scenes[found.training], found.index[found.training], strict=True))
+def suggest_window(report: DataReport) -> int | None:
+    """Return the smallest usual side of windows that contain most of the classes of their scene."""
+    pairs = list(zip(report.scenes[report.training_split], report.index[report.training_split], strict=True))
     sides = [min(scene.image.height, scene.image.width) for scene, _ in pairs]
-    fitting = [side for side in _WINDOWS if side <= np.quantile(sides, 0.1)] or [min(_WINDOWS)]
-    for side in fitting:
-        seen = [share for _, index in pairs if (share := _shown(index.cells, side // CELL)) is not None]
-        if not seen:
+    candidates = [side for side in _USUAL_WINDOWS if side <= np.quantile(sides, 0.1)] or [min(_USUAL_WINDOWS)]
+    for side in candidates:
+        fractions = [
+            fraction
+            for _, index in pairs
+            if (fraction := _classes_seen(index.cells, side // CELL)) is not None
+        ]
+        if not fractions:
             return None
-        if np.mean(seen) >= _SEEN:
+        if np.mean(fractions) >= _MIN_CLASSES_SEEN:
             return side
-    return fitting[-1]
+    return candidates[-1]
 
 
-def _shown(cells: NDArray[np.uint16], side: int) -> float | None:
-    """The mean share of a scene's classes that its windows of some cells show."""
+def _classes_seen(cells: NDArray[np.uint16], side: int) -> float | None:
+    """Return the mean fraction of a scene's classes that its windows contain; `side` counts cells."""
     present = cells > 0
     classes = present.any(axis=(0, 1)).sum()
     if not classes:
@@ -125,96 +144,93 @@ def _shown(cells: NDArray[np.uint16], side: int) -> float | None:
     return float(labelled.sum(axis=-1).mean() / classes)
 
 
-def _labels(found: DataReport) -> Iterator[str]:
-    pairs = found.pairs
-    bare = [scene.name for scene, index in pairs if not index.cells.any()]
-    if len(bare) > _FEW * len(pairs):
+def _label_problems(report: DataReport) -> Iterator[str]:
+    pairs = report.pairs
+    unlabelled = [scene.name for scene, index in pairs if not index.cells.any()]
+    if len(unlabelled) > _FEW_SCENES * len(pairs):
         yield (
-            f"{_some(bare)}: {len(bare)} of {len(pairs)} scenes have no pixel of any class; compare the "
-            "values of the masks with dataset.classes and dataset.ignore_values"
+            f"{_name_scenes(unlabelled)}: {len(unlabelled)} of {len(pairs)} scenes have no pixel of any "
+            "class; compare the values of the masks with dataset.classes and dataset.ignore_values"
         )
-    for name in (*found.scenes,):
-        if not found.counts(name).any():
-            near = "" if found.config.split.by != "blocks" else ", or too near to blocks of val and test"
-            yield f"no pixel of {name} has a class: all are nodata or ignored{near}; see dataset.split"
+    for name in (*report.scenes,):
+        if not report.counts(name).any():
+            reason = "" if report.config.split.by != "blocks" else ", or too near to blocks of val and test"
+            yield f"no pixel of {name} has a class: all are nodata or ignored{reason}; see dataset.split"
 
 
-def _values(found: DataReport) -> Iterator[str]:
-    """Values that don't look like what the type of the images says."""
-    pairs = [(scene, index) for scene, index in found.pairs if index.bands.pixels]
+def _value_problems(report: DataReport) -> Iterator[str]:
+    """Report values that contradict the data type of the images."""
+    pairs = [(scene, index) for scene, index in report.pairs if index.bands.pixels]
     if not pairs:
         return
     highest = np.array([index.bands.high.max() for _, index in pairs])
-    kind = np.dtype(pairs[0][0].image.dtype)
-    if kind.itemsize == 1 and highest.max() <= len(found.table.names):
+    dtype = np.dtype(pairs[0][0].image.dtype)
+    if dtype.itemsize == 1 and highest.max() <= len(report.table.names):
+        yield (f"images: {dtype.name} with no value above {highest.max():g}, as of masks; see dataset.images")
+    elif dtype.kind in "iu" and dtype.itemsize > 1 and highest.max() <= 255:
         yield (
-            f"images: {kind.name} with no value above {highest.max():g}: these look like masks; see "
-            "dataset.images"
+            f"images: {dtype.name} with no value above 255: 8-bit values in a wider type, probably scaled by "
+            "mistake; convert them again, or to uint8"
         )
-    elif kind.kind in "iu" and kind.itemsize > 1 and highest.max() <= 255:
-        yield (
-            f"images: {kind.name} with no value above 255: 8-bit values in a wider type, probably scaled by "
-            "mistake; convert them anew, or to uint8"
-        )
-    typical = np.array([np.median(np.abs(index.bands.quantiles[:, -4])) for _, index in pairs])
-    usual = np.median(typical)
+    bright = np.array([np.median(np.abs(index.bands.quantiles[:, -4])) for _, index in pairs])
+    median = np.median(bright)
     odd = [
         scene.name
-        for (scene, _), value in zip(pairs, typical, strict=True)
-        if usual > 0 and not 1 / _APART <= value / usual <= _APART
+        for (scene, _), value in zip(pairs, bright, strict=True)
+        if median > 0 and not 1 / _MAX_BRIGHTNESS_RATIO <= value / median <= _MAX_BRIGHTNESS_RATIO
     ]
     if odd:
         yield (
-            f"{_some(odd)}: bright values are more than {_APART:g} times larger or smaller than in the other "
-            "scenes, as of another type or scale; bring all images to one scale"
+            f"{_name_scenes(odd)}: bright values are more than {_MAX_BRIGHTNESS_RATIO:g} times larger or "
+            "smaller than in the other scenes, as of another type or scale; bring all images to one scale"
         )
 
 
-def _classes(found: DataReport) -> Iterator[str]:
-    names = found.table.names
-    for split in found.scenes:
-        absent = [name for name, n in zip(names, found.counts(split), strict=True) if not n]
+def _class_warnings(report: DataReport) -> Iterator[str]:
+    names = report.table.names
+    for split in report.scenes:
+        absent = [name for name, n in zip(names, report.counts(split), strict=True) if not n]
         if absent and len(absent) < len(names):
             yield f"no pixel of {split} has class {', '.join(absent)}; see dataset.split"
-    train = found.index[found.training]
+    train = report.index[report.training_split]
     for number, name in enumerate(names):
         without = sum(not index.cells[..., number].any() for index in train)
-        if _FEW * len(train) < without < len(train):
+        if _FEW_SCENES * len(train) < without < len(train):
             yield (
-                f"class {name}: {without} of {len(train)} scenes of {found.training} have none of it; "
-                "dataset.sampler=balanced draws all classes alike"
+                f"class {name}: {without} of {len(train)} scenes of {report.training_split} have none of it; "
+                "dataset.sampler=balanced draws all classes equally often"
             )
 
 
-def _nodata(found: DataReport) -> Iterator[str]:
+def _nodata_warnings(report: DataReport) -> Iterator[str]:
     empty = [
         scene.name
-        for scene, index in found.pairs
-        if index.bands.pixels < _FEW * scene.image.height * scene.image.width
+        for scene, index in report.pairs
+        if index.bands.pixels < _FEW_SCENES * scene.image.height * scene.image.width
     ]
     if empty:
-        yield f"{_some(empty)}: more than half of the image is nodata"
-    for scene, index in found.pairs:
+        yield f"{_name_scenes(empty)}: more than half of the image is nodata"
+    for scene, index in report.pairs:
         if index.implausible:
             yield f"{scene.name}: {index.implausible} px {IMPLAUSIBLE}"
 
 
-def _places(found: DataReport) -> Iterator[str]:
-    systems = {scene.image.crs for scene, _ in found.pairs}
-    if None in systems and len(systems) > 1:
-        bare = [scene.name for scene, _ in found.pairs if scene.image.crs is None]
-        yield f"{_some(bare)}: no CRS, while other images have one"
-    side = found.config.window
-    small = [s.name for s, _ in found.pairs if min(s.image.height, s.image.width) < side]
-    if small:
+def _location_warnings(report: DataReport) -> Iterator[str]:
+    crs_names = {scene.image.crs for scene, _ in report.pairs}
+    if None in crs_names and len(crs_names) > 1:
+        without_crs = [scene.name for scene, _ in report.pairs if scene.image.crs is None]
+        yield f"{_name_scenes(without_crs)}: no CRS, while other images have one"
+    side = report.config.window
+    small_scenes = [s.name for s, _ in report.pairs if min(s.image.height, s.image.width) < side]
+    if small_scenes:
         yield (
-            f"{_some(small)}: smaller than dataset.window={side}, so that windows are padded with ignored "
-            "pixels; take a smaller window"
+            f"{_name_scenes(small_scenes)}: smaller than dataset.window={side}, so that windows are padded "
+            "with ignored pixels; take a smaller window"
         )
-    if list(found.scenes) == [UNSPLIT]:
-        yield "the scenes were looked at without a split"
+    if list(report.scenes) == [UNSPLIT]:
+        yield "the scenes were examined without a split"
 
 
-def _some(names: Sequence[str]) -> str:
+def _name_scenes(names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{names[0]}{more}"

@@ -1,4 +1,4 @@
-"""The findings on the terminal and on a page of their own."""
+"""The examination on the console and on a page of its own."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ from losses.class_weights import class_weights
 
 
 class TableData(NamedTuple):
-    """A table.
+    """Content of a table.
 
     Attributes:
-        title: what it is of.
-        caption: what it shows.
-        head: of the columns.
-        rows: texts.
+        title: title of the table.
+        caption: description of the numbers.
+        head: names of the columns.
+        rows: texts of the cells.
     """
 
     title: str
@@ -32,121 +32,141 @@ class TableData(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def build_tables(found: DataReport) -> list[TableData]:
-    """Splits, classes and bands."""
-    return [_splits(found), _classes(found), _bands(found)]
+def build_tables(report: DataReport) -> list[TableData]:
+    """Return the tables of splits, classes and bands."""
+    return [_split_table(report), _class_table(report), _band_table(report)]
 
 
-def print_report(found: DataReport, console: Console) -> None:
-    """Prints tables, problems, warnings and suggestions."""
-    for grid in build_tables(found):
-        table = Table(title=grid.title, title_justify="left")
-        for number, name in enumerate(grid.head):
+def print_report(report: DataReport, console: Console) -> None:
+    """Print tables, problems, warnings and suggestions."""
+    for content in build_tables(report):
+        table = Table(title=content.title, title_justify="left")
+        for number, name in enumerate(content.head):
             table.add_column(name, justify="right" if number else "left")
-        for row in grid.rows:
+        for row in content.rows:
             table.add_row(*row)
         console.print(table)
-    for title, lines in _lists(found):
+    for title, lines in _lists(report):
         console.print(f"{title}:", style="bold", markup=False)
         for number, line in enumerate(lines, 1):
             console.print(f"{number}. {line}", markup=False, soft_wrap=True)
 
 
-def write_page(found: DataReport, file: Path, samples: Sequence[Sample]) -> None:
-    """Writes a page that needs no other file."""
+def write_page(report: DataReport, file: Path, samples: Sequence[Sample]) -> None:
+    """Write the self-contained HTML page."""
     sections = []
-    for heading, lines in _lists(found):
+    for heading, lines in _lists(report):
         items = "".join(f"<li>{markup.text(line)}</li>" for line in lines)
         sections.append((heading, f"<ol>{items}</ol>"))
     sections += [
-        (grid.title, markup.table(grid.caption, grid.head, grid.rows)) for grid in build_tables(found)
+        (content.title, markup.table(content.caption, content.head, content.rows))
+        for content in build_tables(report)
     ]
-    sections.append(("Images and labels", _pictures(found, samples)))
-    atomic_write(file, markup.render_page(f"{found.config.name}: data check", "", sections))
+    sections.append(("Images and labels", _pictures(report, samples)))
+    atomic_write(file, markup.render_page(f"{report.config.name}: data check", "", sections))
 
 
-def _pictures(found: DataReport, samples: Sequence[Sample]) -> str:
-    """The contact sheet, a pair of pictures below the other where the window is narrow."""
-    parts = [markup.legend(found.table.colors, found.table.names)]
+def _pictures(report: DataReport, samples: Sequence[Sample]) -> str:
+    """Return the contact sheet as HTML, pairs below each other in a narrow window."""
+    parts = [markup.legend(report.table.colors, report.table.names)]
     for sample in samples:
         title = f"{sample.split}: {sample.scene.name}"
         panes = (
             markup.image(data, f"{name} of {title}", name, "pane")
-            for name, data in encode_panels(sample_pictures(found, sample))
+            for name, data in encode_panels(sample_pictures(report, sample))
         )
         parts.append(f"<h3>{markup.text(title)}</h3>{markup.row(panes)}")
     return "".join(parts)
 
 
-def _lists(found: DataReport) -> list[tuple[str, Sequence[str]]]:
-    problems = found.problems or ["nothing: this data set can be trained on"]
-    listed = [
+def _lists(report: DataReport) -> list[tuple[str, Sequence[str]]]:
+    problems = report.problems or ["nothing: this data set can be trained on"]
+    titled_lists = [
         ("To mend", problems),
-        ("To look at", found.warnings),
-        ("To put into the YAML", found.suggestions),
+        ("To look at", report.warnings),
+        ("To put into the YAML", report.suggestions),
     ]
-    return [(title, lines) for title, lines in listed if lines]
+    return [(title, lines) for title, lines in titled_lists if lines]
 
 
-def _splits(found: DataReport) -> TableData:
+def _split_table(report: DataReport) -> TableData:
     rows = []
-    for name, scenes in found.scenes.items():
-        counts = [index.class_counts for index in found.index[name]]
-        pixels, valid = sum(own.pixels for own in counts), sum(own.valid for own in counts)
+    for name, scenes in report.scenes.items():
+        counts = [index.class_counts for index in report.index[name]]
+        pixels, valid = (
+            sum(scene_counts.pixels for scene_counts in counts),
+            sum(scene_counts.valid for scene_counts in counts),
+        )
         sizes = sorted({(scene.image.height, scene.image.width) for scene in scenes})
-        systems = sorted({_system(scene.image.crs) for scene in scenes})
+        crs_names = sorted({_crs_name(scene.image.crs) for scene in scenes})
         rows.append(
             [
                 name,
                 str(len(scenes)),
                 f"{pixels:,}",
                 f"{1 - valid / pixels:.1%}" if pixels else "-",
-                f"{int(found.counts(name).sum()) / pixels:.1%}" if pixels else "-",
+                f"{int(report.counts(name).sum()) / pixels:.1%}" if pixels else "-",
                 "x".join(map(str, sizes[0])) + (f" to {'x'.join(map(str, sizes[-1]))}" if sizes[1:] else ""),
                 ", ".join(sorted({scene.image.dtype for scene in scenes})),
-                ", ".join(systems[:3]) + (f" and {len(systems) - 3} more" if systems[3:] else ""),
+                ", ".join(crs_names[:3]) + (f" and {len(crs_names) - 3} more" if crs_names[3:] else ""),
             ]
         )
     return TableData(
         "Splits",
-        "Scenes of each split, and how many of the pixels that it has of them are nodata or have a label.",
+        "Scenes of each split, and the fractions of its pixels that are nodata or have a label.",
         ("split", "scenes", "pixels", "nodata", "labelled", "rows x columns", "type", "CRS"),
         rows,
     )
 
 
-def _classes(found: DataReport) -> TableData:
-    counts = {name: found.counts(name) for name in found.scenes}
-    train = counts[found.training]
+def _class_table(report: DataReport) -> TableData:
+    counts = {name: report.counts(name) for name in report.scenes}
+    train = counts[report.training_split]
     weights = class_weights(train.tolist()) if train.any() else [0.0] * len(train)
     rows = []
-    for number, name in enumerate(found.table.names):
-        holding = sum(bool(index.cells[..., number].any()) for _, index in found.pairs)
+    for number, name in enumerate(report.table.names):
+        scenes_with_class = sum(bool(index.cells[..., number].any()) for _, index in report.pairs)
         shares = [f"{n[number] / n.sum():.2%}" if n.any() else "-" for n in counts.values()]
-        rows.append([name, *shares, f"{holding} of {len(found.pairs)}", f"{weights[number]:.3g}"])
+        rows.append([name, *shares, f"{scenes_with_class} of {len(report.pairs)}", f"{weights[number]:.3g}"])
     return TableData(
         "Classes",
-        "Share of the labelled pixels in each split.",
+        "Fraction of the labelled pixels in each split.",
         ("class", *counts, "scenes that have it", "weight by frequency"),
         rows,
     )
 
 
-def _bands(found: DataReport) -> TableData:
-    seen = [index.bands for _, index in found.pairs if index.bands.pixels]
-    scene = found.pairs[0][0]
+def _band_table(report: DataReport) -> TableData:
+    statistics = [index.bands for _, index in report.pairs if index.bands.pixels]
+    scene = report.pairs[0][0]
     names = dict(zip(scene.image.bands, scene.image.names, strict=True))
     rows = []
     for number, band in enumerate(scene.bands):
-        same = [part for part in seen if len(part.mean) > number]
-        total = sum(part.pixels for part in same)
+        with_band = [band_statistics for band_statistics in statistics if len(band_statistics.mean) > number]
+        total = sum(band_statistics.pixels for band_statistics in with_band)
         if not total:
             continue
-        mean = sum(part.pixels * part.mean[number] for part in same) / total
-        low, high = min(part.low[number] for part in same), max(part.high[number] for part in same)
-        usual = [sum(part.pixels * part.quantiles[number, at] for part in same) / total for at in (4, -5)]
+        mean = (
+            sum(band_statistics.pixels * band_statistics.mean[number] for band_statistics in with_band)
+            / total
+        )
+        low, high = (
+            min(band_statistics.low[number] for band_statistics in with_band),
+            max(band_statistics.high[number] for band_statistics in with_band),
+        )
+        percentiles = [
+            sum(
+                band_statistics.pixels * band_statistics.quantiles[number, position]
+                for band_statistics in with_band
+            )
+            / total
+            for position in (4, -5)
+        ]
         rows.append(
-            [names.get(band) or str(band), *(f"{v:.5g}" for v in (low, usual[0], mean, usual[1], high))]
+            [
+                names.get(band) or str(band),
+                *(f"{v:.5g}" for v in (low, percentiles[0], mean, percentiles[1], high)),
+            ]
         )
     return TableData(
         "Bands",
@@ -156,9 +176,9 @@ def _bands(found: DataReport) -> TableData:
     )
 
 
-def _system(crs: str | None) -> str:
+def _crs_name(crs: str | None) -> str:
     if crs is None:
         return "none"
-    found = CRS.from_wkt(crs)
-    code = found.to_epsg()
-    return f"EPSG:{code}" if code else found.to_string()[:30]
+    parsed_crs = CRS.from_wkt(crs)
+    code = parsed_crs.to_epsg()
+    return f"EPSG:{code}" if code else parsed_crs.to_string()[:30]

@@ -1,4 +1,4 @@
-"""`python train.py mode=check`: looks at a data set without training."""
+"""`python train.py mode=check`: examine a data set without training."""
 
 import sys
 from pathlib import Path
@@ -15,31 +15,31 @@ PAGE, SHEET = "check.html", "contact_sheet.png"
 
 
 def check(config: TrainConfig, folder: str | Path) -> None:
-    """Examines the data set, prints what was found and writes check.html and contact_sheet.png.
+    """Examine the data set, print the findings and write check.html and contact_sheet.png.
 
-    Ends the process with exit code 1 where there is something to mend.
+    Exits with code 1 if there are problems to fix.
 
     Args:
-        config: its data set and seed.
+        config: data set, augmentation and seed.
         folder: the run folder.
 
     Raises:
         ConfigError: the configuration contradicts itself.
-        DataError: there is no scene to look at.
+        DataError: no scene can be read.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
-    found = examine(config.dataset, config.seed, config.augment.border(config.dataset.window))
-    add_findings(found)
-    found.suggestions = suggest_config(found, config.loss["name"])
-    samples = draw_samples(found)
-    check_misregistration(found, samples)
+    report = examine(config.dataset, config.seed, config.augment.border(config.dataset.window))
+    add_findings(report)
+    report.suggestions = suggest_config(report, config.loss["name"])
+    samples = draw_samples(report)
+    check_misregistration(report, samples)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    draw_sheet(found, samples, path / SHEET)
-    write_page(found, path / PAGE, samples)
-    print_report(found, console)
+    draw_sheet(report, samples, path / SHEET)
+    write_page(report, path / PAGE, samples)
+    print_report(report, console)
     console.print(f"page  {path / PAGE}\nsheet {path / SHEET}", markup=False, soft_wrap=True)
-    if found.problems:
+    if report.problems:
         sys.exit(1)

@@ -123,7 +123,7 @@ def test_where_no_scene_can_be_looked_at_the_first_reason_stands_for_all(config:
         image, mask = draw_scene(number)
         scene(Path(config.root), number, image, np.stack([mask, mask]))
     with pytest.raises(
-        DataError, match=r"s0\.tif: the mask has 2 bands.*\(none of 6 scenes can be looked at\)"
+        DataError, match=r"s0\.tif: the mask has 2 bands.*\(none of 6 scenes can be read\)"
     ):
         examine(config, 0)
 
@@ -140,7 +140,7 @@ def test_most_scenes_without_a_class_are_a_problem(config: DatasetConfig) -> Non
     ("change", "words"),
     [
         (lambda image: image // 20, "uint16 with no value above 255"),
-        (lambda image: (image > 1000).astype(np.uint8), "these look like masks"),
+        (lambda image: (image > 1000).astype(np.uint8), "as of masks"),
         (
             lambda image: image.astype(np.float32) - 20000 * (image == image[:, 9:10, 9:10]),
             "far from all other values",
@@ -254,7 +254,7 @@ def test_shifted_labels_of_all_scenes_and_of_one_are_told_apart(config: DatasetC
     found = examine(config, 0)
     check_misregistration(found, draw_samples(found))
     assert found.warnings == [
-        "labels lie 3 px above and 2 px right of the edges in the images, over all scenes looked at"
+        "labels lie 3 px above and 2 px right of the edges in the images, over all scenes examined"
     ]
 
 

@@ -66,7 +66,7 @@ def test_windows_statistics_and_doctor_take_the_same_pixels_of_images_for_valid(
         np.testing.assert_array_equal(learnt, np.where(valid, labels, 255))
     examined = examine(own(tmp_path), 0)
     add_findings(examined)
-    index = examined.whole["image.tif"]
+    index = examined.full_index["image.tif"]
     assert index.bands.pixels == valid.sum()
     for number, band in enumerate(image):
         assert index.bands.mean[number] == pytest.approx(band[valid].mean(), rel=1e-6)
