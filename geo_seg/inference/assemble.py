@@ -50,7 +50,7 @@ def raster_specs(checkpoints: Sequence[Checkpoint], shown: OutputOptions) -> tup
     classes = RasterSpec(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, tags)
     bands = {"none": (), "top": ("probability of the class",), "all": names}[shown.probabilities]
     numbers = ((PROBABILITIES, bands), (UNCERTAINTIES, UNCERTAINTY if shown.uncertainty else ()))
-    return (*(_numbers(suffix, bands, shown.kind, tags) for suffix, bands in numbers if bands), classes)
+    return (*(_numbers(suffix, bands, shown.dtype, tags) for suffix, bands in numbers if bands), classes)
 
 
 def _short(checkpoint: Path) -> str:

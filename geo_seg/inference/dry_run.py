@@ -61,7 +61,7 @@ class PlannedMap:
         Raises:
             ConfigError: options don't fit the raster or the memory.
         """
-        chosen = chooser.plan(source, measures=False)
+        chosen = chooser.plan(source, measure=False)
         parts = split_into_parts(source, chosen)
         memory = max(chooser.estimate_bytes(source, part, chosen.batch_size) for part in parts)
         tall, wide = parts[0].rows.window, parts[0].cols.window

@@ -1,4 +1,4 @@
-"""What is written of a map, decided from the blended probabilities of some rows."""
+"""Output values of a map: class ids, probabilities and uncertainty decoded from blended probabilities."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,34 +11,34 @@ from torch import Tensor
 from geo_seg.prediction.tta import decode_probabilities
 
 SCALE = 254
-"""Probability 1 in 8-bit rasters of probabilities; 255 is left for nodata."""
+"""Stored value of probability 1 in 8-bit rasters; 255 is nodata."""
 
 UNCERTAINTY = ("margin", "entropy")
-"""Bands of the raster of uncertainty."""
+"""Bands of the uncertainty raster."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What of the probabilities is written beside the classes, and how.
+    """Options for the rasters that are written beside the class raster.
 
     Attributes:
-        probabilities: "none", "top" (of the chosen class) or "all".
-        uncertainty: whether margin and entropy are.
-        kind: "uint8" (times SCALE), "float16" or "float32".
+        probabilities: "none", "top" (probability of the predicted class) or "all" (one band per class).
+        uncertainty: whether margin and entropy are written.
+        dtype: type of the stored values: "uint8" (scaled by SCALE), "float16" or "float32".
     """
 
     probabilities: str = "none"
     uncertainty: bool = False
-    kind: str = "uint8"
+    dtype: str = "uint8"
 
     def bytes_per_pixel(self, classes: int) -> int:
-        """That wait in memory to be written.
+        """Return the bytes per pixel that are buffered until they are written, class ids excluded.
 
         Args:
             classes: number of classes.
         """
         bands = {"none": 0, "top": 1, "all": classes}[self.probabilities]
-        return (bands + len(UNCERTAINTY) * self.uncertainty) * (1 if self.kind == "uint8" else 4)
+        return (bands + len(UNCERTAINTY) * self.uncertainty) * (1 if self.dtype == "uint8" else 4)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class OutputRows:
     Attributes:
         classes: (rows, width) class ids as integers.
         valid: (rows, width), False for nodata.
-        probabilities: (bands, rows, width) as they are stored; no bands unless asked for.
-        uncertainty: the same of margin and entropy.
+        probabilities: (bands, rows, width) in the stored dtype; no bands if they are not written.
+        uncertainty: (2 or 0, rows, width), margin and entropy likewise.
     """
 
     classes: NDArray[Any]
@@ -59,42 +59,45 @@ class OutputRows:
 
 
 def decode_rows(
-    sums: Tensor, valid: NDArray[np.bool_], binary: bool, threshold: float, shown: OutputOptions
+    sums: Tensor, valid: NDArray[np.bool_], binary: bool, threshold: float, options: OutputOptions
 ) -> OutputRows:
-    """Chooses classes, and makes what else is shown.
+    """Decode blended probabilities into the values of all output rasters.
 
     Args:
-        sums: (classes, rows, width) probabilities, blended.
-        valid: (rows, width).
-        binary: whether the threshold decides.
+        sums: (classes, rows, width) blended probabilities.
+        valid: (rows, width), False for nodata.
+        binary: whether the task is binary, so that the threshold applies.
         threshold: probability above which a pixel is foreground.
-        shown: what is written.
+        options: the rasters to write.
     """
-    ids, sure = decode_probabilities(sums, binary, threshold)
-    picked = {"none": sums[:0], "top": sure[None], "all": sums}[shown.probabilities]
-    unsure = _uncertainty(sums) if shown.uncertainty else sums[:0]
-    small = torch.uint8 if len(sums) <= 256 else torch.int32
+    ids, confidence = decode_probabilities(sums, binary, threshold)
+    written = {"none": sums[:0], "top": confidence[None], "all": sums}[options.probabilities]
+    uncertainty = _uncertainty(sums) if options.uncertainty else sums[:0]
+    id_dtype = torch.uint8 if len(sums) <= 256 else torch.int32
     return OutputRows(
-        ids.to(small).cpu().numpy(), valid.copy(), _stored(picked, shown.kind), _stored(unsure, shown.kind)
+        ids.to(id_dtype).cpu().numpy(),
+        valid.copy(),
+        _to_stored_dtype(written, options.dtype),
+        _to_stored_dtype(uncertainty, options.dtype),
     )
 
 
 def _uncertainty(probabilities: Tensor) -> Tensor:
-    """How much more probable the first class is than the second, and the entropy as a share of the largest.
+    """Return the margin between the two most probable classes, and the normalized entropy.
 
     Args:
         probabilities: (classes, rows, width).
 
     Returns:
-        (2, rows, width) from 0 to 1: margin, 1 where the model is sure; entropy, 0 where it is.
+        (2, rows, width) in [0, 1]: margin (1: certain) and entropy relative to its maximum (0: certain).
     """
-    best = probabilities.max(dim=0)
-    others = probabilities.scatter(0, best.indices[None], -1.0)
+    top = probabilities.max(dim=0)
+    without_top = probabilities.scatter(0, top.indices[None], -1.0)
     entropy = torch.special.entr(probabilities.clamp(0, 1)).sum(dim=0) / float(np.log(len(probabilities)))
-    return torch.stack([best.values - others.max(dim=0).values, entropy])
+    return torch.stack([top.values - without_top.max(dim=0).values, entropy])
 
 
-def _stored(values: Tensor, kind: str) -> NDArray[Any]:
-    if kind == "uint8":
+def _to_stored_dtype(values: Tensor, dtype: str) -> NDArray[Any]:
+    if dtype == "uint8":
         return (values * SCALE).round_().clamp_(0, SCALE).to(torch.uint8).cpu().numpy()
     return values.clamp(0, 1).cpu().numpy()

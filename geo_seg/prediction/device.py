@@ -1,4 +1,4 @@
-"""The device that models run on."""
+"""Device selection: CPU, CUDA GPU or MPS."""
 
 import os
 
@@ -8,21 +8,21 @@ from geo_seg.errors import ConfigError
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """The device for "auto", "cpu", "gpu" or "mps".
+    """Return the torch device for "auto", "cpu", "gpu" or "mps".
 
     Raises:
-        ConfigError: this machine doesn't have it.
+        ConfigError: torch finds no such device on this machine.
     """
-    has = {
+    is_available = {
         "gpu": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if accelerator == "auto":
-        accelerator = next(name for name, there in has.items() if there)
-    if not has[accelerator]:
-        there = ", ".join(name for name, present in has.items() if present)
-        raise ConfigError(f"accelerator={accelerator}: torch finds none on this machine; there is: {there}")
+        accelerator = next(name for name, available in is_available.items() if available)
+    if not is_available[accelerator]:
+        names = ", ".join(name for name, available in is_available.items() if available)
+        raise ConfigError(f"accelerator={accelerator}: torch finds none on this machine; available: {names}")
     if accelerator == "gpu":  # the ranks of torchrun take turns
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device(accelerator)

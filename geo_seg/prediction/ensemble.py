@@ -1,4 +1,4 @@
-"""The models of a map: one checkpoint, or an ensemble of several that agree about classes and bands."""
+"""Ensemble of one or more checkpoints that share classes, bands and nodata."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from geo_seg.checkpoints.files import expand_checkpoints
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError, ConfigError
 
-_SHARED = {  # facts that decide what is read and what is written
+_SHARED_METADATA = {  # fields that decide what is read and written, and their names in messages
     "mode": "modes",
     "class_names": "classes",
     "band_names": "bands",
@@ -24,9 +24,9 @@ class Ensemble:
     """Models whose probabilities are averaged.
 
     Attributes:
-        checkpoints: one or more, each with statistics of its own.
-        weights: per checkpoint, above 0; they sum to 1.
-        temperatures: per checkpoint, what its logits are divided by.
+        checkpoints: one or more, each with its own normalization.
+        weights: positive weight per checkpoint; they sum to 1.
+        temperatures: divisor of the logits per checkpoint.
         threshold: probability above which a pixel of a binary map is foreground.
     """
 
@@ -37,31 +37,33 @@ class Ensemble:
 
     @property
     def first(self) -> Checkpoint:
-        """The one that stands for all where they agree; colours and the type of the images are its own."""
+        """First checkpoint; its colours, image dtype and the shared metadata hold for the ensemble."""
         return self.checkpoints[0]
 
     @property
     def window(self) -> int:
-        """The largest side of their training windows in pixels."""
+        """Largest side of the training windows, in pixels."""
         return max(checkpoint.window for checkpoint in self.checkpoints)
 
 
 def load_ensemble(config: InferenceConfig) -> Ensemble:
-    """Loads the checkpoints that the configuration names.
+    """Load the checkpoints that the configuration names.
 
     Raises:
-        CheckpointError: one is missing or broken, or they don't agree.
-        ConfigError: one is there twice, or weights or threshold don't fit them.
+        CheckpointError: a checkpoint is missing or broken, or they disagree about classes or bands.
+        ConfigError: a checkpoint is given twice, or weights or threshold don't fit them.
     """
-    found = tuple(load_checkpoint(path) for path in expand_checkpoints(config.checkpoint))
-    files = [checkpoint.path.resolve() for checkpoint in found]
-    twice = next((c.path for c, file in zip(found, files, strict=True) if files.count(file) > 1), None)
-    if twice is not None:
+    checkpoints = tuple(load_checkpoint(path) for path in expand_checkpoints(config.checkpoint))
+    files = [checkpoint.path.resolve() for checkpoint in checkpoints]
+    duplicate = next(
+        (c.path for c, file in zip(checkpoints, files, strict=True) if files.count(file) > 1), None
+    )
+    if duplicate is not None:
         raise ConfigError(
-            f"checkpoint={config.checkpoint}: {twice} is there twice; name each checkpoint once, and let "
-            "weights say how much it counts"
+            f"checkpoint={config.checkpoint}: {duplicate} is given twice; name each checkpoint once, and set "
+            "its share by weights"
         )
-    return make_ensemble(found, config.weights, config.temperature, config.threshold)
+    return make_ensemble(checkpoints, config.weights, config.temperature, config.threshold)
 
 
 def make_ensemble(
@@ -70,16 +72,17 @@ def make_ensemble(
     temperature: float | None = None,
     threshold: float | None = None,
 ) -> Ensemble:
-    """Makes an ensemble of checkpoints, which may be one.
+    """Combine checkpoints into an ensemble.
 
     Args:
         checkpoints: one or more.
-        weights: per checkpoint, above 0; None weighs all alike.
-        temperature: of all of them; None takes each checkpoint's own.
-        threshold: None takes the weighted mean of the checkpoints' own.
+        weights: positive weight per checkpoint; None for equal weights.
+        temperature: for all checkpoints; None takes the temperature of each checkpoint.
+        threshold: probability above which a pixel is foreground; None takes the weighted mean of the
+            checkpoints' thresholds.
 
     Raises:
-        CheckpointError: they don't agree.
+        CheckpointError: they disagree about classes, bands or nodata.
         ConfigError: weights or threshold don't fit them.
     """
     first = checkpoints[0]
@@ -91,29 +94,31 @@ def make_ensemble(
         )
     if threshold is not None and not first.task.binary:
         raise ConfigError(
-            f"threshold={threshold:g}: is for binary models; this one has {len(first.class_names)} classes, "
-            "and each pixel gets the likeliest"
+            f"threshold={threshold:g}: only for binary models; this one has {len(first.class_names)} "
+            "classes, and each pixel gets the most probable one"
         )
-    given = [1.0] * len(checkpoints) if weights is None else list(weights)
-    shares = tuple(weight / sum(given) for weight in given)
-    own = sum(share * c.metadata.threshold for share, c in zip(shares, checkpoints, strict=True))
+    raw_weights = [1.0] * len(checkpoints) if weights is None else list(weights)
+    normalized = tuple(weight / sum(raw_weights) for weight in raw_weights)
+    mean_threshold = sum(
+        weight * c.metadata.threshold for weight, c in zip(normalized, checkpoints, strict=True)
+    )
     return Ensemble(
         tuple(checkpoints),
-        shares,
+        normalized,
         tuple(temperature or checkpoint.metadata.temperature for checkpoint in checkpoints),
-        own if threshold is None else threshold,
+        mean_threshold if threshold is None else threshold,
     )
 
 
 def _check_agreement(first: Checkpoint, other: Checkpoint) -> None:
-    for fact, called in _SHARED.items():
-        here, there = getattr(first.metadata, fact), getattr(other.metadata, fact)
-        if here != there:
+    for field, label in _SHARED_METADATA.items():
+        expected, actual = getattr(first.metadata, field), getattr(other.metadata, field)
+        if expected != actual:
             raise CheckpointError(
-                f"{other.path}: has other {called} than {first.path} ({_text(there)}; {_text(here)}); the "
-                "models of an ensemble must agree about them"
+                f"{other.path}: has other {label} than {first.path} ({_format_value(actual)}; "
+                f"{_format_value(expected)}); the models of an ensemble must agree about them"
             )
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

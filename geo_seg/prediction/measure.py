@@ -1,4 +1,4 @@
-"""What a model needs on a raster, measured on a few windows of it: precision, margin, time."""
+"""Measurements on sample windows of a raster: fastest precision, smallest margin, prediction time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,21 +13,23 @@ from geo_seg.prediction.window_reader import RasterInput, read_reflected
 from geo_seg.raster.reader import RasterReader
 from geo_seg.tiling import OUTPUT_STRIDE, Window
 
-_AGREEMENT = 0.999  # of the classes, between a faster precision and float32
-_TOLERANCE = 0.0002  # share of pixels that a window may see otherwise than a larger one
-_MARGINS = (0, 16, 32, 48, 64, 96, 128)
-_SAMPLE = 256  # side of the windows that precisions are measured on
-_LARGE = 768  # side of those that margins are measured on; their middle, half as wide, is a window itself
+_MIN_AGREEMENT = 0.999  # share of pixels for which a faster precision predicts the class of float32
+_MAX_DISAGREEMENT = 0.0002  # share of pixels whose class may differ from that of a larger window
+_MARGIN_CANDIDATES = (0, 16, 32, 48, 64, 96, 128)
+_PRECISION_WINDOW = 256  # side of the windows for measuring precisions
+_MARGIN_WINDOW = (
+    768  # side of the windows for measuring margins; their centre, half as wide, is predicted again
+)
 
 DEFAULT_MARGIN = 32
-"""Pixels where there is nothing to measure a margin on."""
+"""Margin in pixels where nothing can be measured."""
 
 Notify = Callable[[str], None]
 WindowSample = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
-def measure_precision(predictor: Predictor, source: RasterInput, say: Notify) -> str:
-    """The fastest precision that agrees with float32 about the classes of a few windows of the raster.
+def measure_precision(predictor: Predictor, source: RasterInput, notify: Notify) -> str:
+    """Return the fastest precision whose classes agree with float32 on a few windows of the raster.
 
     Raises:
         DataError: the raster can't be read.
@@ -36,62 +38,76 @@ def measure_precision(predictor: Predictor, source: RasterInput, say: Notify) ->
     candidates = (("bf16",) if supports_bf16(device) else ()) + (("fp16",) if device != "cpu" else ())
     if not candidates:
         return "fp32"
-    windows = list(sample_windows(source, _SAMPLE))
+    windows = list(sample_windows(source, _PRECISION_WINDOW))
     if not windows:
         return "fp32"
-    truth, slowest = timed_predict(predictor, windows, "fp32")
-    best, fastest, told = "fp32", slowest, []
+    reference, fp32_seconds = timed_predict(predictor, windows, "fp32")
+    best, best_seconds, report = "fp32", fp32_seconds, []
     for name in candidates:
-        found, seconds = timed_predict(predictor, windows, name)
-        same = float(
-            np.mean(np.concatenate([(f == t)[v] for f, t, (_, v) in zip(found, truth, windows, strict=True)]))
+        predicted, seconds = timed_predict(predictor, windows, name)
+        agreement = float(
+            np.mean(
+                np.concatenate(
+                    [(p == r)[v] for p, r, (_, v) in zip(predicted, reference, windows, strict=True)]
+                )
+            )
         )
-        told.append(
-            f"{name} {slowest / seconds:.2f} times as fast as fp32, {same:.2%} of the classes the same"
+        report.append(
+            f"{name} {fp32_seconds / seconds:.2f} times as fast as fp32, "
+            f"{agreement:.2%} of the classes identical"
         )
-        if same >= _AGREEMENT and seconds < fastest:
-            best, fastest = name, seconds
-    say(f"precision: {best} ({'; '.join(told)})")
+        if agreement >= _MIN_AGREEMENT and seconds < best_seconds:
+            best, best_seconds = name, seconds
+    notify(f"precision: {best} ({'; '.join(report)})")
     return best
 
 
-def measure_margin(predictor: Predictor, source: RasterInput, precision: str, say: Notify) -> int:
-    """The smallest margin beyond which windows say the same as the larger windows around them.
+def measure_margin(predictor: Predictor, source: RasterInput, precision: str, notify: Notify) -> int:
+    """Return the smallest margin inside which windows predict the same classes as larger windows around them.
 
     Raises:
         DataError: the raster can't be read.
     """
-    quarter = _LARGE // 4 // OUTPUT_STRIDE * OUTPUT_STRIDE
+    quarter = _MARGIN_WINDOW // 4 // OUTPUT_STRIDE * OUTPUT_STRIDE
     middle = slice(quarter, 3 * quarter)
-    differs, distance = [], []
-    for image, valid in sample_windows(source, _LARGE):
-        if min(valid.shape) < _LARGE:
+    disagreement, edge_distance = [], []
+    for image, valid in sample_windows(source, _MARGIN_WINDOW):
+        if min(valid.shape) < _MARGIN_WINDOW:
             continue
         (large,), _ = timed_predict(predictor, [(image, valid)], precision)
         small_window = (image[:, middle, middle].copy(), valid[middle, middle].copy())
         (small,), _ = timed_predict(predictor, [small_window], precision)
-        line = np.minimum(np.arange(2 * quarter), np.arange(2 * quarter)[::-1])
-        inside = small_window[1]
-        differs.append((small != large[middle, middle])[inside])
-        distance.append(np.minimum(line[:, None], line)[inside])
-    if not differs:
-        say(f"margin: {DEFAULT_MARGIN} (the raster holds no {_LARGE} x {_LARGE} pixels to measure it on)")
+        axis_distance = np.minimum(np.arange(2 * quarter), np.arange(2 * quarter)[::-1])
+        small_valid = small_window[1]
+        disagreement.append((small != large[middle, middle])[small_valid])
+        edge_distance.append(np.minimum(axis_distance[:, None], axis_distance)[small_valid])
+    if not disagreement:
+        notify(
+            f"margin: {DEFAULT_MARGIN} (default; the raster has no {_MARGIN_WINDOW} x {_MARGIN_WINDOW} "
+            "window to measure it on)"
+        )
         return DEFAULT_MARGIN
-    wrong, away = np.concatenate(differs), np.concatenate(distance)
-    shares = {margin: float(wrong[away >= margin].mean()) for margin in _MARGINS}
-    chosen = next((margin for margin, share in shares.items() if share <= _TOLERANCE), _MARGINS[-1])
-    told = ", ".join(f"{margin} px {share:.3%}" for margin, share in shares.items())
-    say(f"margin: {chosen} (pixels that differ from a larger window at least so far from the edge: {told})")
-    return chosen
+    differs, distance = np.concatenate(disagreement), np.concatenate(edge_distance)
+    shares = {candidate: float(differs[distance >= candidate].mean()) for candidate in _MARGIN_CANDIDATES}
+    margin = next(
+        (candidate for candidate, share in shares.items() if share <= _MAX_DISAGREEMENT),
+        _MARGIN_CANDIDATES[-1],
+    )
+    report = ", ".join(f"{candidate} px {share:.3%}" for candidate, share in shares.items())
+    notify(
+        f"margin: {margin} (share of pixels that differ from a larger window beyond this "
+        f"distance from the edge: {report})"
+    )
+    return margin
 
 
 def sample_windows(source: RasterInput, side: int, count: int = 3) -> Iterator[WindowSample]:
-    """Some windows with valid pixels as the model sees them, spread over a raster.
+    """Yield windows with valid pixels at the resolution of the model, spread over a raster.
 
     Args:
         source: the raster.
-        side: of the windows in pixels of the model; less where the raster has less.
-        count: of windows at most.
+        side: of the windows in pixels of the model; less if the raster is smaller.
+        count: maximum number of windows.
 
     Yields:
         image: (bands, height, width).
@@ -99,14 +115,16 @@ def sample_windows(source: RasterInput, side: int, count: int = 3) -> Iterator[W
     """
     info, scale = source.info, source.scale
     axes = ((info.height, scale.rows), (info.width, scale.cols))
-    height, width = (min(max(side // scale.unit, 1), -(-length // step)) * step for length, step in axes)
-    steps = 3 * count  # some places may hold nothing
+    height, width = (
+        min(max(side // scale.unit, 1), -(-length // stride)) * stride for length, stride in axes
+    )
+    steps = 3 * count  # some positions may hold nodata only
     with RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader:
-        for place in np.random.default_rng(0).permutation(steps):
+        for step_index in np.random.default_rng(0).permutation(steps):
             # a diagonal through the raster; the model's output stride holds here, too
             row, col = (
-                int(max(length - size, 0) * (place + 0.5) / steps) // step * step
-                for (length, step), size in zip(axes, (height, width), strict=True)
+                int(max(length - size, 0) * (step_index + 0.5) / steps) // stride * stride
+                for (length, stride), size in zip(axes, (height, width), strict=True)
             )
             image, valid = scale.apply(*read_reflected(reader, Window(row, col, height, width)))
             if valid.any():
@@ -119,12 +137,12 @@ def sample_windows(source: RasterInput, side: int, count: int = 3) -> Iterator[W
 def timed_predict(
     predictor: Predictor, windows: list[WindowSample], precision: str
 ) -> tuple[list[NDArray[Any]], float]:
-    """Classes of some windows, and the seconds that the fastest of two rounds took."""
+    """Return the class ids of windows, and the seconds of the faster of two runs."""
     times = []
-    for _ in range(2):  # the first one also prepares kernels and buffers
+    for _ in range(2):  # the first run also prepares kernels and buffers
         begin = time.perf_counter()
-        found = [
+        predicted = [
             predictor.predict_windows(image[None], valid[None], precision)[0] for image, valid in windows
         ]
         times.append(time.perf_counter() - begin)
-    return found, min(times)
+    return predicted, min(times)

@@ -1,4 +1,4 @@
-"""Networks in OpenVINO's form, which runs them faster than torch on a CPU."""
+"""OpenVINO backend: networks converted for faster inference on a CPU."""
 
 import warnings
 from typing import Any
@@ -9,73 +9,73 @@ from torch import Tensor, nn
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.models.layers import PadToStride
 
-_EXAMPLE = (1, 64, 64)  # batch, height and width that a network is traced with ...
-_PROOF = (2, 96, 160)  # ... and others, at which it must say the same
-_TOLERANCE = 1e-2  # of logits, whose differences from torch are about 1e-4
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TRACE_SHAPE = (1, 64, 64)  # batch, height and width for tracing ...
+_CHECK_SHAPE = (2, 96, 160)  # ... and for checking that other sizes give the same logits
+_LOGIT_TOLERANCE = 1e-2  # converted networks differ from torch by about 1e-4
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVINOModel(nn.Module):
-    """A network that OpenVINO runs; everything around it stays in torch.
+    """Model whose network runs in OpenVINO; padding and cropping stay in torch.
 
     Args:
-        model: with a network for sides that are multiples of the stride inside.
-        bands: that it takes.
+        model: a PadToStride with the network to convert.
+        bands: number of input bands.
 
     Raises:
-        ConfigError: it can't be translated, or doesn't say the same then.
+        ConfigError: it can't be converted, or the converted network gives other logits.
     """
 
     def __init__(self, model: nn.Module, bands: int) -> None:
         super().__init__()
         if not isinstance(model, PadToStride):
-            raise ConfigError("backend=openvino: is for the architectures of model=; take backend=torch")
-        self._whole = PadToStride(_OpenVINONet(model.net, bands, model.min_size), model.min_size)
-        batch, height, width = _PROOF
+            raise ConfigError("backend=openvino: only for the architectures of model=; use backend=torch")
+        self._model = PadToStride(_OpenVINONet(model.net, bands, model.min_size), model.min_size)
+        batch, height, width = _CHECK_SHAPE
         probe = torch.randn(batch, bands, height, width, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            differs = float((self._whole(probe) - model(probe)).abs().max())
-        if not differs <= _TOLERANCE:
+            difference = float((self._model(probe) - model(probe)).abs().max())
+        if not difference <= _LOGIT_TOLERANCE:
             raise ConfigError(
-                f"backend=openvino: this model says something else at other sizes than the one that it was "
-                f"translated at (logits differ by {differs:.2g}); take backend=torch"
+                f"backend=openvino: the converted model gives other logits than torch at other sizes than "
+                f"that of the conversion (difference {difference:.2g}); use backend=torch"
             )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predicts logits; inside torch.autocast in its precision."""
-        logits: Tensor = self._whole(image)
+        """Return the logits (N, channels, height, width); inside torch.autocast in its precision."""
+        logits: Tensor = self._model(image)
         return logits
 
 
 class _OpenVINONet(nn.Module):
-    def __init__(self, net: nn.Module, bands: int, least: int) -> None:
+    def __init__(self, net: nn.Module, bands: int, min_size: int) -> None:
         super().__init__()
-        import openvino  # an extra
+        import openvino  # optional dependency
 
-        batch, height, width = _EXAMPLE
-        example = torch.zeros(batch, bands, max(height, least), max(width, least))
+        batch, height, width = _TRACE_SHAPE
+        example = torch.zeros(batch, bands, max(height, min_size), max(width, min_size))
         try:
             with torch.inference_mode(), warnings.catch_warnings():
                 warnings.simplefilter(
                     "ignore"
-                )  # sizes that tracing takes for constants are proved afterwards
-                found = openvino.convert_model(net, example_input=example)
-            found.reshape({0: [-1, bands, -1, -1]})
-        except Exception as error:  # OpenVINO raises many kinds
+                )  # sizes that tracing takes for constants are checked afterwards
+                converted = openvino.convert_model(net, example_input=example)
+            converted.reshape({0: [-1, bands, -1, -1]})
+        except Exception as error:  # OpenVINO raises many types of exceptions
             raise ConfigError(
-                f"backend=openvino: can't translate this model ({first_line(error)}); take backend=torch"
+                f"backend=openvino: can't convert this model ({first_line(error)}); use backend=torch"
             ) from error
-        self._found = found
+        self._converted = converted
         self._core = openvino.Core()
         self._compiled: dict[str, Any] = {}
 
     def forward(self, image: Tensor) -> Tensor:
-        half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        precision = "bf16" if half else "fp32"
+        is_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        precision = "bf16" if is_bf16 else "fp32"
         if precision not in self._compiled:
             hints = {
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "INFERENCE_PRECISION_HINT": _HINTS[precision],
+                "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
             }
-            self._compiled[precision] = self._core.compile_model(self._found, "CPU", hints)
+            self._compiled[precision] = self._core.compile_model(self._converted, "CPU", hints)
         return torch.from_numpy(self._compiled[precision](image.contiguous().numpy())[0])

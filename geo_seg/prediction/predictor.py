@@ -1,4 +1,4 @@
-"""From a raster to rows of classes: windows through the model, blended in a rolling band of rows."""
+"""Sliding-window prediction of rasters, blended in a rolling buffer of rows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,48 +21,48 @@ from geo_seg.prediction.window_reader import Batch, RasterInput, crop_inner, rea
 from geo_seg.tiling import Grid, Tile, Window
 
 Tally = Counter[str]
-"""Pixels of a part of a map that are nodata, by reasons that the user should know of."""
+"""Pixels of a part of a map that are unexpectedly nodata, by reason."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What a model may compute in; softmax and blending are always done in float32."""
+"""Precisions of a model's forward pass; softmax and blending are always float32."""
 
-_ROWS = 32  # of a window that are blended at once on a CPU
+_BLEND_ROWS = 32  # rows of a window that are blended at once on a CPU
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict.
+    """Options of a prediction.
 
     Attributes:
-        precision: name of what the model computes in, where that is safe.
-        batch_size: windows that it sees at once.
-        shown: what is written beside the classes.
+        precision: one of PRECISIONS.
+        batch_size: windows per batch.
+        output: rasters that are written beside the classes.
     """
 
     precision: str
     batch_size: int
-    shown: OutputOptions
+    output: OutputOptions
 
 
 class Predictor:
-    """A model, or several, that map rasters.
+    """Ensemble that predicts rasters window by window.
 
     Args:
-        ensemble: the models and what they need to know.
-        device: where they run.
-        compiled: whether torch.compile makes them faster first.
-        tta: in which views they see each window, one of VIEWS.
-        backend: what runs the models, "torch" or "openvino".
+        ensemble: the models with weights, temperatures and threshold.
+        device: device of the models.
+        compile: whether to compile the models by torch.compile.
+        tta: test-time augmentation, a key of VIEWS.
+        backend: "torch" or "openvino".
 
     Raises:
-        ConfigError: the backend can't run them there.
+        ConfigError: the backend can't run the models on this device.
     """
 
     def __init__(
         self,
         ensemble: Ensemble,
         device: torch.device,
-        compiled: bool = False,
+        compile: bool = False,
         tta: str = "none",
         backend: str = "torch",
     ) -> None:
@@ -74,48 +74,49 @@ class Predictor:
             checkpoint.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             for checkpoint in ensemble.checkpoints
         ]
-        self._compiled = compiled
-        self._run = [torch.compile(model) if compiled else model for model in self.models]
+        self._compiled = compile
+        self._forward = [torch.compile(model) if compile else model for model in self.models]
         if backend == "openvino":
             if device.type != "cpu":
                 raise ConfigError(f"backend=openvino: runs on the CPU, not on {device.type}; accelerator=cpu")
-            self._run = [OpenVINOModel(model, self.bands) for model in self.models]
+            self._forward = [OpenVINOModel(model, self.bands) for model in self.models]
         self._normalize = [checkpoint.normalize.to(device) for checkpoint in ensemble.checkpoints]
         self._ensemble = ensemble
         self._views = VIEWS[tta]
 
     @property
     def n_passes(self) -> int:
-        """How often a window is predicted: models times views."""
+        """Forward passes per window: models times views."""
         return len(self.models) * len(self._views)
 
     def predict_rows(
         self,
         source: RasterInput,
         grid: Grid,
-        settings: PredictOptions,
+        options: PredictOptions,
         advance: Callable[[int], object],
         tally: Tally | None = None,
     ) -> Iterator[OutputRows]:
-        """Map a part of a raster from the top down; memory follows its width times the window.
+        """Predict the output rows of a part of a raster from the top down.
 
-        The same part gives the same bytes wherever and whenever it is made.
+        Memory is proportional to its width times the window. The result is deterministic: it doesn't depend
+        on the process or on other parts.
 
         Args:
             source: the raster.
             grid: the windows of the part.
-            settings: how to predict.
-            advance: told the number of windows that are done after each batch.
+            options: precision, batch size and output.
+            advance: called after each batch with its number of windows.
             tally: see rows.
 
         Yields:
-            Finished rows, without gaps.
+            Consecutive finished rows.
 
         Raises:
             DataError: the raster can't be read.
         """
-        for sums, valid in self.rows(source, grid, settings.precision, settings.batch_size, advance, tally):
-            yield self._decide(sums, valid, settings.shown)
+        for sums, valid in self.rows(source, grid, options.precision, options.batch_size, advance, tally):
+            yield self._decode_rows(sums, valid, options.output)
 
     def rows(
         self,
@@ -132,49 +133,48 @@ class Predictor:
             source: the raster.
             grid: the windows of the part.
             precision: one of PRECISIONS.
-            batch_size: windows that a model sees at once.
-            advance: told the number of windows that are done after each batch.
-            tally: gets the number of "strays" (see Validity) and of "undecided" pixels, of which a model says
-                NaN or infinity.
+            batch_size: windows per batch.
+            advance: called after each batch with its number of windows.
+            tally: counts "strays" (see Validity) and "undecided" pixels, whose probabilities are NaN or
+                infinite.
 
         Yields:
-            probabilities: (classes, rows, width) on the device, blended, after the temperature; to be used
-                before the next are asked for.
-            valid: (rows, width), False for nodata, undecided pixels, and where no area of the source was
-                asked for.
+            probabilities: (classes, rows, width) on the device, blended and temperature-scaled; a view that
+                is valid until the next item.
+            valid: (rows, width), False for nodata, undecided pixels, and outside the areas of the source.
 
         Raises:
             DataError: the raster can't be read.
         """
         tally = Counter() if tally is None else tally
-        band = RowBuffer(grid, self.task.num_classes, self.device)
+        buffer = RowBuffer(grid, self.task.num_classes, self.device)
         weights = [
             [torch.from_numpy(axis.weights(i)).to(self.device) for i in range(len(axis))]
             for axis in (grid.rows, grid.cols)
         ]
         for batch in read_batches(source, grid, batch_size):
             tally["strays"] += batch.strays
-            found = self._predict(batch, precision, source.scale)
+            predictions = self._predict(batch, precision, source.scale)
             for tile, slot in zip(batch.tiles, batch.slots, strict=True):
                 if slot is not None:
                     valid = crop_inner(tile, batch.valid[slot])
                     self._accumulate(
-                        band, tile, found[slot], weights[0][tile.row], weights[1][tile.col], valid
+                        buffer, tile, predictions[slot], weights[0][tile.row], weights[1][tile.col], valid
                     )
                 if tile.col == len(grid.cols) - 1:
-                    for sums, valid in band.pop_rows(grid.rows.final_before(tile.row)):
-                        decided = valid & torch.isfinite(sums).all(dim=0).cpu().numpy()
-                        tally["undecided"] += int(np.count_nonzero(valid & ~decided))
-                        yield sums, decided
+                    for sums, valid in buffer.pop_rows(grid.rows.final_before(tile.row)):
+                        finite = valid & torch.isfinite(sums).all(dim=0).cpu().numpy()
+                        tally["undecided"] += int(np.count_nonzero(valid & ~finite))
+                        yield sums, finite
             advance(len(batch.tiles))
 
     @torch.inference_mode()
-    def logits(self, scaled: Tensor, member: int, precision: str) -> Tensor:
-        """What a model says of some windows.
+    def logits(self, pixels: Tensor, member: int, precision: str) -> Tensor:
+        """Run one model on a batch of windows.
 
         Args:
-            scaled: (N, bands, height, width) normalised, on the device.
-            member: number of the model.
+            pixels: (N, bands, height, width) normalized, on the device.
+            member: index of the model.
             precision: one of PRECISIONS.
 
         Returns:
@@ -185,7 +185,7 @@ class Predictor:
         """
         with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
             try:
-                found: Tensor = self._run[member](scaled.contiguous(memory_format=torch.channels_last))
+                logits: Tensor = self._forward[member](pixels.contiguous(memory_format=torch.channels_last))
             except RuntimeError as error:
                 if not self._compiled:
                     raise
@@ -193,22 +193,22 @@ class Predictor:
                     f"compile=true: torch can't compile this model on this machine ({first_line(error)}); "
                     "leave it out"
                 ) from error
-        return found
+        return logits
 
     @torch.inference_mode()
     def predict_windows(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> NDArray[Any]:
-        """The classes (N, height, width) of whole windows; the arguments are those of a batch."""
+        """Return the class ids (N, height, width) of whole windows; the arguments are as in Batch."""
         total: Any = None
-        for share, logits in self._votes(image, valid, precision):
-            found = self._probabilities(logits) * share
-            total = found if total is None else total.add_(found)
+        for weight, logits in self._passes(image, valid, precision):
+            probabilities = self._probabilities(logits) * weight
+            total = probabilities if total is None else total.add_(probabilities)
         ids, _ = decode_probabilities(total.transpose(0, 1), self.task.binary, self._ensemble.threshold)
         return ids.cpu().numpy()
 
-    def _votes(
+    def _passes(
         self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str
     ) -> Iterator[tuple[float, Tensor]]:
-        """What each model says in each view, and how much that counts.
+        """Yield the weighted logits of each model in each view.
 
         Args:
             image: (N, bands, height, width) raw band values.
@@ -216,71 +216,78 @@ class Predictor:
             precision: one of PRECISIONS.
 
         Yields:
-            A share of 1, and logits (N, channels, height, width) over temperature, in the window's frame.
+            Weight of the pass (they sum to 1), and its temperature-scaled logits (N, channels, height, width)
+            in the orientation of the window.
         """
         cuda = self.device.type == "cuda"
-        pixels, inside = torch.from_numpy(image), torch.from_numpy(valid)
+        pixels, mask = torch.from_numpy(image), torch.from_numpy(valid)
         if cuda:
-            pixels, inside = pixels.pin_memory(), inside.pin_memory()
+            pixels, mask = pixels.pin_memory(), mask.pin_memory()
         pixels = pixels.to(self.device, non_blocking=cuda)
-        inside = inside.to(self.device, non_blocking=cuda)
+        mask = mask.to(self.device, non_blocking=cuda)
         for member, temperature in enumerate(self._ensemble.temperatures):
-            scaled = self._normalize[member](pixels, inside)
+            normalized = self._normalize[member](pixels, mask)
             for view in self._views:
-                logits = view.invert(self.logits(view.apply(scaled), member, precision))
-                share = self._ensemble.weights[member] / len(self._views)
-                yield share, logits if temperature == 1 else logits.float() / temperature
+                logits = view.invert(self.logits(view.apply(normalized), member, precision))
+                weight = self._ensemble.weights[member] / len(self._views)
+                yield weight, logits if temperature == 1 else logits.float() / temperature
 
     @torch.inference_mode()
     def _accumulate(
         self,
-        band: RowBuffer,
+        buffer: RowBuffer,
         tile: Tile,
-        found: Tensor,
-        down: Tensor,
-        across: Tensor,
+        prediction: Tensor,
+        row_weights: Tensor,
+        col_weights: Tensor,
         valid: NDArray[np.bool_],
     ) -> None:
-        """Adds a window to the band, some rows at a time on a CPU, so that they stay in its caches.
+        """Add a window to the buffer, on a CPU in chunks of rows that stay in its caches.
 
         Args:
-            band: where it goes.
+            buffer: buffer of the part.
             tile: the window.
-            found: what _predict says of it.
-            down: (height,) weights of its inner rows.
-            across: (width,) weights of its inner columns.
-            valid: (height, width) of its inner pixels.
+            prediction: output of _predict for this window.
+            row_weights: (height,) blend weights of its inner rows.
+            col_weights: (width,) blend weights of its inner columns.
+            valid: (height, width) validity of its inner pixels.
         """
         row, col, height, width = tile.inner
-        step = _ROWS if self.device.type == "cpu" else height
+        step = _BLEND_ROWS if self.device.type == "cpu" else height
         for begin in range(0, height, step):
             rows = slice(begin, min(begin + step, height))
-            likely = self._probabilities(found[None, :, rows])[0] if self.n_passes == 1 else found[:, rows]
+            probabilities = (
+                self._probabilities(prediction[None, :, rows])[0]
+                if self.n_passes == 1
+                else prediction[:, rows]
+            )
             inner = Window(row + begin, col, rows.stop - begin, width)
-            band.add(inner, likely, down[rows, None] * across, valid[rows])
+            buffer.add(inner, probabilities, row_weights[rows, None] * col_weights, valid[rows])
 
     @torch.inference_mode()
     def _predict(self, batch: Batch, precision: str, scale: ResolutionScale) -> list[Tensor]:
-        """What is found at the inner pixels of each window that the models see.
+        """Predict the inner pixels of each window of a batch that has valid pixels.
 
         Returns:
-            Per window logits (channels, height, width) of the one vote, or probabilities (classes, height,
-            width), the mean of several.
+            Per window the logits (channels, height, width) of a single pass, or the mean probabilities
+            (classes, height, width) of several passes.
         """
         if not len(batch.image):
             return []
-        seen = [tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None]
+        predicted_tiles = [
+            tile for tile, slot in zip(batch.tiles, batch.slots, strict=True) if slot is not None
+        ]
         totals: list[Tensor] = []
-        for share, found in self._votes(batch.image, batch.seen, precision):
-            logits = scale.inverse(found, *batch.valid.shape[1:])
-            for i, tile in enumerate(seen):
+        for weight, model_logits in self._passes(batch.image, batch.seen, precision):
+            logits = scale.inverse(model_logits, *batch.valid.shape[1:])
+            for i, tile in enumerate(predicted_tiles):
                 inner: Any = crop_inner(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
                 if self.n_passes == 1:
                     totals.append(inner[0])
                 elif len(totals) <= i:
-                    totals.append(self._probabilities(inner)[0] * share)
+                    totals.append(self._probabilities(inner)[0] * weight)
                 else:
-                    totals[i].add_(self._probabilities(inner)[0], alpha=share)
+                    totals[i].add_(self._probabilities(inner)[0], alpha=weight)
         return totals
 
     def _probabilities(self, logits: Tensor) -> Tensor:
@@ -292,5 +299,5 @@ class Predictor:
         return decode_probabilities(probabilities, self.task.binary, self._ensemble.threshold)[0]
 
     @torch.inference_mode()
-    def _decide(self, sums: Tensor, valid: NDArray[np.bool_], shown: OutputOptions) -> OutputRows:
-        return decode_rows(sums, valid, self.task.binary, self._ensemble.threshold, shown)
+    def _decode_rows(self, sums: Tensor, valid: NDArray[np.bool_], output: OutputOptions) -> OutputRows:
+        return decode_rows(sums, valid, self.task.binary, self._ensemble.threshold, output)

@@ -1,4 +1,4 @@
-"""Predicting at another resolution than the raster's: windows become smaller or larger, logits go back."""
+"""Prediction at another resolution: windows are resampled for the model, logits back to the raster."""
 
 import math
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from geo_seg.errors import DataError
 from geo_seg.raster.reader import RasterInfo
 from geo_seg.tiling import OUTPUT_STRIDE, Axis, BlendSpec, Grid, place_windows
 
-_UNITS = (OUTPUT_STRIDE, 2 * OUTPUT_STRIDE, 4 * OUTPUT_STRIDE)
-_CLOSE = 0.005  # relative error of the resolution, for which a longer unit isn't tried
-_MOST = 32  # times that a resolution may be coarser or finer than the raster's
-_TRACE = 1e-4  # share of valid pixels below which there is nothing to average
+_UNIT_CANDIDATES = (OUTPUT_STRIDE, 2 * OUTPUT_STRIDE, 4 * OUTPUT_STRIDE)
+_MAX_RELATIVE_ERROR = 0.005  # relative error of the resolution below which no longer unit is tried
+_MAX_RATIO = 32  # maximum ratio between the resolutions of model and raster
+_MIN_VALID_SHARE = 1e-4  # share of valid pixels below which a resampled pixel is nodata
 
 
 @dataclass(frozen=True)
 class ResolutionScale:
-    """How many pixels of a raster become how many of the model's.
+    """Ratio between pixels of a raster and pixels of the model.
 
-    Windows begin and end at multiples of a unit, so that they lie on the output stride of the model and on
-    whole pixels of the raster at once.
+    Windows begin and end at multiples of a unit, which is a multiple of the model's output stride and a whole
+    number of pixels of the raster.
 
     Attributes:
-        rows: of the raster in a unit.
-        cols: of the raster in a unit.
-        unit: rows and columns of the model in a unit, a multiple of the stride.
+        rows: rows of the raster per unit.
+        cols: columns of the raster per unit.
+        unit: rows and columns of the model per unit, a multiple of the output stride.
     """
 
     rows: int = OUTPUT_STRIDE
@@ -39,96 +39,96 @@ class ResolutionScale:
 
     @property
     def is_identity(self) -> bool:
-        """Whether the model sees the raster's own pixels."""
+        """Whether the model works at the resolution of the raster."""
         return self.rows == self.cols == self.unit
 
     @property
     def pixel_ratio(self) -> float:
-        """Pixels of the model for a pixel of the raster."""
+        """Pixels of the model per pixel of the raster."""
         return self.unit**2 / (self.rows * self.cols)
 
     @property
     def max_downsampling(self) -> float:
-        """Pixels of the raster along a side of a pixel of the model, at most."""
+        """Pixels of the raster along the longer side of a pixel of the model."""
         return max(self.rows, self.cols) / self.unit
 
-    def grid(self, info: RasterInfo, window: int, seams: BlendSpec) -> Grid:
-        """Windows over a raster, in its own pixels.
+    def grid(self, info: RasterInfo, window: int, blending: BlendSpec) -> Grid:
+        """Return the windows over a raster, in pixels of the raster.
 
         Args:
             info: the raster's header.
             window: largest side in pixels of the model.
-            seams: in pixels of the model.
+            blending: margin and overlap in pixels of the model.
         """
-        rows = self._axis(info.height, self.rows, window, seams)
-        return Grid(rows, self._axis(info.width, self.cols, window, seams))
+        rows = self._axis(info.height, self.rows, window, blending)
+        return Grid(rows, self._axis(info.width, self.cols, window, blending))
 
-    def _axis(self, length: int, step: int, window: int, seams: BlendSpec) -> Axis:
-        margin, overlap = (math.ceil(n * step / self.unit) for n in (seams.margin, seams.overlap))
-        near = BlendSpec(margin, overlap, seams.blend)
-        units = max(window // self.unit, 1 + math.ceil(near.shared / step))
-        return place_windows(length, units * step, near, step)
+    def _axis(self, length: int, step: int, window: int, blending: BlendSpec) -> Axis:
+        margin, overlap = (math.ceil(n * step / self.unit) for n in (blending.margin, blending.overlap))
+        raster_blending = BlendSpec(margin, overlap, blending.blend)
+        units = max(window // self.unit, 1 + math.ceil(raster_blending.shared / step))
+        return place_windows(length, units * step, raster_blending, step)
 
     def model_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the model for whole units of the raster's."""
+        """Return the rows and columns of the model for whole units of the raster."""
         return height // self.rows * self.unit, width // self.cols * self.unit
 
     def apply(self, image: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Makes pixels of the model out of the valid pixels of a window.
+        """Resample the valid pixels of a window to the resolution of the model.
 
         Args:
             image: (bands, height, width), whole units.
-            valid: (height, width).
+            valid: (height, width), False for nodata.
 
         Returns:
-            The same at the model's resolution, in float32, unless that is the raster's.
+            Image in float32 and validity at the model's resolution; the arguments if that is the raster's.
         """
         if self.is_identity:
             return image, valid
         size = self.model_shape(*valid.shape)
-        inside = torch.from_numpy(valid.astype(np.float32))
-        # what is nodata may hold anything, NaN too; it takes no part in the mean
+        mask = torch.from_numpy(valid.astype(np.float32))
+        # nodata pixels may hold any value, NaN too; they are left out of the mean
         pixels = torch.from_numpy(np.where(valid, image, 0).astype(np.float32))
-        both = torch.cat([pixels, inside[None]])[None]
-        means = interpolate(both, size, mode="bilinear", align_corners=False, antialias=True)[0]
-        there = means[-1] > _TRACE
-        return (means[:-1] / means[-1].clamp(min=_TRACE)).numpy(), there.numpy()
+        stacked = torch.cat([pixels, mask[None]])[None]
+        means = interpolate(stacked, size, mode="bilinear", align_corners=False, antialias=True)[0]
+        valid_at_scale = means[-1] > _MIN_VALID_SHARE
+        return (means[:-1] / means[-1].clamp(min=_MIN_VALID_SHARE)).numpy(), valid_at_scale.numpy()
 
     def inverse(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """Logits (N, channels, ...) of a window, on the pixels of the raster."""
+        """Resample logits (N, channels, ...) of a window to (height, width) pixels of the raster."""
         if self.is_identity:
             return logits
         return interpolate(logits.float(), (height, width), mode="bilinear", align_corners=False)
 
 
 def scale_for(info: RasterInfo, resolution: float | None) -> ResolutionScale:
-    """The scale at which a model sees pixels of a size.
+    """Return the scale that resamples a raster to a resolution.
 
     Args:
         info: the raster's header.
         resolution: side of the model's pixels in map units; None for the raster's own.
 
     Raises:
-        DataError: the raster has no georeference, or its pixels are of quite another size.
+        DataError: the raster has no georeference, or the ratio of the resolutions is too large.
     """
     if resolution is None:
         return ResolutionScale()
     if info.transform is None:
         raise DataError(
             f"resolution={resolution:g}: {info.path} has no georeference, so that its pixels have no size; "
-            "leave it out"
+            "remove resolution="
         )
     a, b, _, d, e, _ = info.transform
     ratios = [resolution / size for size in (math.hypot(b, e), math.hypot(a, d))]
-    if not all(1 / _MOST <= ratio <= _MOST for ratio in ratios):
+    if not all(1 / _MAX_RATIO <= ratio <= _MAX_RATIO for ratio in ratios):
         raise DataError(
             f"resolution={resolution:g}: the pixels of {info.path} are {math.hypot(a, d):g} x "
-            f"{math.hypot(b, e):g} map units; expected at most {_MOST} times more or less"
+            f"{math.hypot(b, e):g} map units; expected at most {_MAX_RATIO} times coarser or finer"
         )
-    for unit in _UNITS:
+    for unit in _UNIT_CANDIDATES:
         rows, cols = (max(round(unit * ratio), 1) for ratio in ratios)
-        found = ResolutionScale(rows, cols, unit)
+        scale = ResolutionScale(rows, cols, unit)
         errors = [abs(n / (unit * ratio) - 1) for n, ratio in zip((rows, cols), ratios, strict=True)]
-        if max(errors) <= _CLOSE:
+        if max(errors) <= _MAX_RELATIVE_ERROR:
             break
-    return found
+    return scale

@@ -1,4 +1,4 @@
-"""Scenes of a data set, predicted as maps are: the one way in which scores, pictures and maps are made."""
+"""Prediction of the scenes of a data set, with the same code as maps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -21,15 +21,15 @@ from geo_seg.tiling import Window
 
 
 class ScenePredictor:
-    """A trained model that predicts labelled scenes with the windows, seams and precision of inference.
+    """Trained model that predicts labelled scenes with the windows, blending and precision of inference.
 
     Args:
-        checkpoint: the model; its temperature and threshold decide the classes.
-        config: the data set; says what is nodata, and what becomes of windows that can't be read.
-        device: where the model runs.
-        precision: what it computes in, as in inference: "fp32", "bf16", "fp16" or "auto".
-        say: prints what was measured.
-        sharers: processes of this run that share the machine's memory.
+        checkpoint: the model with its temperature and threshold.
+        config: the data set: nodata, and what to do about unreadable windows.
+        device: device of the model.
+        precision: as in inference: "fp32", "bf16", "fp16" or "auto".
+        notify: prints a line about what was measured.
+        processes: number of processes of this run that share the memory of the machine.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class ScenePredictor:
         config: DatasetConfig,
         device: torch.device,
         precision: str,
-        say: Callable[[str], None],
-        sharers: int = 1,
+        notify: Callable[[str], None],
+        processes: int = 1,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
         self._config = config
         self._predictor = Predictor(make_ensemble([checkpoint]), device)
         options = InferenceConfig(checkpoint="", input="", output="", precision=precision)
-        self._chooser = Planner(options, self._predictor, checkpoint.window, say, sharers)
+        self._planner = Planner(options, self._predictor, checkpoint.window, notify, processes)
 
     def rows(
         self, scene: Scene, areas: Sequence[Window]
@@ -54,27 +54,25 @@ class ScenePredictor:
         """Predict areas of a scene from the top down; memory follows the scene's width.
 
         Args:
-            scene: whose image is predicted.
-            areas: what is wanted of it; () for all of it.
+            scene: the scene whose image is predicted.
+            areas: rectangles to predict; () for the whole scene.
 
         Yields:
-            window: rows of the scene, between the edges of a part of it.
-            probabilities: (classes, rows, width) after the temperature; to be used before the next are asked
-                for.
+            window: rectangle of the rows, as wide as a part of the scene.
+            probabilities: (classes, rows, width), temperature-scaled; a view that is valid until the next
+                item.
             valid: (rows, width), False for nodata and where nothing was predicted.
 
         Raises:
             DataError: the image can't be read, and dataset.on_read_error is "raise".
         """
         source = self._source(scene, areas)
-        chosen = self._chooser.plan(source)
-        for part in split_into_parts(source, chosen):
+        plan = self._planner.plan(source)
+        for part in split_into_parts(source, plan):
             if not source.wants(part.area):
                 continue
             top = part.area.row
-            for probabilities, valid in self._predictor.rows(
-                source, part, chosen.precision, chosen.batch_size
-            ):
+            for probabilities, valid in self._predictor.rows(source, part, plan.precision, plan.batch_size):
                 yield Window(top, part.area.col, *valid.shape), probabilities, valid
                 top += len(valid)
 
@@ -83,9 +81,9 @@ class ScenePredictor:
         return self._predictor.decode(probabilities)
 
     def classes(self, scene: Scene, window: Window) -> NDArray[np.int64]:
-        """Return the class ids (height, width) of a window of a scene, 0 where there is nothing to predict.
+        """Return the class ids (height, width) of a window of a scene, 0 for nodata.
 
-        They are those that all of the scene gets: the windows that the model sees lie alike.
+        They equal those of the whole scene, as the windows of the model lie in the same places.
         """
         predicted: NDArray[np.int64] = np.zeros((window.height, window.width), np.int64)
         for (row, col, height, width), probabilities, _ in self.rows(scene, [window]):
@@ -99,11 +97,11 @@ class ScenePredictor:
         return predicted
 
     def description(self, scene: Scene) -> dict[str, Any]:
-        """Return how a scene is predicted: windows, seams, precision, and the device."""
-        return {**asdict(self._chooser.plan(self._source(scene))), "device": self.device.type}
+        """Return the plan of a scene (window, margin, overlap, precision, ...) and the device."""
+        return {**asdict(self._planner.plan(self._source(scene))), "device": self.device.type}
 
     def _source(self, scene: Scene, areas: Sequence[Window] = ()) -> RasterInput:
-        """Return what to read of a scene."""
+        """Return the raster input of a scene."""
         config = self._config
         return RasterInput(
             scene.image,

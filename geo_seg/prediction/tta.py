@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views in which a model sees a window, and what all of them say together."""
+"""Test-time augmentation views, and decoding of probabilities into class ids."""
 
 from dataclasses import dataclass
 
@@ -8,50 +8,52 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """One of the eight ways in which a square can lie.
+    """One of the eight orientations of a square (dihedral group D4).
 
     Attributes:
         turns: quarter turns, 0 to 3; an odd number exchanges rows and columns.
-        mirrored: whether left and right are exchanged before.
+        mirrored: whether left and right are exchanged before turning.
     """
 
     turns: int
     mirrored: bool
 
     def apply(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., height, width) as they look in this view."""
-        turned = pixels.flip(-1) if self.mirrored else pixels
-        return torch.rot90(turned, self.turns, (-2, -1)) if self.turns else turned  # it copies even for none
+        """Return pixels (..., height, width) in this view."""
+        flipped = pixels.flip(-1) if self.mirrored else pixels
+        return (
+            torch.rot90(flipped, self.turns, (-2, -1)) if self.turns else flipped
+        )  # rot90 copies even for 0 turns
 
     def invert(self, pixels: Tensor) -> Tensor:
-        """What show turned, back in its own frame."""
-        straight = torch.rot90(pixels, -self.turns, (-2, -1)) if self.turns else pixels
-        return straight.flip(-1) if self.mirrored else straight
+        """Undo apply."""
+        unrotated = torch.rot90(pixels, -self.turns, (-2, -1)) if self.turns else pixels
+        return unrotated.flip(-1) if self.mirrored else unrotated
 
 
-AS_IS = View(0, False)
+IDENTITY = View(0, False)
 
 VIEWS = {
-    "none": (AS_IS,),
-    "flips": (AS_IS, View(0, True), View(2, True), View(2, False)),
+    "none": (IDENTITY,),
+    "flips": (IDENTITY, View(0, True), View(2, True), View(2, False)),
     "d4": tuple(View(turns, mirrored) for mirrored in (False, True) for turns in range(4)),
 }
-"""By the words of the option tta."""
+"""Views by value of the option tta."""
 
 
 def decode_probabilities(probabilities: Tensor, binary: bool, threshold: float) -> tuple[Tensor, Tensor]:
-    """Classes out of probabilities.
+    """Return the class ids and their probabilities.
 
     Args:
         probabilities: (classes, ...).
-        binary: whether the threshold decides.
+        binary: whether the task is binary, so that the threshold applies.
         threshold: probability above which a pixel is foreground.
 
     Returns:
-        Class ids, int64, and the probability of each pixel's class; both of shape (...).
+        Class ids (int64) and the probability of the predicted class, both of shape (...).
     """
     if binary and threshold != 0.5:
         ids = (probabilities[1] > threshold).long()
         return ids, torch.where(ids > 0, probabilities[1], probabilities[0])
-    best = probabilities.max(dim=0)  # several times faster than argmax on a CPU
-    return best.indices, best.values
+    top = probabilities.max(dim=0)  # several times faster than argmax on a CPU
+    return top.indices, top.values

@@ -1,4 +1,4 @@
-"""Windows of a raster in batches, read ahead in a thread of their own."""
+"""Batches of windows of a raster, prefetched by a reader thread."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -18,25 +18,26 @@ from geo_seg.raster.reader import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
 
 _T = TypeVar("_T")
-_ReadWindow = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]  # image, seen and valid of a window
-_LEAST_CACHE = 64 << 20  # bytes
-_ENOUGH_CACHE = 256 << 20  # bytes; tiles that neighbours in the next row share are decoded again beyond it
+_ReadWindow = tuple[
+    NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]
+]  # image, seen and valid of a window, see Batch
+_MIN_CACHE = 64 << 20  # bytes
+_MAX_SHARED_CACHE = 256 << 20  # bytes; above, blocks shared with the next row of windows are decoded again
 PREFETCH = 2
-"""Batches that are read before they are asked for."""
+"""Batches that are read ahead."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of a grid, in its order.
+    """Consecutive windows of a grid.
 
     Attributes:
         tiles: the windows.
-        slots: per window its position in image and valid; None where it has no valid pixel and no model
-            needs to see it.
-        image: (N, bands, height, width) as the model sees it, reflected where windows reach past the raster.
-        seen: (N, height, width), False for nodata in the image.
-        valid: (N, rows, columns) of the raster, False for nodata.
-        strays: pixels of the raster that are nodata though nothing declares it, each in one batch.
+        slots: per window its index in image and valid; None if it has no valid pixel and isn't predicted.
+        image: (N, bands, height, width) at the model's resolution, reflected beyond the edges of the raster.
+        seen: (N, height, width) validity at the model's resolution, False for nodata.
+        valid: (N, rows, columns) validity at the raster's resolution, False for nodata.
+        strays: pixels that are nodata though the raster doesn't declare it, each counted in one batch.
     """
 
     tiles: tuple[Tile, ...]
@@ -49,17 +50,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class RasterInput:
-    """What to read of a raster.
+    """Raster to predict, and how to read it.
 
     Attributes:
         info: its header.
         bands: numbers or names in the model's order.
-        nodata: overrides what the raster declares, or None.
+        nodata: value that overrides the declared nodata, or None.
         zero_is_nodata: whether pixels whose bands are all 0 are nodata, too.
-        scale: at which the model sees it.
-        areas: the parts of it that are wanted; windows that answer for none of them are neither read nor
-            predicted. () is all of it.
-        skip_unreadable: whether squares of 256 px that can't be read are nodata, and no error.
+        scale: resolution of the model relative to the raster.
+        areas: rectangles to predict; windows whose inner pixels meet none of them are neither read nor
+            predicted. () is the whole raster.
+        skip_unreadable: whether unreadable squares of 256 px become nodata instead of an error.
     """
 
     info: RasterInfo
@@ -71,17 +72,17 @@ class RasterInput:
     skip_unreadable: bool = False
 
     def wants(self, window: Window) -> bool:
-        """Say whether a window holds pixels of the areas that are wanted."""
+        """Return whether a window intersects the areas to predict."""
         return not self.areas or any(window.intersects(area) for area in self.areas)
 
 
 def read_batches(source: RasterInput, grid: Grid, size: int) -> Iterator[Batch]:
-    """Reads the windows of a grid, a few batches ahead of whoever takes them.
+    """Yield the windows of a grid in batches, which are prefetched.
 
     Args:
         source: the raster.
         grid: its windows.
-        size: windows with valid pixels in a batch; none reaches over the end of a row of windows.
+        size: windows with valid pixels per batch; a batch ends with its row of windows.
 
     Raises:
         DataError: the raster can't be read.
@@ -97,36 +98,36 @@ def _batches(source: RasterInput, grid: Grid, size: int) -> Generator[Batch, Non
     ):
         tiles: list[Tile] = []
         slots: list[int | None] = []
-        held: list[_ReadWindow] = []
+        windows: list[_ReadWindow] = []
         for tile in grid:
             tiles.append(tile)
-            wanted = source.wants(tile.inner)
-            pixels = _read(reader, tile.window, grid.own(tile), source.skip_unreadable) if wanted else None
-            if pixels is not None and crop_inner(tile, pixels[1]).any():
-                slots.append(len(held))
-                held.append((*source.scale.apply(*pixels), pixels[1]))
+            is_wanted = source.wants(tile.inner)
+            arrays = _read(reader, tile.window, grid.own(tile), source.skip_unreadable) if is_wanted else None
+            if arrays is not None and crop_inner(tile, arrays[1]).any():
+                slots.append(len(windows))
+                windows.append((*source.scale.apply(*arrays), arrays[1]))
             else:
                 slots.append(None)
-            if len(held) == size or tile.col == len(grid.cols) - 1:
+            if len(windows) == size or tile.col == len(grid.cols) - 1:
                 strays, reader.validity.strays = reader.validity.strays, 0
-                yield Batch(tuple(tiles), tuple(slots), *_stacked(held, source.scale.is_identity), strays)
-                tiles, slots, held = [], [], []
+                yield Batch(tuple(tiles), tuple(slots), *_stack(windows, source.scale.is_identity), strays)
+                tiles, slots, windows = [], [], []
 
 
 def _read(
-    reader: RasterReader, window: Window, own: Window, skip: bool
+    reader: RasterReader, window: Window, counted: Window, skip_unreadable: bool
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Read a window, see read_reflected; with skip, the squares of it that can't be read are nodata."""
+    """Read a window as read_reflected does; optionally with unreadable squares as nodata."""
     try:
-        return read_reflected(reader, window, own)
+        return read_reflected(reader, window, counted)
     except DataError:
-        if not skip:
+        if not skip_unreadable:
             raise
-        return read_reflected(_Readable(reader), window, own)
+        return read_reflected(_UnreadableAsNodata(reader), window, counted)
 
 
-class _Readable:
-    """A raster of which squares that can't be read are nodata; they lie as the index of a data set has them.
+class _UnreadableAsNodata:
+    """Raster whose unreadable squares are nodata; the squares are those of the index of a data set.
 
     Args:
         reader: the open raster.
@@ -136,89 +137,89 @@ class _Readable:
         self.info = reader.info
         self._reader = reader
 
-    def read(self, window: Window, own: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read(self, window: Window, counted: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window inside the raster, see RasterReader.read."""
         row, col, height, width = window
         image = np.zeros((len(self._reader.bands), height, width), self.info.dtype)
         valid = np.zeros((height, width), bool)
         for top in range(row // SKIPPED * SKIPPED, row + height, SKIPPED):
             for left in range(col // SKIPPED * SKIPPED, col + width, SKIPPED):
-                first, begin = max(top, row), max(left, col)
-                end, stop = min(top + SKIPPED, row + height), min(left + SKIPPED, col + width)
-                here = np.s_[first - row : end - row, begin - col : stop - col]
+                row_begin, col_begin = max(top, row), max(left, col)
+                row_end, col_end = min(top + SKIPPED, row + height), min(left + SKIPPED, col + width)
+                target = np.s_[row_begin - row : row_end - row, col_begin - col : col_end - col]
                 with suppress(DataError):
-                    square = Window(first, begin, end - first, stop - begin)
-                    image[:, *here], valid[here] = self._reader.read(square, own)
+                    square = Window(row_begin, col_begin, row_end - row_begin, col_end - col_begin)
+                    image[:, *target], valid[target] = self._reader.read(square, counted)
         return image, valid
 
 
-def _stacked(
-    held: list[_ReadWindow], as_is: bool
+def _stack(
+    windows: list[_ReadWindow], is_identity: bool
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-    if not held:
-        nothing = np.empty((0, 0, 0), bool)
-        return nothing[None][:0], nothing, nothing
+    if not windows:
+        empty = np.empty((0, 0, 0), bool)
+        return empty[None][:0], empty, empty
     image, seen, valid = (
-        arrays[0][None] if len(arrays) == 1 else np.stack(arrays) for arrays in zip(*held, strict=True)
+        arrays[0][None] if len(arrays) == 1 else np.stack(arrays) for arrays in zip(*windows, strict=True)
     )
-    return image, valid if as_is else seen, valid
+    return image, valid if is_identity else seen, valid
 
 
 def read_reflected(
-    reader: "RasterReader | _Readable", window: Window, own: Window | None = None
+    reader: "RasterReader | _UnreadableAsNodata", window: Window, counted: Window | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Reads a window that may reach past the raster below and on the right, where pixels are mirrored.
+    """Read a window that may exceed the raster below and on the right; pixels there are mirrored.
 
     Args:
         reader: an open raster.
         window: a window that begins inside it.
-        own: where strays are counted, see RasterReader.read.
+        counted: rectangle in which strays are counted, see RasterReader.read.
 
     Returns:
         image: (bands, height, width).
-        valid: (height, width).
+        valid: (height, width), False for nodata.
     """
     row, col, height, width = window
-    inside = Window(row, col, min(height, reader.info.height - row), min(width, reader.info.width - col))
-    image, valid = reader.read(inside, own)
-    past = ((0, height - inside.height), (0, width - inside.width))
-    if past == ((0, 0), (0, 0)):
+    clipped = Window(row, col, min(height, reader.info.height - row), min(width, reader.info.width - col))
+    image, valid = reader.read(clipped, counted)
+    padding = ((0, height - clipped.height), (0, width - clipped.width))
+    if padding == ((0, 0), (0, 0)):
         return image, valid
     # a side of one pixel is repeated, one shorter than the padding mirrored over and over
-    return np.pad(image, ((0, 0), *past), mode="reflect"), np.pad(valid, past, mode="reflect")
+    return np.pad(image, ((0, 0), *padding), mode="reflect"), np.pad(valid, padding, mode="reflect")
 
 
 def crop_inner(tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
-    """The inner pixels of an array (..., height, width) that covers a tile's window."""
+    """Return the inner pixels of an array (..., height, width) that covers the window of a tile."""
     top, left = tile.inner.row - tile.window.row, tile.inner.col - tile.window.col
     return pixels[..., top : top + tile.inner.height, left : left + tile.inner.width]
 
 
 def cache_size(info: RasterInfo, grid: Grid) -> int:
-    """Bytes for GDAL to keep decoded blocks in while it reads a part.
+    """Return the size in bytes of GDAL's block cache for reading a part.
 
     Args:
         info: the raster's header.
         grid: the windows of the part.
     """
     rows = min(grid.rows.window + 2 * info.block[0], info.height)
-    depth = len(info.bands) * np.dtype(info.dtype).itemsize
-    if info.block[1] >= info.width:  # a block goes over the whole width: else every window decodes it anew
-        return max(rows * info.width * depth, _LEAST_CACHE)
-    row_of_windows = rows * min(grid.cols.length + 2 * info.block[1], info.width) * depth
-    two_windows = 2 * rows * (grid.cols.window + 2 * info.block[1]) * depth
-    return max(min(row_of_windows, max(_ENOUGH_CACHE, two_windows)), _LEAST_CACHE)
+    bytes_per_pixel = len(info.bands) * np.dtype(info.dtype).itemsize
+    if info.block[1] >= info.width:  # blocks span the whole width: with less, every window decodes them again
+        return max(rows * info.width * bytes_per_pixel, _MIN_CACHE)
+    window_row = rows * min(grid.cols.length + 2 * info.block[1], info.width) * bytes_per_pixel
+    window_pair = 2 * rows * (grid.cols.window + 2 * info.block[1]) * bytes_per_pixel
+    return max(min(window_row, max(_MAX_SHARED_CACHE, window_pair)), _MIN_CACHE)
 
 
 def _read_ahead(items: Generator[_T, None, None], depth: int) -> Generator[_T, None, None]:
-    """Takes from a generator in a thread, `depth` items before they are asked for."""
+    """Run a generator in a thread, `depth` items ahead."""
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as pool:
-        waiting: deque[Future[_T | None]] = deque(pool.submit(next, items, None) for _ in range(depth))
+        pending: deque[Future[_T | None]] = deque(pool.submit(next, items, None) for _ in range(depth))
         try:
-            while (item := waiting.popleft().result()) is not None:
-                waiting.append(pool.submit(next, items, None))
+            while (item := pending.popleft().result()) is not None:
+                pending.append(pool.submit(next, items, None))
                 yield item
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
-            pool.submit(items.close)  # its files belong to the thread
+            pool.submit(items.close)  # its files were opened in this thread

@@ -98,7 +98,7 @@ def test_one_table_lists_the_rasters_and_one_line_is_for_all(
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner, "_PART", 1)
+    monkeypatch.setattr(planner, "_MIN_PART_ROWS", 1)
     image = write_raster(tmp_path / "image.tif", draw((2, 384, 100)))
     assert predict(image, tmp_path / "maps", dry_run=True) == []
     said = capsys.readouterr().out

@@ -27,8 +27,8 @@ EVERYTHING = {"probabilities": "all", "uncertainty": True, "polygons": True, "si
 @pytest.fixture(autouse=True)
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one row of windows, in panels of two columns where memory is limited."""
-    monkeypatch.setattr(planner, "_PART", 1)
-    monkeypatch.setattr(planner.Planner, "_panel", lambda *_: 2)
+    monkeypatch.setattr(planner, "_MIN_PART_ROWS", 1)
+    monkeypatch.setattr(planner.Planner, "_panel_cols", lambda *_: 2)
 
 
 def same(found: Path, whole: Path) -> None:

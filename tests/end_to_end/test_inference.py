@@ -102,8 +102,8 @@ def windowing(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.fixture
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one row of windows in panels of two columns."""
-    monkeypatch.setattr(planner, "_PART", 1)
-    monkeypatch.setattr(planner.Planner, "_panel", lambda *_: 2)
+    monkeypatch.setattr(planner, "_MIN_PART_ROWS", 1)
+    monkeypatch.setattr(planner.Planner, "_panel_cols", lambda *_: 2)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

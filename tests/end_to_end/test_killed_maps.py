@@ -59,7 +59,7 @@ class Shim:
 
 def make(folder: Path, output: str, at: int) -> None:
     """Maps two rasters, the first one in two parts, with all that may lie beside a map."""
-    planner._PART = 1
+    planner._MIN_PART_ROWS = 1
     shim = Shim(folder / output, at)
     beside = {"probabilities": "top", "polygons": True, "labels": str(folder / "labels")}
     predict(folder / "in", folder / output, knowing(), overlap=0, **beside)

@@ -113,7 +113,7 @@ def test_a_resolution_needs_a_georeference_and_a_sensible_size(tmp_path: Path) -
 def test_a_map_at_another_resolution_goes_on_and_one_at_another_starts_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geo_seg.prediction.planner._PART", 1)
+    monkeypatch.setattr("geo_seg.prediction.planner._MIN_PART_ROWS", 1)
     source = write_raster(tmp_path / "image.tif", blocks(64 * 8, 120, 16))
     options: dict[str, Any] = {"overlap": 0, "resolution": 4, "probabilities": "all"}
     predict(source, tmp_path / "whole", **options)

@@ -117,8 +117,10 @@ def test_scores_of_a_split_and_its_pictures_are_those_of_the_maps(
     precision: str,
     changes: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr("geo_seg.prediction.planner._WINDOWS", (256,))  # several windows and seams in a scene
-    monkeypatch.setattr("geo_seg.prediction.planner._PART", 200)
+    monkeypatch.setattr(
+        "geo_seg.prediction.planner._WINDOW_SIDES", (256,)
+    )  # several windows and seams in a scene
+    monkeypatch.setattr("geo_seg.prediction.planner._MIN_PART_ROWS", 200)
     scenes(tmp_path, ("a", "b", "c", "d") if by == "scenes" else ("a",))
     config = configured(tmp_path, mode, SPLITS[by])
     data = SceneDataModule(config, 0)

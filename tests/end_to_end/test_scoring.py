@@ -79,7 +79,7 @@ def test_a_map_that_goes_on_is_compared_as_a_whole(
     place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, classes, labels = place
-    monkeypatch.setattr("geo_seg.prediction.planner._PART", 1)
+    monkeypatch.setattr("geo_seg.prediction.planner._MIN_PART_ROWS", 1)
     options = {"labels": str(tmp_path / "masks"), "overlap": 0}
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StopError):
         stop_after(patch, 3)

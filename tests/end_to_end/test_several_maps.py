@@ -32,7 +32,7 @@ one_map = pytest.mark.fault("resume", "two processes, one map: in 4 of 5 tries n
 
 @pytest.fixture(autouse=True)
 def one_row_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "_PART", 1)
+    monkeypatch.setattr(planner, "_MIN_PART_ROWS", 1)
 
 
 @pytest.fixture

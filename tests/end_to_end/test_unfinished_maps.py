@@ -34,7 +34,7 @@ ROWS = 6  # of windows of 64 in the raster; each is a part
 
 @pytest.fixture(autouse=True)
 def one_row_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "_PART", 1)
+    monkeypatch.setattr(planner, "_MIN_PART_ROWS", 1)
 
 
 @pytest.fixture
@@ -424,7 +424,9 @@ def test_less_memory_means_panels_and_the_same_map(tmp_path: Path, monkeypatch: 
     source = write_raster(
         tmp_path / "image.tif", draw((2, 200, 900)), tiled=True, blockxsize=64, blockysize=64
     )
-    monkeypatch.setattr(planner, "estimate_part_bytes", lambda _source, part, *_: part.cols.length * 1_000_000)
+    monkeypatch.setattr(
+        planner, "estimate_part_bytes", lambda _source, part, *_: part.cols.length * 1_000_000
+    )
     panels = []
     strips = Predictor.predict_rows
 
@@ -450,7 +452,7 @@ class Slow(Threshold):
 
 
 def map_slowly(image: Path, output: Path) -> None:
-    planner._PART = 1
+    planner._MIN_PART_ROWS = 1
     found = threshold()
     slow = type(found)(found.path, found.metadata, found.task, Slow(), found.normalize)
     predict(image, output, slow, probabilities="all")

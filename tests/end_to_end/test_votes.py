@@ -136,7 +136,7 @@ def best_of(run: Path) -> None:
 def test_weights_and_a_threshold_have_to_fit_the_models() -> None:
     with pytest.raises(ConfigError, match="2 for 1 checkpoints"):
         ensemble.make_ensemble([shifted()], weights=[1, 2])
-    with pytest.raises(ConfigError, match=r"threshold=0.3: is for binary models; this one has 2 classes"):
+    with pytest.raises(ConfigError, match=r"threshold=0.3: only for binary models; this one has 2 classes"):
         ensemble.make_ensemble([shifted()], threshold=0.3)
 
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_is_there_twice_is_said_whatever_it_is_called(
     monkeypatch.setattr(ensemble, "load_checkpoint", loaded)
     config = ensemble.InferenceConfig(checkpoint=["a", again], weights=weights, input="x", output="y")
     with pytest.raises(
-        ConfigError, match=r"a/checkpoints/best.ckpt is there twice; name each checkpoint once"
+        ConfigError, match=r"a/checkpoints/best.ckpt is given twice; name each checkpoint once"
     ):
         ensemble.load_ensemble(config)
 
@@ -191,7 +191,7 @@ def test_temperature_and_threshold_come_from_the_checkpoint_unless_given(tmp_pat
 def test_parts_with_other_votes_are_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("geo_seg.prediction.planner._PART", 1)
+    monkeypatch.setattr("geo_seg.prediction.planner._MIN_PART_ROWS", 1)
     source = write_raster(tmp_path / "image.tif", draw((2, 64 * 3, 64)))
     interrupted(source, tmp_path / "maps", 2, found=shifted())
     seen = stop_after(monkeypatch, 99)
