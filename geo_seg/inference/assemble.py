@@ -1,4 +1,4 @@
-"""The rasters of a map: classes with colours and names, and probabilities beside them."""
+"""Output files of a map: raster specs, writing of parts, assembly, and publication."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,203 +23,210 @@ from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
 from geo_seg.vectorize.region_table import ConfidenceRaster
 
 SOFTWARE = {"TIFFTAG_SOFTWARE": f"geo_seg {geo_seg.__version__}"}
-"""Tags of every raster of a map."""
+"""TIFF tags of every raster of a map."""
 
-_CHECKPOINT = "GEO_SEG_CHECKPOINT"  # tag
-_NO_PROBABILITY = 255
-_COUNTED = ("strays", "undecided")  # pixels of a part that are nodata, and why; in the tags of its classes
+_CHECKPOINT_TAG = "GEO_SEG_CHECKPOINT"  # name of a TIFF tag
+_PROBABILITY_NODATA = 255
+_COUNT_TAGS = ("strays", "undecided")  # pixels of a part that are nodata, by reason; tags of its class raster
 
 
 def class_dtype(num_classes: int) -> tuple[int, str]:
-    """The nodata value of a class raster and its type: the narrowest with a value that no class has."""
+    """Return nodata and dtype of a class raster: the narrowest dtype with a value that is no class."""
     return (255, "uint8") if num_classes <= 255 else (65535, "uint16")
 
 
-def raster_specs(checkpoints: Sequence[Checkpoint], shown: OutputOptions) -> tuple[RasterSpec, ...]:
-    """The rasters of a map; the classes come last, and vouch for the others when they are there.
+def raster_specs(checkpoints: Sequence[Checkpoint], options: OutputOptions) -> tuple[RasterSpec, ...]:
+    """Return the specs of the rasters of a map; the class raster is last and marks the others as complete.
 
     Args:
-        checkpoints: of the models; the first one's colours are those of the classes.
-        shown: what is written beside the classes.
+        checkpoints: of the models; the first one's colours are used.
+        options: rasters that are written beside the classes.
     """
     checkpoint = checkpoints[0]
-    # no date: whoever makes a map again, on other processes or after a crash, gets the same bytes
-    tags = {**SOFTWARE, _CHECKPOINT: ", ".join(_short(each.path) for each in checkpoints)}
+    # no date: the same map, on other processes or after a crash, has the same bytes
+    tags = {**SOFTWARE, _CHECKPOINT_TAG: ", ".join(_short_checkpoint_name(each.path) for each in checkpoints)}
     names = checkpoint.class_names
     nodata, dtype = class_dtype(len(names))
     classes = RasterSpec(CLASSES, dtype, nodata, ("class",), names, checkpoint.class_colors, 1, tags)
-    bands = {"none": (), "top": ("probability of the class",), "all": names}[shown.probabilities]
-    numbers = ((PROBABILITIES, bands), (UNCERTAINTIES, UNCERTAINTY if shown.uncertainty else ()))
-    return (*(_numbers(suffix, bands, shown.dtype, tags) for suffix, bands in numbers if bands), classes)
+    bands = {"none": (), "top": ("probability of the class",), "all": names}[options.probabilities]
+    numeric = ((PROBABILITIES, bands), (UNCERTAINTIES, UNCERTAINTY if options.uncertainty else ()))
+    return (
+        *(_numeric_spec(suffix, bands, options.dtype, tags) for suffix, bands in numeric if bands),
+        classes,
+    )
 
 
-def _short(checkpoint: Path) -> str:
-    """The name of a checkpoint and of its run; maps are handed on, so it is no path of a machine."""
+def _short_checkpoint_name(checkpoint: Path) -> str:
+    """Return the name of a checkpoint and of its run; maps are passed on, so the path is left out."""
     run = checkpoint.parent.parent.name if checkpoint.parent.name == "checkpoints" else ""
     return f"{run}/checkpoints/{checkpoint.name}" if run else checkpoint.name
 
 
-def _numbers(suffix: str, bands: tuple[str, ...], kind: str, tags: Mapping[str, str]) -> RasterSpec:
-    """A raster of numbers from 0 to 1."""
-    if kind == "uint8":
-        return RasterSpec(suffix, kind, _NO_PROBABILITY, bands, (), (), 1 / SCALE, tags)
-    # GeoTIFF has half floats as float32 of 16 bits; as a type of their own only since GDAL 3.11
-    return RasterSpec(suffix, "float32", float("nan"), bands, (), (), 1, tags, kind == "float16")
+def _numeric_spec(suffix: str, bands: tuple[str, ...], dtype: str, tags: Mapping[str, str]) -> RasterSpec:
+    """Return the spec of a raster of numbers in [0, 1]."""
+    if dtype == "uint8":
+        return RasterSpec(suffix, dtype, _PROBABILITY_NODATA, bands, (), (), 1 / SCALE, tags)
+    # GeoTIFF stores half floats as float32 with 16 bits; GDAL has a type for them only since 3.11
+    return RasterSpec(suffix, "float32", float("nan"), bands, (), (), 1, tags, dtype == "float16")
 
 
 def write_part(
-    journal: PartStore,
+    store: PartStore,
     number: int,
     grid: Grid,
-    made: tuple[RasterSpec, ...],
+    specs: tuple[RasterSpec, ...],
     rows: Iterable[OutputRows],
     tally: Mapping[str, int],
 ) -> None:
-    """Writes a part of a map; it is done when this returns, and not begun otherwise.
+    """Write the rasters of a part of a map; they get their names only when they are complete.
 
     Args:
-        journal: where it belongs.
-        number: of the part.
+        store: the parts of the map.
+        number: index of the part.
         grid: its windows.
-        made: the rasters of the map.
+        specs: the rasters of the map.
         rows: all its rows, from the top down.
-        tally: what Predictor.rows counts meanwhile; goes into the tags of the part.
+        tally: counts of Predictor.rows, read after the last row and stored as tags.
 
     Raises:
-        DataError: the disk is full, or doesn't take them otherwise; or what the rows raise.
+        DataError: writing fails, for instance on a full disk; or an error of the rows.
     """
     shape = (grid.area.height, grid.area.width)
     with ExitStack() as stack:
-        targets = [  # they are closed, and get their names, in reverse
+        targets = [  # they are closed and renamed in reverse order
             stack.enter_context(
-                RowWriter(journal.part(number, layer.suffix), (len(layer.bands), *shape), layer.dtype)
+                RowWriter(store.part(number, spec.suffix), (len(spec.bands), *shape), spec.dtype)
             )
-            for layer in reversed(made)
+            for spec in reversed(specs)
         ]
-        for strip in rows:
-            whole = strip.valid.all()
-            for target, layer in zip(targets, reversed(made), strict=True):
+        for output in rows:
+            all_valid = output.valid.all()
+            for target, spec in zip(targets, reversed(specs), strict=True):
                 values = {
-                    CLASSES: strip.classes[None],
-                    PROBABILITIES: strip.probabilities,
-                    UNCERTAINTIES: strip.uncertainty,
-                }[layer.suffix]
-                shown = values if whole else np.where(strip.valid, values, layer.nodata)
-                target.append(shown.astype(layer.dtype, copy=False))
-        targets[0].tag({key: str(tally.get(key, 0)) for key in _COUNTED})
+                    CLASSES: output.classes[None],
+                    PROBABILITIES: output.probabilities,
+                    UNCERTAINTIES: output.uncertainty,
+                }[spec.suffix]
+                masked = values if all_valid else np.where(output.valid, values, spec.nodata)
+                target.append(masked.astype(spec.dtype, copy=False))
+        targets[0].tag({key: str(tally.get(key, 0)) for key in _COUNT_TAGS})
 
 
-def input_oddities(journal: PartStore, parts: int) -> Iterator[str]:
-    """What the user should know of the pixels of a map that have no class, out of all its parts.
+def input_oddities(store: PartStore, parts: int) -> Iterator[str]:
+    """Yield notes about pixels of a map that are unexpectedly nodata, from all its parts.
 
     Raises:
         DataError: a part can't be read.
     """
-    total = dict.fromkeys(_COUNTED, 0)
+    total = dict.fromkeys(_COUNT_TAGS, 0)
     for number in range(parts):
-        with RasterReader(journal.part(number, CLASSES)) as reader:
-            for key in _COUNTED:
+        with RasterReader(store.part(number, CLASSES)) as reader:
+            for key in _COUNT_TAGS:
                 total[key] += int(reader.tags[key])
     if total["strays"]:
         yield f"{total['strays']} px {IMPLAUSIBLE}"
     if total["undecided"]:
         yield (
-            f"{total['undecided']} px are nodata since the model says NaN there: its weights, or what it "
-            "computes in the chosen precision, are no numbers (precision=fp32 has the largest range)"
+            f"{total['undecided']} px are nodata because the model predicts NaN there: its weights are not "
+            "finite, or the chosen precision overflows (precision=fp32 has the largest range)"
         )
 
 
 def assemble(
-    journal: PartStore,
+    store: PartStore,
     geometry: GeoBox,
     parts: tuple[Grid, ...],
-    made: tuple[RasterSpec, ...],
-    outlining: PolygonOptions | None,
+    specs: tuple[RasterSpec, ...],
+    polygon_options: PolygonOptions | None,
 ) -> None:
-    """Joins the parts to the files of a map, in the folder of its journal.
+    """Join the parts to the files of a map, in the folder of its parts.
 
-    There they have names of ours: that of the raster may hold what GDAL takes for more than a name.
+    They get fixed names there, as the name of the raster may hold characters that are special for GDAL.
 
     Args:
-        journal: with all parts done.
+        store: the parts, all of them done.
         geometry: grid of the map.
         parts: in the order of their numbers.
-        made: the rasters of the map.
-        outlining: how to make polygons of it, or None.
+        specs: the rasters of the map.
+        polygon_options: options of the polygons, or None for no polygons.
 
     Raises:
-        DataError: they can't be written.
+        DataError: the files can't be written.
     """
-    for layer in made:
-        places = [(part.area, journal.part(i, layer.suffix)) for i, part in enumerate(parts)]
-        write_cog(_within(journal.folder, layer.suffix), layer, geometry, places)
-    if outlining:
-        _outline(journal.folder, made, outlining)
+    for spec in specs:
+        parts_on_map = [(part.area, store.part(i, spec.suffix)) for i, part in enumerate(parts)]
+        write_cog(_output_path(store.folder, spec.suffix), spec, geometry, parts_on_map)
+    if polygon_options:
+        _polygonize(store.folder, specs, polygon_options)
 
 
 def publish(
-    journal: PartStore,
+    store: PartStore,
     file: Path,
-    made: tuple[RasterSpec, ...],
-    outlining: PolygonOptions | None,
-    found: Mapping[str, Any],
+    specs: tuple[RasterSpec, ...],
+    polygon_options: PolygonOptions | None,
+    record: Mapping[str, Any],
 ) -> None:
-    """Moves a map to its place, the class raster last, and removes its parts.
+    """Move the files of a map to the output folder, the class raster last, and remove its parts.
 
     Args:
-        journal: with all files of the map.
-        file: the class raster; the others go beside it.
-        made: the rasters of the map.
-        outlining: whether polygons are made of it.
-        found: what is kept in the journal until the command ends.
+        store: the parts, with all files of the map.
+        file: path of the class raster; the other files are moved beside it.
+        specs: the rasters of the map.
+        polygon_options: options of the polygons, or None for no polygons.
+        record: numbers of the map that are kept until the command ends.
 
     Raises:
-        DataError: they can't be written.
+        DataError: the files can't be moved.
     """
     stem = file.name.removesuffix(CLASSES)
     try:
-        journal.note(found, _within(journal.folder, CLASSES))
-        for path in _files(journal.folder, made, outlining is not None):
+        store.write_record(record, _output_path(store.folder, CLASSES))
+        for path in _output_files(store.folder, specs, polygon_options is not None):
             path.replace(file.with_name(f"{stem}_{path.name}"))
     except OSError as error:
         raise write_error(file, error) from error
-    journal.clear()
+    store.clear()
 
 
-def stale_outputs(file: Path, made: tuple[RasterSpec, ...], outlining: PolygonOptions | None) -> list[Path]:
-    """Files beside a class raster that say what an earlier map of the same raster said.
+def stale_outputs(
+    file: Path, specs: tuple[RasterSpec, ...], polygon_options: PolygonOptions | None
+) -> list[Path]:
+    """Return the files beside a new class raster that belong to an earlier map of the same raster.
 
     Args:
-        file: the class raster, new.
-        made: the rasters that were made with it.
-        outlining: whether polygons were, too.
+        file: the class raster.
+        specs: the rasters of the new map.
+        polygon_options: options of the polygons, or None if the new map has none.
     """
-    new = {layer.suffix for layer in made} | ({POLYGONS} if outlining else set())
+    new = {spec.suffix for spec in specs} | ({POLYGONS} if polygon_options else set())
     stem = file.name.removesuffix(CLASSES)
-    beside = (file.with_name(f"{stem}{suffix}") for suffix in COMPANION_SUFFIXES if suffix not in new)
-    return [path for path in beside if path.exists()]
+    companions = (file.with_name(f"{stem}{suffix}") for suffix in COMPANION_SUFFIXES if suffix not in new)
+    return [path for path in companions if path.exists()]
 
 
-def _outline(folder: Path, made: tuple[RasterSpec, ...], outlining: PolygonOptions) -> None:
-    """Makes polygons of the joined rasters."""
-    *others, classes = made
-    probable = next((layer for layer in others if layer.suffix == PROBABILITIES), None)
-    certainty = ConfidenceRaster(_within(folder, PROBABILITIES), probable.scale) if probable else None
-    file, raster = _within(folder, POLYGONS), _within(folder, CLASSES)
-    write_polygons(file, raster, classes.nodata, classes.classes, classes.colors, certainty, outlining)
+def _polygonize(folder: Path, specs: tuple[RasterSpec, ...], polygon_options: PolygonOptions) -> None:
+    """Polygonize the assembled class raster."""
+    *numeric, classes = specs
+    probabilities = next((spec for spec in numeric if spec.suffix == PROBABILITIES), None)
+    confidence = (
+        ConfidenceRaster(_output_path(folder, PROBABILITIES), probabilities.scale) if probabilities else None
+    )
+    file, raster = _output_path(folder, POLYGONS), _output_path(folder, CLASSES)
+    write_polygons(file, raster, classes.nodata, classes.classes, classes.colors, confidence, polygon_options)
 
 
-def _files(folder: Path, made: tuple[RasterSpec, ...], outlined: bool) -> Iterator[Path]:
-    if outlined:
-        yield _within(folder, POLYGONS)
-    for layer in made:
-        raster = _within(folder, layer.suffix)
+def _output_files(folder: Path, specs: tuple[RasterSpec, ...], has_polygons: bool) -> Iterator[Path]:
+    if has_polygons:
+        yield _output_path(folder, POLYGONS)
+    for spec in specs:
+        raster = _output_path(folder, spec.suffix)
         yield qml_path(raster)
-        if layer.classes:
+        if spec.classes:
             yield pam_path(raster)
         yield raster
 
 
-def _within(folder: Path, suffix: str) -> Path:
-    """Where a file lies before it gets the name of its map, which goes before an underscore."""
+def _output_path(folder: Path, suffix: str) -> Path:
+    """Return the path of an assembled file before publication adds the name of the map."""
     return folder / suffix.removeprefix("_")

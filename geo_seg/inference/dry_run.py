@@ -1,4 +1,4 @@
-"""What maps would take, told before anything is written, for a tenth of that at most."""
+"""Dry run: memory, time and size of maps, estimated from a sample of at most a tenth of the work."""
 
 import math
 import time
@@ -23,69 +23,69 @@ from geo_seg.raster.geobox import GeoBox
 from geo_seg.tiling import OUTPUT_STRIDE
 from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
 
-_OVERVIEWS = 4 / 3  # each has a quarter of the pixels of the one before
-_SHARE = 1 / 20  # of what the models would see, that they may see here: the rest of a tenth is for the rest
-_ROUNDS = 2  # in which each window is timed
-_WINDOWS = 5  # that are timed at most, each in another raster if there are as many
-_ENOUGH = 128  # pixels of the side of a window that tells something of others; before that, fewer are timed
-_TO_COMPARE = 3 * 3 * 256**2  # pixels at most on which precisions are compared, in each round
-_LISTED = 20  # rasters in the table
+_OVERVIEW_FACTOR = 4 / 3  # 1 + 1/4 + 1/16 + ...: each overview has a quarter of the pixels
+_MAX_SAMPLED_SHARE = 1 / 20  # share of the pixels to predict that may be sampled; half of the allowed tenth
+_RUNS_PER_WINDOW = 2  # timed_predict runs each window twice
+_MAX_WINDOWS = 5  # maximum number of timed windows, spread over the rasters
+_MIN_SIDE = 128  # pixels; minimum side of a representative window: rather fewer windows than smaller ones
+_COMPARED_PIXELS = 3 * 3 * 256**2  # maximum pixels on which precisions are compared, per run
+_MAX_RASTERS_LISTED = 20  # rows of the table
 
 
 @dataclass(frozen=True)
 class PlannedMap:
-    """What a map would take, as far as the header of its raster says it.
+    """Work and memory of a map, derived from the header of its raster.
 
     Attributes:
         source: the raster.
-        chosen: for it.
-        parts: that can be made alone.
-        windows: in all of them.
-        tall: rows of a window.
-        wide: columns of a window.
-        memory: bytes beyond the model at most.
+        plan: plan of the map.
+        parts: number of parts.
+        windows: number of windows in all parts.
+        window_rows: rows of a window.
+        window_cols: columns of a window.
+        peak_bytes: peak memory in bytes, parameters of the model excluded.
     """
 
     source: RasterInput
-    chosen: MapPlan
+    plan: MapPlan
     parts: int
     windows: int
-    tall: int
-    wide: int
-    memory: int
+    window_rows: int
+    window_cols: int
+    peak_bytes: int
 
     @classmethod
-    def of(cls, source: RasterInput, chooser: Planner) -> Self:
+    def of(cls, source: RasterInput, planner: Planner) -> Self:
         """Plan a map without measuring anything.
 
         Raises:
             ConfigError: options don't fit the raster or the memory.
         """
-        chosen = chooser.plan(source, measure=False)
-        parts = split_into_parts(source, chosen)
-        memory = max(chooser.estimate_bytes(source, part, chosen.batch_size) for part in parts)
-        tall, wide = parts[0].rows.window, parts[0].cols.window
-        return cls(source, chosen, len(parts), sum(map(len, parts)), tall, wide, memory)
+        plan = planner.plan(source, measure=False)
+        parts = split_into_parts(source, plan)
+        peak_bytes = max(planner.estimate_bytes(source, part, plan.batch_size) for part in parts)
+        window_rows, window_cols = parts[0].rows.window, parts[0].cols.window
+        return cls(source, plan, len(parts), sum(map(len, parts)), window_rows, window_cols, peak_bytes)
 
     @property
     def pixels(self) -> int:
-        """Of the raster."""
+        """Pixels of the raster."""
         return self.source.info.height * self.source.info.width
 
     @property
-    def seen(self) -> float:
-        """Pixels that the model sees in all windows."""
-        return self.windows * self.tall * self.wide * self.source.scale.pixel_ratio
+    def predicted_pixels(self) -> float:
+        """Pixels that the model predicts in all windows, overlaps included."""
+        return self.windows * self.window_rows * self.window_cols * self.source.scale.pixel_ratio
 
 
 @dataclass(frozen=True)
-class _Timed:
-    """Windows of some rasters that were read and predicted.
+class _TimedSample:
+    """Sample windows of rasters, read and predicted.
 
     Attributes:
-        windows: of each raster its source, the classes, and what was read.
-        seconds: that reading and predicting took.
-        precision: that it was done in.
+        windows: per sampled raster its source, predicted classes, and windows as read.
+        seconds: time for reading and predicting.
+        precision: precision of the model.
     """
 
     windows: list[tuple[RasterInput, list[Any], list[WindowSample]]]
@@ -93,148 +93,162 @@ class _Timed:
     precision: str
 
     @property
-    def seen(self) -> int:
+    def predicted_pixels(self) -> int:
         """Pixels of the windows."""
         return sum(valid.size for _, _, samples in self.windows for _, valid in samples)
 
 
 def print_forecast(
-    plans: Sequence[PlannedMap],
+    maps: Sequence[PlannedMap],
     predictor: Predictor,
-    chooser: Planner,
-    made: tuple[RasterSpec, ...],
-    outlining: PolygonOptions | None,
+    planner: Planner,
+    specs: tuple[RasterSpec, ...],
+    polygon_options: PolygonOptions | None,
     console: Console,
 ) -> None:
-    """Show what maps would take: a table, and what all of them take together.
+    """Print the estimated memory, time and size of maps: a table, and totals.
 
-    Time and size come from a sample of windows that is a twentieth of the work at most.
+    Time and size are extrapolated from a sample of windows, at most a twentieth of the work.
 
     Args:
-        plans: of the maps.
+        maps: the planned maps.
         predictor: the model.
-        chooser: who chose.
-        made: the rasters of a map.
-        outlining: how polygons are made of it, or None.
-        console: where.
+        planner: planner of the maps.
+        specs: the rasters of a map.
+        polygon_options: options of the polygons, or None for no polygons.
+        console: target of the output.
 
     Raises:
         DataError: a raster can't be read.
     """
-    if not plans:
+    if not maps:
         return
-    timed = _time(plans, predictor, chooser)
-    seen = sum(plan.seen for plan in plans)
-    rate = timed.seconds / timed.seen if timed else math.nan
-    console.print(_table(plans, rate))
-    chosen = plans[0].chosen
-    pixels = sum(plan.pixels for plan in plans)
-    raw = sum(len(layer.bands) * layer.bytes_per_value for layer in made) * pixels / 1e6
+    timed = _sample_maps(maps, predictor, planner)
+    predicted_pixels = sum(map_.predicted_pixels for map_ in maps)
+    seconds_per_pixel = timed.seconds / timed.predicted_pixels if timed else math.nan
+    console.print(_table(maps, seconds_per_pixel))
+    plan = maps[0].plan
+    pixels = sum(map_.pixels for map_ in maps)
+    raw_megabytes = sum(len(spec.bands) * spec.bytes_per_value for spec in specs) * pixels / 1e6
     lines = [
-        f"windows: margin {chosen.margin}, overlap {chosen.overlap}, blend {chosen.blend}",
-        f"memory: at most {max(plan.memory for plan in plans) / 1e9:.2f} GB beyond the model",
+        f"windows: margin {plan.margin}, overlap {plan.overlap}, blend {plan.blend}",
+        f"memory: at most {max(map_.peak_bytes for map_ in maps) / 1e9:.2f} GB beyond the model",
     ]
     if timed is None:
         lines.append(
-            f"size: {raw:.1f} MB before compression; time: unknown, a tenth of the work is too little to be "
-            "timed, or none of the sampled windows holds a valid pixel"
+            f"size: {raw_megabytes:.1f} MB before compression; time: unknown, a tenth of the work is "
+            "too little to be timed, or none of the sampled windows holds a valid pixel"
         )
     else:
-        count = sum(len(found) for _, found, _ in timed.windows)
-        squeezed = sum(
-            len(zlib.compress(classes.astype(made[-1].dtype).tobytes()))
-            for _, found, _ in timed.windows
-            for classes in found
+        count = sum(len(predicted) for _, predicted, _ in timed.windows)
+        compressed_bytes = sum(
+            len(zlib.compress(classes.astype(specs[-1].dtype).tobytes()))
+            for _, predicted, _ in timed.windows
+            for classes in predicted
         )
-        size = squeezed / timed.seen * min(seen, pixels) * _OVERVIEWS / 1e6
+        disk_megabytes = (
+            compressed_bytes / timed.predicted_pixels * min(predicted_pixels, pixels) * _OVERVIEW_FACTOR / 1e6
+        )
         lines += [
-            f"time: about {rate * seen:.0f} s in {timed.precision}, if all windows hold data (from {count} "
-            "windows)",
-            f"size: {raw:.1f} MB before compression; the classes about {size:.1f} MB on the disk",
+            f"time: about {seconds_per_pixel * predicted_pixels:.0f} s in {timed.precision}, if all windows "
+            f"hold data (from {count} windows)",
+            f"size: {raw_megabytes:.1f} MB before compression; the classes about {disk_megabytes:.1f} MB on "
+            "disk",
         ]
-        if outlining:
-            lines.append(_polygons(timed, pixels, made[-1], outlining))
+        if polygon_options:
+            lines.append(_estimate_polygons(timed, pixels, specs[-1], polygon_options))
     console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
-def _time(plans: Sequence[PlannedMap], predictor: Predictor, chooser: Planner) -> _Timed | None:
-    """Reads and predicts some windows; None where that would be too much, or where they hold nothing."""
-    room = _SHARE * sum(plan.seen for plan in plans) / _ROUNDS
-    precision = plans[0].chosen.precision
-    if room > 2 * _TO_COMPARE:
-        precision = chooser.precision(plans[0].source)
-        room -= _TO_COMPARE
-    count = next(n for n in range(_WINDOWS, 0, -1) if n == 1 or math.isqrt(int(room / n)) >= _ENOUGH)
-    side = math.isqrt(int(room / count)) // OUTPUT_STRIDE * OUTPUT_STRIDE
-    chosen = [plans[i] for i in np.unique(np.linspace(0, len(plans) - 1, count).round().astype(int))]
-    found, seconds = [], 0.0
-    for plan in chosen:
-        fitting = min(side, max(plan.source.scale.model_shape(plan.tall, plan.wide)))
-        if fitting < plan.source.scale.unit:
+def _sample_maps(maps: Sequence[PlannedMap], predictor: Predictor, planner: Planner) -> _TimedSample | None:
+    """Read and predict sample windows; None if that exceeds the budget or all windows are nodata."""
+    budget = _MAX_SAMPLED_SHARE * sum(map_.predicted_pixels for map_ in maps) / _RUNS_PER_WINDOW
+    precision = maps[0].plan.precision
+    if budget > 2 * _COMPARED_PIXELS:
+        precision = planner.precision(maps[0].source)
+        budget -= _COMPARED_PIXELS
+    count = next(n for n in range(_MAX_WINDOWS, 0, -1) if n == 1 or math.isqrt(int(budget / n)) >= _MIN_SIDE)
+    side = math.isqrt(int(budget / count)) // OUTPUT_STRIDE * OUTPUT_STRIDE
+    sampled = [maps[i] for i in np.unique(np.linspace(0, len(maps) - 1, count).round().astype(int))]
+    windows, seconds = [], 0.0
+    for map_ in sampled:
+        sample_side = min(side, max(map_.source.scale.model_shape(map_.window_rows, map_.window_cols)))
+        if sample_side < map_.source.scale.unit:
             continue
         begin = time.monotonic()
-        samples = list(sample_windows(plan.source, fitting, max(count // len(chosen), 1)))
+        samples = list(sample_windows(map_.source, sample_side, max(count // len(sampled), 1)))
         seconds += time.monotonic() - begin
-        # reading goes on beside the model where there is a second core; counted in, it is an upper bound
-        classes, took = timed_predict(predictor, samples, precision)
-        found.append((plan.source, classes, samples))
-        seconds += took
-    timed = _Timed(found, seconds, precision)
-    return timed if timed.seen else None
+        # with a second core, reading overlaps with the model; adding it gives an upper bound
+        classes, predict_seconds = timed_predict(predictor, samples, precision)
+        windows.append((map_.source, classes, samples))
+        seconds += predict_seconds
+    timed = _TimedSample(windows, seconds, precision)
+    return timed if timed.predicted_pixels else None
 
 
-def _table(plans: Sequence[PlannedMap], rate: float) -> Table:
-    table = Table(title=f"{len(plans)} map{'s' * (len(plans) > 1)}, if they were made")
+def _table(maps: Sequence[PlannedMap], seconds_per_pixel: float) -> Table:
+    table = Table(title=f"{len(maps)} map{'s' * (len(maps) > 1)}, if they were made")
     table.add_column("raster", overflow="fold")
     for column in ("Mpx", "windows", "seen per px", "parts", "GB", "s"):
         table.add_column(column, justify="right")
 
-    def row(name: str, some: Sequence[PlannedMap], windows: str) -> None:
-        pixels, seen = sum(plan.pixels for plan in some), sum(plan.seen for plan in some)
-        took = "–" if math.isnan(rate) else f"{rate * seen:,.1f}"
-        memory = max(plan.memory for plan in some) / 1e9
-        parts = sum(plan.parts for plan in some)
+    def row(name: str, group: Sequence[PlannedMap], windows: str) -> None:
+        pixels, predicted_pixels = (
+            sum(map_.pixels for map_ in group),
+            sum(map_.predicted_pixels for map_ in group),
+        )
+        seconds = "–" if math.isnan(seconds_per_pixel) else f"{seconds_per_pixel * predicted_pixels:,.1f}"
+        gigabytes = max(map_.peak_bytes for map_ in group) / 1e9
+        parts = sum(map_.parts for map_ in group)
         table.add_row(
-            name, f"{pixels / 1e6:,.2f}", windows, f"{seen / pixels:.2f}", f"{parts:,}", f"{memory:.2f}", took
+            name,
+            f"{pixels / 1e6:,.2f}",
+            windows,
+            f"{predicted_pixels / pixels:.2f}",
+            f"{parts:,}",
+            f"{gigabytes:.2f}",
+            seconds,
         )
 
-    for plan in plans[:_LISTED]:
-        path = Path(plan.source.info.path).name
-        row(path, [plan], f"{plan.windows:,} of {plan.wide} x {plan.tall}")
-    rest = plans[_LISTED:]
-    if rest:
-        row(f"and {len(rest)} more", rest, f"{sum(plan.windows for plan in rest):,}")
-    if len(plans) > 1:
+    for map_ in maps[:_MAX_RASTERS_LISTED]:
+        path = Path(map_.source.info.path).name
+        row(path, [map_], f"{map_.windows:,} of {map_.window_cols} x {map_.window_rows}")
+    unlisted = maps[_MAX_RASTERS_LISTED:]
+    if unlisted:
+        row(f"and {len(unlisted)} more", unlisted, f"{sum(map_.windows for map_ in unlisted):,}")
+    if len(maps) > 1:
         table.add_section()
-        row("all", plans, f"{sum(plan.windows for plan in plans):,}")
+        row("all", maps, f"{sum(map_.windows for map_ in maps):,}")
     return table
 
 
-def _polygons(timed: _Timed, pixels: int, layer: RasterSpec, outlining: PolygonOptions) -> str:
-    """What polygons of all maps would take, from those of the windows."""
+def _estimate_polygons(
+    timed: _TimedSample, pixels: int, spec: RasterSpec, polygon_options: PolygonOptions
+) -> str:
+    """Return a line about count, time and size of the polygons, extrapolated from the windows."""
     if not all(source.scale.is_identity for source, _, _ in timed.windows):
-        return "polygons: are not estimated with resolution="
-    place = {"driver": "GTiff", "count": 1, "dtype": layer.dtype, "nodata": layer.nodata}
-    count, size, begin = 0, 0, time.monotonic()
+        return "polygons: not estimated with resolution="
+    profile = {"driver": "GTiff", "count": 1, "dtype": spec.dtype, "nodata": spec.nodata}
+    count, bytes_written, begin = 0, 0, time.monotonic()
     with TemporaryDirectory() as folder:
         raster, file = Path(folder, "classes.tif"), Path(folder, "polygons.gpkg")
-        for source, found, samples in timed.windows:
+        for source, predicted, samples in timed.windows:
             geometry = GeoBox.from_raster(source.info.path)
-            middle = geometry.transform @ geometry.transform.translation(
+            transform = geometry.transform @ geometry.transform.translation(
                 source.info.width // 2, source.info.height // 2
             )
-            for classes, (_, valid) in zip(found, samples, strict=True):
+            for classes, (_, valid) in zip(predicted, samples, strict=True):
                 height, width = classes.shape
                 with rasterio.open(
-                    raster, "w", height=height, width=width, crs=geometry.crs, transform=middle, **place
+                    raster, "w", height=height, width=width, crs=geometry.crs, transform=transform, **profile
                 ) as target:
-                    target.write(np.where(valid, classes, layer.nodata).astype(layer.dtype), 1)
+                    target.write(np.where(valid, classes, spec.nodata).astype(spec.dtype), 1)
                 count += write_polygons(
-                    file, raster, layer.nodata, layer.classes, layer.colors, None, outlining
+                    file, raster, spec.nodata, spec.classes, spec.colors, None, polygon_options
                 )
-                size += file.stat().st_size
-    times = pixels / timed.seen
+                bytes_written += file.stat().st_size
+    scale = pixels / timed.predicted_pixels
     return (
-        f"polygons: about {count * times:.0f} in another {(time.monotonic() - begin) * times:.0f} s, "
-        f"{size * times / 1e6:.1f} MB; rather fewer, those of the windows end at their edges"
+        f"polygons: about {count * scale:.0f} in another {(time.monotonic() - begin) * scale:.0f} s, "
+        f"{bytes_written * scale / 1e6:.1f} MB; rather fewer, those of the windows end at their edges"
     )

@@ -1,4 +1,4 @@
-"""Maps that are there, and what their journals keep of them until the command that makes them ends."""
+"""Finished maps and their records, which are kept until the command that makes them ends."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from geo_seg.inference.summary import MapRecord
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.raster.reader import RasterInfo
 
-_KEYS_THAT_SHAPE_A_MAP = (  # options that the bytes of a map depend on
+_KEYS_AFFECTING_MAP = (  # options on which the bytes of a map depend
     "window",
     "margin",
     "overlap",
@@ -41,57 +41,59 @@ class FinishedMap:
     """A finished map.
 
     Attributes:
-        mapped: its numbers.
-        confusion: (classes, classes) pixels by label and class; None without labels.
-        earlier: whether an earlier run made it.
+        record: its pixel counts, areas and duration.
+        confusion: (classes, classes) confusion matrix, labels in rows; None without labels.
+        from_earlier_run: whether an earlier run made it.
     """
 
-    mapped: MapRecord
+    record: MapRecord
     confusion: NDArray[np.int64] | None
-    earlier: bool = False
+    from_earlier_run: bool = False
 
-    def as_plain(self) -> dict[str, Any]:
-        """Return the numbers in plain containers."""
-        mapped, confusion = self.mapped, self.confusion
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content as JSON-compatible containers."""
+        record, confusion = self.record, self.confusion
         return {
-            "counts": mapped.counts.tolist(),
-            "areas": None if mapped.areas is None else mapped.areas.tolist(),
-            "pixels": mapped.pixels,
-            "seconds": mapped.seconds,
-            "warning": mapped.warning,
+            "counts": record.counts.tolist(),
+            "areas": None if record.areas is None else record.areas.tolist(),
+            "pixels": record.pixels,
+            "seconds": record.seconds,
+            "warning": record.warning,
             "confusion": None if confusion is None else confusion.tolist(),
         }
 
     @classmethod
-    def from_plain(cls, file: Path, source: str, found: Mapping[str, Any]) -> Self:
-        """Return the map of an earlier run.
+    def from_dict(cls, file: Path, source: str, content: Mapping[str, Any]) -> Self:
+        """Restore the map of an earlier run.
 
         Args:
             file: the class raster.
-            source: the raster that it is of.
-            found: what as_plain gave.
+            source: path of the input raster.
+            content: the result of to_dict.
         """
-        areas, confusion = found["areas"], found["confusion"]
-        mapped = MapRecord(
+        areas, confusion = content["areas"], content["confusion"]
+        record = MapRecord(
             file,
             source,
-            np.array(found["counts"], np.int64),
+            np.array(content["counts"], np.int64),
             None if areas is None else np.array(areas),
-            found["pixels"],
-            found["seconds"],
-            found.get("warning", ""),  # an earlier version kept none
+            content["pixels"],
+            content["seconds"],
+            content.get("warning", ""),  # earlier versions wrote none
         )
-        return cls(mapped, None if confusion is None else np.array(confusion, np.int64), earlier=True)
+        return cls(
+            record, None if confusion is None else np.array(confusion, np.int64), from_earlier_run=True
+        )
 
 
-class EarlierMap:
-    """What earlier runs have left in the folder of the maps.
+class EarlierMaps:
+    """Lookup of the maps and parts that earlier runs left in the output folder.
 
     Args:
-        config: what to do now.
+        config: configuration of this run.
         ensemble: the models.
-        suffixes: of the rasters of a part.
-        device: type of the device that the models run on.
+        suffixes: file name suffixes of the rasters of a part.
+        device: device type of the models.
     """
 
     def __init__(
@@ -99,53 +101,53 @@ class EarlierMap:
     ) -> None:
         self._ensemble = ensemble
         self._suffixes = suffixes
-        self._options = {**{key: getattr(config, key) for key in _KEYS_THAT_SHAPE_A_MAP}, "device": device}
+        self._options = {**{key: getattr(config, key) for key in _KEYS_AFFECTING_MAP}, "device": device}
 
-    def journal(self, file: Path) -> PartStore:
-        """Return the journal of a map."""
+    def store(self, file: Path) -> PartStore:
+        """Return the part store of a map."""
         return PartStore(file, self._suffixes)
 
-    def identity(self, info: RasterInfo) -> dict[str, Any]:
-        """Return what the map of a raster is made of."""
-        return map_fingerprint(self._models, info, self._options)
+    def fingerprint(self, info: RasterInfo) -> dict[str, Any]:
+        """Return the fingerprint of the map of a raster: models, input, options and versions."""
+        return map_fingerprint(self._model_digest, info, self._options)
 
-    def of_same(
-        self, file: Path, source: str, asked: Mapping[str, Any], info: RasterInfo
+    def find_same(
+        self, file: Path, source: str, companions: Mapping[str, Any], info: RasterInfo
     ) -> FinishedMap | None:
-        """Return a map, if it is there and a command that is not at its end made just this one.
+        """Return the map if an unfinished command has already made exactly this one.
 
         Args:
             file: the class raster.
-            source: the raster, as it was given.
-            asked: what its files depend on beside its parts.
+            source: path of the raster as given.
+            companions: fingerprint of the companion files (polygons, comparison with labels).
             info: the raster's header.
         """
-        journal = self.journal(file)
-        known = journal.found()
-        if known is None or known["asked"] != asked or journal.resume(self.identity(info))[0] is None:
+        store = self.store(file)
+        record = store.read_record()
+        if record is None or record["asked"] != companions or store.resume(self.fingerprint(info))[0] is None:
             return None
-        return FinishedMap.from_plain(file, source, known)
+        return FinishedMap.from_dict(file, source, record)
 
-    def of_any(self, file: Path, source: str, asked: Mapping[str, Any]) -> FinishedMap | None:
-        """Return a map that is there, if a command made it that is not at its end; whatever it is made of.
+    def find_any(self, file: Path, source: str, companions: Mapping[str, Any]) -> FinishedMap | None:
+        """Return the map if an unfinished command has made it, whatever its fingerprint.
 
         Args:
             file: the class raster.
-            source: the raster, as it was given.
-            asked: it is compared with labels if these are the ones that it was compared with.
+            source: path of the raster as given.
+            companions: fingerprint of the companion files; with another one, the confusion matrix is dropped.
         """
-        known = self.journal(file).found()
-        if known is None:
+        record = self.store(file).read_record()
+        if record is None:
             return None
-        same = known["asked"] == asked
-        return FinishedMap.from_plain(file, source, known if same else {**known, "confusion": None})
+        same = record["asked"] == companions
+        return FinishedMap.from_dict(file, source, record if same else {**record, "confusion": None})
 
-    def forget(self, file: Path) -> None:
-        """Forget what was kept of a finished map."""
-        journal = self.journal(file)
-        if journal.found() is not None:
-            journal.discard()
+    def discard_record(self, file: Path) -> None:
+        """Delete the record of a finished map."""
+        store = self.store(file)
+        if store.read_record() is not None:
+            store.discard()
 
     @cached_property
-    def _models(self) -> str:
+    def _model_digest(self) -> str:
         return ensemble_digest(self._ensemble)

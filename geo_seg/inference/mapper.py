@@ -1,4 +1,4 @@
-"""One raster from its header to a finished map: planned, made in parts by whoever, and put together."""
+"""Planning, prediction by part (by any engine) and assembly of maps."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from geo_seg.inference.assemble import (
     write_part,
 )
 from geo_seg.inference.dry_run import PlannedMap, print_forecast
-from geo_seg.inference.finished_maps import EarlierMap, FinishedMap
+from geo_seg.inference.finished_maps import EarlierMaps, FinishedMap
 from geo_seg.inference.inputs import CLASSES, open_raster
 from geo_seg.inference.part_store import PartStore, file_stamps
 from geo_seg.inference.reference_labels import LabelComparison, RasterReference
@@ -46,69 +46,69 @@ from geo_seg.vectorize.geopackage import PolygonOptions
 
 @dataclass(frozen=True)
 class MapJob:
-    """All that it takes to make any part of a map; it may go to another process.
+    """Picklable description of a map, from which any process can predict any part.
 
     Attributes:
-        name: of the map.
-        path: of the raster, as it was given.
-        file: the class raster, some time.
+        name: name of the map.
+        path: path of the raster as given.
+        file: path of the class raster when finished.
         source: the raster.
-        chosen: for it.
-        identity: what the map is made of.
-        parts: each can be made alone.
-        shown: what is written beside the classes.
-        layers: the rasters of the map.
-        reference: what it is compared with, or None.
-        asked: what else the files of the map depend on: polygons, labels.
-        warning: why the map is not to be trusted, or "".
+        plan: window, margin, precision and division into parts.
+        fingerprint: all that the bytes of the parts depend on.
+        parts: grids of the parts.
+        output: rasters that are written beside the classes.
+        specs: the rasters of the map.
+        reference: labels to compare with, or None.
+        companions: fingerprint of the companion files: polygons, comparison with labels.
+        warning: why the map may be wrong, or "".
     """
 
     name: str
     path: str
     file: Path
     source: RasterInput
-    chosen: MapPlan
-    identity: dict[str, Any]
+    plan: MapPlan
+    fingerprint: dict[str, Any]
     parts: tuple[Grid, ...]
-    shown: OutputOptions
-    layers: tuple[RasterSpec, ...]
+    output: OutputOptions
+    specs: tuple[RasterSpec, ...]
     reference: RasterReference | None
-    asked: dict[str, Any]
+    companions: dict[str, Any]
     warning: str
 
     @property
-    def journal(self) -> PartStore:
-        """Where the parts are."""
-        return PartStore(self.file, tuple(layer.suffix for layer in self.layers))
+    def store(self) -> PartStore:
+        """Part store of the map."""
+        return PartStore(self.file, tuple(spec.suffix for spec in self.specs))
 
 
 def predict_part(predictor: Predictor, job: MapJob, number: int, advance: Callable[[int], object]) -> None:
-    """Makes a part of a map, unless it is there already.
+    """Predict a part of a map and write it, unless it is done already.
 
     Args:
         predictor: the models.
         job: the map.
-        number: of the part.
-        advance: told the number of windows that are done.
+        number: index of the part.
+        advance: called with the number of windows that have been predicted.
 
     Raises:
-        DataError: the raster can't be read, or the part not be written.
+        DataError: the raster can't be read, or the part can't be written.
     """
-    part, chosen = job.parts[number], job.chosen
-    if job.journal.done(number):
+    part, plan = job.parts[number], job.plan
+    if job.store.is_done(number):
         advance(len(part))
         return
-    settings = PredictOptions(chosen.precision, chosen.batch_size, job.shown)
+    options = PredictOptions(plan.precision, plan.batch_size, job.output)
     tally = Tally()
-    strips = predictor.predict_rows(job.source, part, settings, advance, tally)
-    write_part(job.journal, number, part, job.layers, strips, tally)
+    rows = predictor.predict_rows(job.source, part, options, advance, tally)
+    write_part(job.store, number, part, job.specs, rows, tally)
 
 
 def build_predictor(config: InferenceConfig, ensemble: Ensemble) -> Predictor:
-    """The models of a process, on its device; on a CPU without a limit of memory, freed memory is kept.
+    """Return the predictor of a process; on a CPU without max_memory, malloc keeps freed memory.
 
     Raises:
-        ConfigError: the device isn't there, or can't run them.
+        ConfigError: the device is not available, or can't run the models.
     """
     device = choose_device(config.accelerator)
     if config.max_memory is None and device.type == "cpu":
@@ -117,182 +117,188 @@ def build_predictor(config: InferenceConfig, ensemble: Ensemble) -> Predictor:
 
 
 class Mapper:
-    """What all rasters of a run share.
+    """Planner and finisher of the maps of a run, with the models of this process.
 
     Args:
-        config: what to do.
+        config: configuration of inference.
         ensemble: the models.
-        scoring: labels to compare with, or None.
-        say: prints what the user should know.
-        sharers: processes on this machine that share its memory.
+        comparison: labels to compare with, or None.
+        notify: prints a line for the user.
+        processes: number of processes that share the memory of this machine.
     """
 
     def __init__(
         self,
         config: InferenceConfig,
         ensemble: Ensemble,
-        scoring: LabelComparison | None,
-        say: Notify,
-        sharers: int = 1,
+        comparison: LabelComparison | None,
+        notify: Notify,
+        processes: int = 1,
     ) -> None:
         self._config = config
-        self._scoring = scoring
+        self._comparison = comparison
         self._ensemble = ensemble
         self._checkpoint = ensemble.first
-        self._say = say
-        self._shown = OutputOptions(config.probabilities, config.uncertainty, config.probability_type)
-        self._layers = raster_specs(ensemble.checkpoints, self._shown)
+        self._notify = notify
+        self._output = OutputOptions(config.probabilities, config.uncertainty, config.probability_type)
+        self._specs = raster_specs(ensemble.checkpoints, self._output)
         self.predictor = build_predictor(config, ensemble)
-        self._chooser = Planner(config, self.predictor, ensemble.window, say, sharers)
+        self._planner = Planner(config, self.predictor, ensemble.window, notify, processes)
         self._suitability = Suitability(ensemble.first)
-        self._outlining = PolygonOptions(config.min_area, config.simplify) if config.polygons else None
-        suffixes = tuple(layer.suffix for layer in self._layers)
-        self._earlier = EarlierMap(config, ensemble, suffixes, self.predictor.device.type)
-        self._planned: list[PlannedMap] = []
-        self._started = time.monotonic()
-        self._begun: dict[str, float] = {}  # by the names of the maps, on the same clock
+        self._polygon_options = PolygonOptions(config.min_area, config.simplify) if config.polygons else None
+        suffixes = tuple(spec.suffix for spec in self._specs)
+        self._earlier = EarlierMaps(config, ensemble, suffixes, self.predictor.device.type)
+        self._planned_maps: list[PlannedMap] = []
+        self._start_time = time.monotonic()
+        self._start_times: dict[str, float] = {}  # by name of the map, on the same clock
 
-    def begin(self, name: str, path: str) -> MapJob | FinishedMap | None:
-        """Plans a map.
+    def plan(self, name: str, path: str) -> MapJob | FinishedMap | None:
+        """Plan a map.
 
         Returns:
-            What to do; or the map, where this command has made it before it was stopped; or None in a dry
-            run, and for a map that is there with exists=skip.
+            The job; or the finished map if this command made it before it was interrupted; or None in a dry
+            run and for maps skipped by exists=skip.
 
         Raises:
-            ConfigError: options don't fit the raster or the memory.
-            DataError: the raster or its labels can't be read or don't fit, or the map exists already.
+            ConfigError: the options don't fit the raster or the memory.
+            DataError: the raster or its labels are unreadable or don't fit, or the map exists already.
         """
-        self._begun[name] = time.monotonic()
+        self._start_times[name] = time.monotonic()
         file = self._file(name)
         if file.exists() and self._config.exists == "skip":
-            self._say(f"{file}: is there already, skipped")
-            return self._earlier.of_any(file, path, self._asked(name))
+            self._notify(f"{file}: exists already, skipped")
+            return self._earlier.find_any(file, path, self._companions(name))
         info, bands, notes = open_raster(path, self._checkpoint)
         scale = scale_for(info, self._config.resolution)
         source = RasterInput(info, bands, self._checkpoint.nodata, self._checkpoint.zero_is_nodata, scale)
         if not self._config.dry_run:
-            earlier = self._earlier.of_same(file, path, self._asked(name), info)
+            earlier = self._earlier.find_same(file, path, self._companions(name), info)
             if earlier is not None:
-                self._say(f"{file}: is there already, made by this command before it was stopped")
+                self._notify(f"{file}: exists already, made by this command before it was interrupted")
                 return earlier
         if file.exists() and self._config.exists == "error":
             raise DataError(f"{file}: exists already; choose exists=overwrite or exists=skip")
         for note in (*notes, *self._suitability.notes(info, bands)):
-            self._say(f"note: {path}: {note}")
+            self._notify(f"note: {path}: {note}")
         warning = self._suitability.warning(source)
         if warning:
-            self._say(f"WARNING: {path}: {warning}")
+            self._notify(f"WARNING: {path}: {warning}")
         reference = self._reference(name, path, source)
         if self._config.dry_run:
-            self._planned.append(PlannedMap.of(source, self._chooser))
+            self._planned_maps.append(PlannedMap.of(source, self._planner))
             return None
-        chosen, identity = self._plan(file, source)
-        made = self._shown, self._layers, reference, self._asked(name), warning
-        return MapJob(name, path, file, source, chosen, identity, split_into_parts(source, chosen), *made)
+        plan, fingerprint = self._resume_or_plan(file, source)
+        details = self._output, self._specs, reference, self._companions(name), warning
+        return MapJob(name, path, file, source, plan, fingerprint, split_into_parts(source, plan), *details)
 
     def finish(self, job: MapJob) -> FinishedMap:
-        """Puts the parts of a map together, and compares them with labels; any process may do it.
+        """Compare the parts of a map with labels and assemble them; any process may call it.
 
         Raises:
-            DataError: the map can't be written, or the raster was changed in the meantime.
+            DataError: the map can't be written, or the raster has changed since it was planned.
         """
-        info, journal = job.source.info, job.journal
-        if file_stamps(info) != job.identity["files"]:
-            journal.discard()
-            raise DataError(f"{info.path}: was changed while it was mapped; start again when it is complete")
-        counts, areas = self._count(job)
-        for note in input_oddities(journal, len(job.parts)):
-            self._say(f"note: {job.path}: {note}")
-        made, confusion = job.layers, None
+        info, store = job.source.info, job.store
+        if file_stamps(info) != job.fingerprint["files"]:
+            store.discard()
+            raise DataError(f"{info.path}: has changed while it was mapped; run again when it is complete")
+        counts, areas = self._count_classes(job)
+        for note in input_oddities(store, len(job.parts)):
+            self._notify(f"note: {job.path}: {note}")
+        specs, confusion = job.specs, None
         if job.reference:
-            compared = [job.reference.compare(journal, i, part) for i, part in enumerate(job.parts)]
-            made, confusion = (job.reference.layer, *made), np.sum(compared, axis=0)
-        assemble(journal, GeoBox.from_raster(info.path), job.parts, made, self._outlining)
-        # a rank that hasn't planned the map counts from its own start: no clock but its own can be trusted
-        seconds = time.monotonic() - self._begun.get(job.name, self._started)
+            confusions = [job.reference.compare(store, i, part) for i, part in enumerate(job.parts)]
+            specs, confusion = (job.reference.spec, *specs), np.sum(confusions, axis=0)
+        assemble(store, GeoBox.from_raster(info.path), job.parts, specs, self._polygon_options)
+        # a rank that hasn't planned the map counts from its own start: clocks of processes differ
+        seconds = time.monotonic() - self._start_times.get(job.name, self._start_time)
         pixels = info.width * info.height
-        found = FinishedMap(
+        finished = FinishedMap(
             MapRecord(job.file, job.path, counts, areas, pixels, seconds, job.warning), confusion
         )
-        publish(journal, job.file, made, self._outlining, {**found.as_plain(), "asked": job.asked})
-        for old in stale_outputs(job.file, made, self._outlining):
-            self._say(f"note: {old}: is of an earlier map; this run was asked for none")
-        return found
+        publish(
+            store, job.file, specs, self._polygon_options, {**finished.to_dict(), "asked": job.companions}
+        )
+        for stale in stale_outputs(job.file, specs, self._polygon_options):
+            self._notify(f"note: {stale}: belongs to an earlier map; this run makes no such file")
+        return finished
 
     def forecast(self, console: Console) -> None:
-        """Show what the maps that were planned in a dry run would take.
+        """Print the estimates of a dry run.
 
         Raises:
             DataError: a raster can't be read.
         """
-        made = self._layers, self._outlining
-        print_forecast(self._planned, self.predictor, self._chooser, *made, console)
+        output = self._specs, self._polygon_options
+        print_forecast(self._planned_maps, self.predictor, self._planner, *output, console)
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Forget what was kept of finished maps, as the command that made them ends."""
+    def discard_records(self, names: Iterable[str]) -> None:
+        """Delete the records of finished maps, at the end of the command that made them."""
         for name in () if self._config.dry_run else names:
-            self._earlier.forget(self._file(name))
+            self._earlier.discard_record(self._file(name))
 
     def as_failure(self, job: MapJob, error: DataError) -> DataError:
-        """The error of a map that can't be finished; its parts stay, if there are any."""
-        ready = sum(job.journal.done(number) for number in range(len(job.parts)))
-        if not ready:
-            job.journal.discard()
+        """Return the error of a map that can't be finished; an empty folder of parts is removed."""
+        n_done = sum(job.store.is_done(number) for number in range(len(job.parts)))
+        if not n_done:
+            job.store.discard()
             return error
         return DataError(
-            f"{error}; {ready} of {len(job.parts)} parts are done, the same command goes on after them"
+            f"{error}; {n_done} of {len(job.parts)} parts are done, the same command resumes after them"
         )
 
-    def _count(self, job: MapJob) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-        """Pixels of each class; and their square metres, or None without a CRS."""
-        classes, ground = (
+    def _count_classes(self, job: MapJob) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        """Return the pixels of each class, and their square metres or None without a CRS."""
+        classes, pixel_area = (
             self.predictor.task.num_classes,
             pixel_areas(GeoBox.from_raster(job.source.info.path)),
         )
         counts: NDArray[np.int64] = np.zeros(classes, np.int64)
-        areas: NDArray[np.float64] | None = None if ground is None else np.zeros(classes)
+        areas: NDArray[np.float64] | None = None if pixel_area is None else np.zeros(classes)
         for number, part in enumerate(job.parts):
-            own = None if ground is None else ground.within(part.area)
-            pixels, square = class_histogram(job.journal.part(number, CLASSES), classes, own)
+            part_areas = None if pixel_area is None else pixel_area.within(part.area)
+            pixels, square_metres = class_histogram(job.store.part(number, CLASSES), classes, part_areas)
             counts += pixels
-            areas = None if areas is None else areas + square
+            areas = None if areas is None else areas + square_metres
         return counts, areas
 
-    def _plan(self, file: Path, source: RasterInput) -> tuple[MapPlan, dict[str, Any]]:
-        """Goes on with what is there if it is of the same map, otherwise starts anew."""
-        journal, identity = self._earlier.journal(file), self._earlier.identity(source.info)
-        chosen, differing = journal.resume(identity)
-        if chosen is None:
-            if differing and journal.found() is None:
-                self._say(f"note: {journal.folder}: an unfinished map of another {differing}; starts anew")
-            chosen = self._chooser.plan(source)
-            journal.begin(identity, chosen)
-        elif ready := sum(journal.done(number) for number in range(len(split_into_parts(source, chosen)))):
-            total = len(split_into_parts(source, chosen))
-            self._say(f"{file}: goes on; {ready} of {total} parts are there already")
-        return chosen, identity
+    def _resume_or_plan(self, file: Path, source: RasterInput) -> tuple[MapPlan, dict[str, Any]]:
+        """Resume the parts of the same map if there are any, else plan a new map."""
+        store, fingerprint = self._earlier.store(file), self._earlier.fingerprint(source.info)
+        plan, differences = store.resume(fingerprint)
+        if plan is None:
+            if differences and store.read_record() is None:
+                self._notify(
+                    f"note: {store.folder}: an unfinished map of another {differences}; starting over"
+                )
+            plan = self._planner.plan(source)
+            store.begin(fingerprint, plan)
+        elif n_done := sum(store.is_done(number) for number in range(len(split_into_parts(source, plan)))):
+            total = len(split_into_parts(source, plan))
+            self._notify(f"{file}: resuming; {n_done} of {total} parts are done already")
+        return plan, fingerprint
 
-    def _asked(self, name: str) -> dict[str, Any]:
-        """What the files of a map depend on beside its parts."""
+    def _companions(self, name: str) -> dict[str, Any]:
+        """Return the fingerprint of the companion files: polygons, comparison with labels."""
         return {
-            "polygons": None if self._outlining is None else asdict(self._outlining),
-            "labels": None if self._scoring is None else self._scoring.stamp(name),
+            "polygons": None if self._polygon_options is None else asdict(self._polygon_options),
+            "labels": None if self._comparison is None else self._comparison.stamp(name),
         }
 
     def _file(self, name: str) -> Path:
         return Path(self._config.output) / f"{name}{CLASSES}"
 
     def _reference(self, name: str, path: str, source: RasterInput) -> RasterReference | None:
-        if self._scoring is None:
+        if self._comparison is None:
             return None
-        found = self._scoring.open(name, source.info)
-        for note in found.notes if found else ("there are no labels for this raster",):
-            self._say(f"note: {found.path if found else path}: {note}")
+        reference = self._comparison.open(name, source.info)
+        for note in reference.notes if reference else ("no labels for this raster",):
+            self._notify(f"note: {reference.path if reference else path}: {note}")
         mark = mark_of(source.info, path)
-        if found and any(mark in checkpoint.metadata.trained_on for checkpoint in self._ensemble.checkpoints):
-            self._say(
-                f"note: {path}: is a scene that the model was trained on, or lies exactly where one does; "
-                "its scores tell nothing of other places"
+        if reference and any(
+            mark in checkpoint.metadata.trained_on for checkpoint in self._ensemble.checkpoints
+        ):
+            self._notify(
+                f"note: {path}: is a scene that the model was trained on, or covers exactly the same area; "
+                "its scores say nothing about other areas"
             )
-        return found
+        return reference

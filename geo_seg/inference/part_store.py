@@ -1,4 +1,4 @@
-"""The hidden folder in which a map grows: its plan, the parts that are done, and what became of it."""
+"""Hidden folder of an unfinished map: its plan, finished parts, and the record of the finished map."""
 
 import hashlib
 import json
@@ -23,110 +23,112 @@ from geo_seg.raster.writer import is_complete_geotiff, write_error
 from geo_seg.runtime.files import atomic_write
 
 _PLAN = "plan.json"
-_FOUND = "found.json"
-_FORMAT = 3  # of the plan and of the way in which a raster is cut; another one makes parts stale
+_RECORD = "found.json"
+_FORMAT = 3  # version of the plan and of the division into parts; parts of another version are stale
 
 
 class PartStore:
-    """What is known of an unfinished map.
+    """Parts of an unfinished map on disk.
 
-    A part is done when a file bears its name; nothing else says so, and nothing else is needed to go on
-    after a crash. Of a finished map the plan and what was found stay until the command that made it ends:
-    the same command knows by them, after a crash, that it needn't make the map again.
+    A part is done when its files have their final names, which is all that is needed to resume after a
+    crash. Plan and record of a finished map stay until the command ends, so that the same command, resumed
+    after a crash, doesn't make the map again.
 
     Args:
-        file: the finished map, some time.
-        suffixes: of the rasters of each part, in the order in which they appear.
+        file: path of the class raster of the finished map.
+        suffixes: file name suffixes of the rasters of a part, in the order in which they appear.
     """
 
     def __init__(self, file: Path, suffixes: tuple[str, ...]) -> None:
-        self.folder = file.with_name(f".{_neutral(file.name)}.part")
+        self.folder = file.with_name(f".{_escape(file.name)}.part")
         self._file = file
         self._suffixes = suffixes
 
-    def resume(self, identity: Mapping[str, Any]) -> tuple[MapPlan | None, str]:
-        """What an earlier run chose, if it was about to make the same map.
+    def resume(self, fingerprint: Mapping[str, Any]) -> tuple[MapPlan | None, str]:
+        """Return the plan of an earlier run that was making the same map.
 
         Args:
-            identity: what the map is made of: checkpoint, raster, options, versions.
+            fingerprint: checkpoint, raster, options and versions of the map.
 
         Returns:
-            The choices, or None; and what differs if that is the reason, else "".
+            The plan, or None; and the differing keys of the fingerprint if that is the reason, else "".
         """
         try:
-            plan = json.loads((self.folder / _PLAN).read_text())
-            known, choices = plan["identity"], MapPlan(**plan["choices"])
+            content = json.loads((self.folder / _PLAN).read_text())
+            stored, plan = content["identity"], MapPlan(**content["choices"])
         except FileNotFoundError:
             return None, ""
         except (OSError, ValueError, KeyError, TypeError):
             return None, "plan"
         differing = [
-            key for key in {**known, **identity} if _text(known.get(key)) != _text(identity.get(key))
+            key
+            for key in {**stored, **fingerprint}
+            if _to_json(stored.get(key)) != _to_json(fingerprint.get(key))
         ]
-        return (None, ", ".join(differing)) if differing else (choices, "")
+        return (None, ", ".join(differing)) if differing else (plan, "")
 
-    def begin(self, identity: Mapping[str, Any], choices: MapPlan) -> None:
-        """Starts anew: whatever lies in the folder goes.
+    def begin(self, fingerprint: Mapping[str, Any], plan: MapPlan) -> None:
+        """Empty the folder and write the plan of a new map.
 
         Raises:
-            DataError: nothing can be written there.
+            DataError: the folder can't be written.
         """
         self.discard()
-        plan = self.folder / _PLAN
+        path = self.folder / _PLAN
         try:
             self.folder.mkdir()
-            content = {"identity": dict(identity), "choices": asdict(choices)}
-            atomic_write(plan, json.dumps(content, indent=1), fsync=True)
+            content = {"identity": dict(fingerprint), "choices": asdict(plan)}
+            atomic_write(path, json.dumps(content, indent=1), fsync=True)
         except OSError as error:
-            raise write_error(plan, error) from error
+            raise write_error(path, error) from error
 
     def part(self, number: int, suffix: str) -> Path:
-        """The raster of a part."""
+        """Return the path of a raster of a part."""
         return self.folder / f"{number:05d}{suffix}"
 
-    def done(self, number: int) -> bool:
-        """Whether a part is complete: its rasters, and the tags of its classes, which are written last."""
+    def is_done(self, number: int) -> bool:
+        """Return whether a part is complete: its rasters, and the tags of its class raster, written last."""
         *others, classes = (self.part(number, suffix) for suffix in self._suffixes)
         return is_complete_geotiff(classes, "strays") and all(is_complete_geotiff(path) for path in others)
 
-    def note(self, found: Mapping[str, Any], raster: Path) -> None:
-        """Keep what is known of a map that is about to get its place.
+    def write_record(self, record: Mapping[str, Any], raster: Path) -> None:
+        """Write the record of a map that is about to be published.
 
         Args:
-            found: it, in plain containers.
-            raster: the class raster, complete.
+            record: JSON-compatible content.
+            raster: the complete class raster.
 
         Raises:
-            OSError: the disk doesn't take it.
+            OSError: writing fails.
         """
-        content = {"format": _FORMAT, "raster": _state(raster), "found": found}
-        atomic_write(self.folder / _FOUND, json.dumps(content), fsync=True)
+        content = {"format": _FORMAT, "raster": _moved_state(raster), "found": record}
+        atomic_write(self.folder / _RECORD, json.dumps(content), fsync=True)
 
-    def found(self) -> dict[str, Any] | None:
-        """Return what note kept, if the map is in its place and nobody has changed it since."""
+    def read_record(self) -> dict[str, Any] | None:
+        """Return the record if the map is published and unchanged since, else None."""
         try:
-            content = json.loads((self.folder / _FOUND).read_text())
-            found: dict[str, Any] = content["found"]
-            same = content["format"] == _FORMAT and content["raster"] == _state(self._file)
-            return found if same else None
+            content = json.loads((self.folder / _RECORD).read_text())
+            record: dict[str, Any] = content["found"]
+            same = content["format"] == _FORMAT and content["raster"] == _moved_state(self._file)
+            return record if same else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def clear(self) -> None:
-        """Remove the parts, which a finished map doesn't need; the plan and what was found stay.
+        """Remove the parts of a finished map; plan and record stay.
 
         Raises:
-            DataError: they can't be removed.
+            DataError: a file can't be removed.
         """
         try:
             for path in self.folder.iterdir():
-                if path.name not in {_PLAN, _FOUND}:
+                if path.name not in {_PLAN, _RECORD}:
                     path.unlink()
         except OSError as error:
-            raise self._kept(error) from error
+            raise self._removal_error(error) from error
 
     def discard(self) -> None:
-        """Forgets everything.
+        """Remove the folder.
 
         Raises:
             DataError: the folder can't be removed.
@@ -136,14 +138,14 @@ class PartStore:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise self._kept(error) from error
+            raise self._removal_error(error) from error
 
-    def _kept(self, error: OSError) -> DataError:
-        return DataError(f"{self.folder}: cannot be removed ({error.strerror}); may files there be removed?")
+    def _removal_error(self, error: OSError) -> DataError:
+        return DataError(f"{self.folder}: cannot be removed ({error.strerror}); check its permissions")
 
 
 def ensemble_digest(ensemble: Ensemble) -> str:
-    """Return a hash of the models: their weights, and all that their checkpoints say of them."""
+    """Return a hash of the models: weights and metadata of all checkpoints."""
     digest = hashlib.sha256()
     for checkpoint in ensemble.checkpoints:
         digest.update(json.dumps(to_dict(checkpoint.metadata), sort_keys=True).encode())
@@ -154,14 +156,14 @@ def ensemble_digest(ensemble: Ensemble) -> str:
 
 
 def map_fingerprint(models: str, info: RasterInfo, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a map is made of, in plain containers.
+    """Return all that the bytes of a map depend on, as JSON-compatible containers.
 
-    Files are known by size and times of change, remote ones only by what their header says.
+    Local files are identified by size and modification times, remote ones by their header only.
 
     Args:
-        models: what ensemble_digest says of them.
+        models: result of ensemble_digest.
         info: header of the raster.
-        options: that the user gave and the bytes depend on.
+        options: options that affect the map.
     """
     files = file_stamps(info)
     return {
@@ -175,25 +177,25 @@ def map_fingerprint(models: str, info: RasterInfo, options: Mapping[str, Any]) -
 
 
 def file_stamps(info: RasterInfo) -> dict[str, list[int]]:
-    """Return the state of all local files that a raster consists of, see file_state."""
-    found = {}
+    """Return the states of all local files of a raster, see file_state."""
+    states = {}
     for path in constituent_files(info.path):
-        # statistics and overviews may be added by whoever looks at the raster; no map depends on them
+        # viewers add statistics and overviews; no map depends on them
         if path.exists() and not path.name.endswith((".aux.xml", ".ovr")):
-            found[str(path)] = file_state(path.stat())
-    return found
+            states[str(path)] = file_state(path.stat())
+    return states
 
 
-def _neutral(name: str) -> str:
-    """A name of its own for each, without what GDAL or GeoPackages take for more than a name."""
-    return re.sub(r"[^\w. -]", lambda found: f"%{ord(found[0]):02x}", name)
+def _escape(name: str) -> str:
+    """Escape characters that are special for GDAL or GeoPackages; distinct names stay distinct."""
+    return re.sub(r"[^\w. -]", lambda match: f"%{ord(match[0]):02x}", name)
 
 
-def _state(path: Path) -> list[int]:
-    """Return what a file keeps when it is moved to its place."""
+def _moved_state(path: Path) -> list[int]:
+    """Return the part of the state of a file that a move doesn't change."""
     return file_state(path.stat())[:2]
 
 
-def _text(value: Any) -> str:
-    """Plain containers as text: there, lists are tuples and NaN equals NaN."""
+def _to_json(value: Any) -> str:
+    """Return containers as JSON for comparison: lists equal tuples, and NaN equals NaN."""
     return json.dumps(value, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Maps against labels, counted while the parts of a map are still at hand."""
+"""Comparison of maps with labels: confusion matrices, scores and difference rasters."""
 
 import json
 from collections import Counter
@@ -32,48 +32,46 @@ from geo_seg.runtime.files import atomic_write
 from geo_seg.tiling import Grid, Window
 
 METRICS_FILE = "metrics.json"
-"""Where the scores go, beside the maps."""
+"""File name of the scores in the output folder."""
 
-_REMEDY = (
-    "the classes are those that the model learnt: recode the labels, or make what should not count nodata"
-)
-_MEANING = ("mode", "classes", "ignore_index", "ignore_values", "unlisted", "label")
-_ROWS = 256  # that are compared at once
-_RIGHT = (235, 235, 235)  # colour of pixels that are right in a raster of differences
+_MASK_REMEDY = "the classes are those of the model: recode the labels, or set values to ignore to nodata"
+_LABEL_KEYS = ("mode", "classes", "ignore_index", "ignore_values", "unlisted", "label")
+_CHUNK_ROWS = 256  # rows that are compared at once
+_CORRECT_COLOR = (235, 235, 235)  # colour of correct pixels in a difference raster
 
 
 class LabelComparison:
-    """Labels of the rasters of a run.
+    """Labels of the rasters of a run, and the confusion matrices of its maps.
 
     Args:
         labels: a file, a folder, a glob or a list of these.
-        rasters: what is mapped, by the names of the maps.
-        checkpoint: knows the data set, and so what the values of the labels mean.
+        rasters: paths of the input rasters by name of the map.
+        checkpoint: its data set defines the meaning of label values.
 
     Raises:
-        CheckpointError: it doesn't say what the values mean.
-        ConfigError: labels is no path.
-        DataError: there are no labels, or none of them fits a raster.
+        CheckpointError: the checkpoint doesn't define the meaning of label values.
+        ConfigError: labels is neither a path nor a list of paths.
+        DataError: no labels are found, or none match a raster.
     """
 
     def __init__(self, labels: Any, rasters: dict[str, str], checkpoint: Checkpoint) -> None:
-        self._config = _dataset(checkpoint)
-        self._table = replace(build_class_table(self._config), remedy=_REMEDY)
+        self._config = _label_config(checkpoint)
+        self._table = replace(build_class_table(self._config), remedy=_MASK_REMEDY)
         self._names = checkpoint.class_names
         self._colors = checkpoint.class_colors
-        self._files = _match(labels, rasters)
+        self._files = _match_labels(labels, rasters)
         self._counts: dict[str, NDArray[np.int64]] = {}
 
     @property
     def maps(self) -> int:
-        """How many were compared."""
+        """Number of compared maps."""
         return len(self._counts)
 
     def open(self, name: str, info: RasterInfo) -> "RasterReference | None":
-        """The labels of a raster, or None if it has none.
+        """Return the labels of a raster, or None if it has none.
 
         Raises:
-            DataError: they can't be read, don't fit the raster, or hold what no class stands for.
+            DataError: the labels are unreadable, don't fit the raster, or hold values of no class.
         """
         if name not in self._files:
             return None
@@ -85,38 +83,40 @@ class LabelComparison:
         if not is_vector(path):
             with RasterReader(path) as reader:
                 if not same_grid(reader.info, info):
-                    notes = ["lie on another grid; every pixel gets the nearest value", *notes]
-        return RasterReference(path, mask, self._table, self.layer, tuple(notes))
+                    notes = ["are on another grid; resampled to the nearest value", *notes]
+        return RasterReference(path, mask, self._table, self.spec, tuple(notes))
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return what tells two states of a raster's labels apart; None where there are none on this disk."""
+        """Return the file states of the labels of a raster; None if there are no local ones."""
         return file_stamps([absolute_path(self._files[name])]) if name in self._files else None
 
     def add(self, name: str, counts: NDArray[np.int64]) -> Scores:
-        """Keeps the confusion matrix of a finished map; gives its scores."""
+        """Record the confusion matrix of a finished map and return its scores."""
         self._counts[name] = counts
         return segmentation_scores(torch.from_numpy(counts), self._names)
 
     @property
-    def layer(self) -> RasterSpec:
-        """The raster that shows where a map is wrong."""
+    def spec(self) -> RasterSpec:
+        """Spec of the raster that shows where a map is wrong."""
         nodata, dtype = class_dtype(len(self._names) + 1)
-        shown = ("right", *(f"wrong: is {name}" for name in self._names))
+        class_names = ("right", *(f"wrong: is {name}" for name in self._names))
         title = ("label of wrong pixels",)
-        return RasterSpec(DIFFERENCE, dtype, nodata, title, shown, (_RIGHT, *self._colors), 1, SOFTWARE)
+        return RasterSpec(
+            DIFFERENCE, dtype, nodata, title, class_names, (_CORRECT_COLOR, *self._colors), 1, SOFTWARE
+        )
 
     @property
     def total(self) -> Scores | None:
-        """The scores of all maps together; None without any."""
+        """Scores of all maps together; None if there are none."""
         if not self._counts:
             return None
         return segmentation_scores(torch.from_numpy(np.sum(list(self._counts.values()), axis=0)), self._names)
 
     def write(self, folder: Path) -> None:
-        """Writes the scores of all maps together, and of each.
+        """Write the scores of all maps together and of each map.
 
         Raises:
-            DataError: they can't be written.
+            DataError: writing fails.
         """
         each = {
             name: segmentation_scores(torch.from_numpy(counts), self._names)
@@ -130,93 +130,95 @@ class LabelComparison:
 
 
 class RasterReference:
-    """The labels of one raster, on its grid.
+    """Labels of one raster, on its grid.
 
     Args:
-        path: what the user gave.
-        mask: a raster of mask values.
-        table: what they mean.
-        layer: the raster of differences.
-        notes: what the user should know about them.
+        path: path of the labels as given.
+        mask: raster of mask values.
+        table: class table of the mask values.
+        spec: spec of the difference raster.
+        notes: notes for the user about the labels.
     """
 
     def __init__(
-        self, path: str, mask: RasterInfo, table: ClassTable, layer: RasterSpec, notes: tuple[str, ...]
+        self, path: str, mask: RasterInfo, table: ClassTable, spec: RasterSpec, notes: tuple[str, ...]
     ) -> None:
         self.path = path
-        self.layer = layer
+        self.spec = spec
         self.notes = notes
         self._mask = mask
         self._table = table
 
-    def compare(self, journal: PartStore, number: int, part: Grid) -> NDArray[np.int64]:
-        """Counts a finished part of a map, and writes where it is wrong.
+    def compare(self, store: PartStore, number: int, part: Grid) -> NDArray[np.int64]:
+        """Count the confusion matrix of a finished part and write its difference raster.
 
         Args:
-            journal: where the part is.
-            number: of the part.
-            part: its windows.
+            store: parts of the map.
+            number: index of the part.
+            part: its grid.
 
         Returns:
-            (classes, classes) pixels that are no nodata, labels in rows.
+            (classes, classes) valid labelled pixels, labels in rows.
 
         Raises:
-            DataError: the labels can't be read, or the differences not be written.
+            DataError: the labels can't be read, or the differences can't be written.
         """
         classes, area = len(self._table.names), part.area
         counts: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
-        nodata = self.layer.nodata
-        file = journal.part(number, self.layer.suffix)
+        nodata = self.spec.nodata
+        file = store.part(number, self.spec.suffix)
         with (
-            RasterReader(journal.part(number, CLASSES)) as found,
-            RasterReader(self._mask.path) as mask,
-            RowWriter(file, (1, area.height, area.width), self.layer.dtype) as target,
+            RasterReader(store.part(number, CLASSES)) as map_reader,
+            RasterReader(self._mask.path) as mask_reader,
+            RowWriter(file, (1, area.height, area.width), self.spec.dtype) as target,
         ):
-            for row in range(0, area.height, _ROWS):
-                height = min(_ROWS, area.height - row)
-                (predicted,), _ = found.read(Window(row, 0, height, area.width))
-                (values,), _ = mask.read(Window(area.row + row, area.col, height, area.width))
+            for row in range(0, area.height, _CHUNK_ROWS):
+                height = min(_CHUNK_ROWS, area.height - row)
+                (predicted,), _ = map_reader.read(Window(row, 0, height, area.width))
+                (values,), _ = mask_reader.read(Window(area.row + row, area.col, height, area.width))
                 labels = self._table.labels(values)
                 counted = (labels != self._table.ignore_index) & (predicted < classes)
-                cell = labels[counted].astype(np.int64) * classes + predicted[counted]
-                counts += np.bincount(cell, minlength=classes**2).reshape(classes, classes)
-                wrong = np.where(labels == predicted, 0, labels + 1)
-                target.append(np.where(counted, wrong, nodata)[None].astype(self.layer.dtype))
+                confusion_index = labels[counted].astype(np.int64) * classes + predicted[counted]
+                counts += np.bincount(confusion_index, minlength=classes**2).reshape(classes, classes)
+                difference = np.where(labels == predicted, 0, labels + 1)
+                target.append(np.where(counted, difference, nodata)[None].astype(self.spec.dtype))
         return counts
 
 
-def _dataset(checkpoint: Checkpoint) -> DatasetConfig:
-    """What labels meant in training, and nothing else; label rasters on another grid are aligned."""
-    held = checkpoint.metadata.config.get("dataset", {})
-    known: dict[Any, Any] = {key: held[key] for key in _MEANING if key in held}
+def _label_config(checkpoint: Checkpoint) -> DatasetConfig:
+    """Return a data set config with the label options of training; labels on other grids are aligned."""
+    saved = checkpoint.metadata.config.get("dataset", {})
+    label_options: dict[Any, Any] = {key: saved[key] for key in _LABEL_KEYS if key in saved}
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), {"name": "-", "root": ".", **known})
+        merged = OmegaConf.merge(
+            OmegaConf.structured(DatasetConfig), {"name": "-", "root": ".", **label_options}
+        )
         merged.label.align = "reproject"
-        found: Any = OmegaConf.to_object(merged)
-        build_class_table(found)
+        config: Any = OmegaConf.to_object(merged)
+        build_class_table(config)
     except (OmegaConfBaseException, ConfigError) as error:
         raise CheckpointError(
-            f"{checkpoint.path}: doesn't say what the values of labels mean ({first_line(error)}); labels= "
-            "needs a checkpoint of a training run of this geo_seg"
+            f"{checkpoint.path}: doesn't define the meaning of label values ({first_line(error)}); labels= "
+            "needs a checkpoint that was trained by this version of geo_seg"
         ) from error
-    return found
+    return config
 
 
-def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
-    """The labels of each raster that has some, by the names of the maps."""
+def _match_labels(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
+    """Return the paths of labels by name of the map, for rasters that have labels."""
     patterns = labels if isinstance(labels, list) else [labels]
-    found = []
+    paths = []
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern:
             raise ConfigError(f"labels={labels!r}: expected a file, a folder, a glob or a list of these")
-        found += [path for path in _expand(pattern) if path not in found]
-    if len(found) == 1 and (len(rasters) == 1 or is_vector(found[0])):  # one file of polygons for all
-        return dict.fromkeys(rasters, found[0])
-    stems = [display_name(path) for path in found]
-    twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
-    if twice is not None:
-        raise DataError(f"labels={labels}: several files are named {twice}; expected one for each raster")
-    by_stem = dict(zip(stems, found, strict=True))
+        paths += [path for path in _expand(pattern) if path not in paths]
+    if len(paths) == 1 and (len(rasters) == 1 or is_vector(paths[0])):  # one polygon file for all rasters
+        return dict.fromkeys(rasters, paths[0])
+    stems = [display_name(path) for path in paths]
+    duplicate = next((stem for stem, count in Counter(stems).items() if count > 1), None)
+    if duplicate is not None:
+        raise DataError(f"labels={labels}: several files are named {duplicate}; expected one for each raster")
+    by_stem = dict(zip(stems, paths, strict=True))
     matched = {
         name: by_stem[stem]
         for name, path in rasters.items()
@@ -226,25 +228,25 @@ def _match(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
     if not matched:
         name = next(iter(rasters))
         raise DataError(
-            f"labels={labels}: no file there is named like a raster, for example {name}.tif; there is: "
-            f"{', '.join(sorted(Path(path).name for path in found)[:3])}"
+            f"labels={labels}: no file has the name of a raster, for example {name}.tif; found: "
+            f"{', '.join(sorted(Path(path).name for path in paths)[:3])}"
         )
     return matched
 
 
 def _expand(pattern: str) -> list[str]:
-    found = rasters_at(pattern, (*SUFFIXES, *VECTORS))
-    if not found:
-        raise DataError(f"labels={pattern}: there is no such file, and nothing matches it as a glob")
-    return found
+    paths = rasters_at(pattern, (*SUFFIXES, *VECTORS))
+    if not paths:
+        raise DataError(f"labels={pattern}: no such file, and no file matches it as a glob")
+    return paths
 
 
 def _check_values(mask: RasterInfo, table: ClassTable) -> None:
-    listed = [value for values in table.values for value in values] + list(table.ignore_values)
-    strange: Counter[int] = Counter()
+    expected = [value for values in table.values for value in values] + list(table.ignore_values)
+    unexpected: Counter[int] = Counter()
     with RasterReader(mask.path) as reader:
-        for row in range(0, mask.height, _ROWS):
-            (values,), _ = reader.read(Window(row, 0, min(_ROWS, mask.height - row), mask.width))
-            found, counts = np.unique(values[~np.isin(values, listed)], return_counts=True)
-            strange.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-    check_mask(table, mask.path, strange, mask.nodata[0])
+        for row in range(0, mask.height, _CHUNK_ROWS):
+            (values,), _ = reader.read(Window(row, 0, min(_CHUNK_ROWS, mask.height - row), mask.width))
+            unique, counts = np.unique(values[~np.isin(values, expected)], return_counts=True)
+            unexpected.update(dict(zip(unique.tolist(), counts.tolist(), strict=True)))
+    check_mask(table, mask.path, unexpected, mask.nodata[0])

@@ -1,4 +1,4 @@
-"""Maps of rasters: from the configuration of inference to finished GeoTIFFs."""
+"""An inference run: from its configuration to finished maps, scores and a summary."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,59 +23,61 @@ from geo_seg.vectorize.geopackage import prove_geopackages
 
 
 def run(config: InferenceConfig) -> list[MapRecord]:
-    """Maps every raster of the input; one that fails doesn't stop the others.
+    """Map every input raster; a raster that fails doesn't stop the others.
 
     Args:
-        config: what to do, checked.
+        config: checked configuration of inference.
 
     Returns:
-        The maps that were made, in the order in which they were done; those that were skipped are not in
-        it. Of several ranks, the first returns them all.
+        Records of the maps made by this run, in order of completion, without skipped ones. With several
+        ranks, rank 0 returns all of them.
 
     Raises:
         ConfigError: the configuration doesn't fit the model or the machine.
-        CheckpointError: there is no model in the checkpoint.
-        DataError: there is nothing to map, nothing can be written, or a raster failed.
+        CheckpointError: a checkpoint holds no model.
+        DataError: no raster is found, the output can't be written, or a raster failed.
     """
     console = Console(highlight=False, quiet=not is_main_process(config.engine))
     output = Path(config.output)
     rasters = find_rasters(config.input, output)
     ensemble = load_ensemble(config)
     names = ensemble.first.class_names
-    scoring = None if config.labels is None else LabelComparison(config.labels, rasters, ensemble.first)
+    comparison = None if config.labels is None else LabelComparison(config.labels, rasters, ensemble.first)
 
-    def say(text: str) -> None:
+    def notify(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     for note in (note for checkpoint in ensemble.checkpoints for note in checkpoint.notes):
-        say(f"note: {note}")
-    mapper = Mapper(config, ensemble, scoring, say, processes_per_host(config))
+        notify(f"note: {note}")
+    mapper = Mapper(config, ensemble, comparison, notify, processes_per_host(config))
     summary = Summary(output, names, list(rasters.values()), dry=config.dry_run)
-    made: list[MapRecord] = []
+    maps: list[MapRecord] = []
     failed = 0
-    with _held(config, output, rasters), _explained(config, rasters, made, say):
-        for outcome in _outcomes(config, mapper, rasters, console):
-            if outcome.error is not None and len(rasters) == 1:
-                raise outcome.error
-            failed += outcome.error is not None
-            if outcome.made is not None and not outcome.made.earlier:
-                made.append(outcome.made.mapped)
-                say(_line(outcome.made.mapped, names))
-            _take_in(outcome, rasters[outcome.name], summary, scoring, console)
+    with _lock_output(config, output, rasters), _resume_hint(config, rasters, maps, notify):
+        for result in _run_engine(config, mapper, rasters, console):
+            if result.error is not None and len(rasters) == 1:
+                raise result.error
+            failed += result.error is not None
+            if result.finished is not None and not result.finished.from_earlier_run:
+                maps.append(result.finished.record)
+                notify(_describe(result.finished.record, names))
+            _record_result(result, rasters[result.name], summary, comparison, console)
         if config.dry_run:
             mapper.forecast(console)
         else:
-            _conclude(summary, scoring, output, console)
-            _warn(made)
+            _write_totals(summary, comparison, output, console)
+            _warn(maps)
         if failed:
             raise DataError(f"{failed} of {len(rasters)} rasters were not mapped, for the reasons above")
         if is_main_process(config.engine):
-            mapper.forget(rasters)
-    return made
+            mapper.discard_records(rasters)
+    return maps
 
 
-def _held(config: InferenceConfig, output: Path, rasters: Mapping[str, str]) -> AbstractContextManager[None]:
-    """Makes the folder of the maps, and holds them there; ranks do it through the first one."""
+def _lock_output(
+    config: InferenceConfig, output: Path, rasters: Mapping[str, str]
+) -> AbstractContextManager[None]:
+    """Create the output folder and return a lock on the maps in it, which rank 0 holds for all ranks."""
     if config.dry_run:
         return nullcontext()
     ensure_writable(output)
@@ -85,21 +87,21 @@ def _held(config: InferenceConfig, output: Path, rasters: Mapping[str, str]) -> 
 
 
 @contextmanager
-def _explained(
-    config: InferenceConfig, rasters: Sized, made: Sized, say: Callable[[str], None]
+def _resume_hint(
+    config: InferenceConfig, rasters: Sized, maps: Sized, notify: Callable[[str], None]
 ) -> Iterator[None]:
-    """Says how to go on when whoever started it stops it."""
+    """Print the command that resumes the run when it is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
         if not config.dry_run:
-            done = f"stopped; {len(made)} of {len(rasters)} maps were made"
+            done = f"stopped; {len(maps)} of {len(rasters)} maps were made"
             line = " the same command" if config.engine == "torchrun" else f"\n{this_command()}"
-            say(f"{done}; go on with{line}")
+            notify(f"{done}; resume with{line}")
         raise
 
 
-def _outcomes(
+def _run_engine(
     config: InferenceConfig, mapper: Mapper, rasters: Mapping[str, str], console: Console
 ) -> Iterator[MapResult]:
     if config.engine == "ray" and not config.dry_run:
@@ -109,47 +111,49 @@ def _outcomes(
     return (run_torchrun if config.engine == "torchrun" else run_local)(mapper, rasters, console)
 
 
-def _take_in(
-    outcome: MapResult, raster: str, summary: Summary, scoring: LabelComparison | None, console: Console
+def _record_result(
+    result: MapResult, raster: str, summary: Summary, comparison: LabelComparison | None, console: Console
 ) -> None:
-    if outcome.error is not None:
-        summary.fail(raster, str(outcome.error))
-        said = f"error: {outcome.error}"
-        Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
-    elif outcome.made is None:
-        summary.add_skipped(outcome.name)
+    if result.error is not None:
+        summary.fail(raster, str(result.error))
+        message = f"error: {result.error}"
+        Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+    elif result.finished is None:
+        summary.add_skipped(result.name)
     else:
-        summary.add(outcome.name, outcome.made.mapped)
-        if scoring and outcome.made.confusion is not None:
-            console.print(score_table(scoring.add(outcome.name, outcome.made.confusion), outcome.name))
-    summary.keep_up()
+        summary.add(result.name, result.finished.record)
+        if comparison and result.finished.confusion is not None:
+            console.print(score_table(comparison.add(result.name, result.finished.confusion), result.name))
+    summary.write_if_due()
 
 
-def _conclude(summary: Summary, scoring: LabelComparison | None, output: Path, console: Console) -> None:
-    """Writes and shows what holds for all maps; ranks that made some for the first one have nothing."""
-    summary.conclude(console)
-    if scoring and scoring.total:
-        scoring.write(output)
-        if scoring.maps > 1:
-            console.print(score_table(scoring.total, f"all {scoring.maps} maps"))
+def _write_totals(
+    summary: Summary, comparison: LabelComparison | None, output: Path, console: Console
+) -> None:
+    """Write and print summary and total scores; on ranks other than 0 there is nothing to write."""
+    summary.write(console)
+    if comparison and comparison.total:
+        comparison.write(output)
+        if comparison.maps > 1:
+            console.print(score_table(comparison.total, f"all {comparison.maps} maps"))
 
 
-def _warn(made: Sequence[MapRecord]) -> None:
-    """Says again which maps are not to be trusted, where all that scrolled by has an end."""
+def _warn(maps: Sequence[MapRecord]) -> None:
+    """Repeat the warnings about maps at the end of the output."""
     console = Console(stderr=True, highlight=False)
-    for mapped in made:
-        if mapped.warning:
-            text = f"WARNING: {mapped.source}: {mapped.warning}"
+    for record in maps:
+        if record.warning:
+            text = f"WARNING: {record.source}: {record.warning}"
             console.print(text, style="bold red", markup=False, soft_wrap=True)
 
 
-def _line(mapped: MapRecord, names: Sequence[str]) -> str:
-    total = int(mapped.counts.sum())
-    counts = zip(names, mapped.counts.tolist(), strict=True)
+def _describe(record: MapRecord, names: Sequence[str]) -> str:
+    total = int(record.counts.sum())
+    counts = zip(names, record.counts.tolist(), strict=True)
     shares = [f"{name} {count / total:.1%}" for name, count in counts if count]
     parts = [", ".join(shares) or "no valid pixel"]
-    if total < mapped.pixels:
-        parts.append(f"{1 - total / mapped.pixels:.1%} of the raster is nodata")
-    millions = mapped.pixels / 1e6
-    speed = f"{millions:.2f} Mpx in {mapped.seconds:.1f} s"
-    return f"{mapped.file}: {speed}; {'; '.join(parts)}"
+    if total < record.pixels:
+        parts.append(f"{1 - total / record.pixels:.1%} of the raster is nodata")
+    millions = record.pixels / 1e6
+    speed = f"{millions:.2f} Mpx in {record.seconds:.1f} s"
+    return f"{record.file}: {speed}; {'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""Whether a raster is such as the model has learnt from: told from its header and a sample of its windows."""
+"""Comparison of a raster with the training images, from its header and a sample of its windows."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,101 +12,103 @@ from geo_seg.raster.reader import RasterInfo, RasterReader
 from geo_seg.raster.scale_offset import ScaleOffset, scale_offset
 from geo_seg.tiling import Window
 
-_SIDE = 128  # pixels of a window
-_PLACES = 4  # windows along each axis at most
-_FLAT = 1 / 2000  # of the range in training: in all bands at once, it is another scale that begins at 0, too
-_MOST = 0.5  # share of the pixels: of training images, a hundredth lie outside
+_WINDOW_SIDE = 128  # side of a sampled window in pixels
+_MAX_WINDOWS_PER_AXIS = 4  # maximum number of windows along each axis
+_MIN_RELATIVE_SPREAD = 1 / 2000  # of the range in training; below it in all bands, the scale is another one
+_MAX_OUTSIDE_SHARE = 0.5  # share of the pixels; of training images, a hundredth lie outside
 
 
 class Suitability:
-    """What rasters are compared with: the images that the model has learnt from, and the first raster.
+    """Checks of rasters against the training images, and against the first raster of the run.
 
     Args:
-        checkpoint: of the model.
+        checkpoint: checkpoint of the model.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._facts = checkpoint.metadata
-        self._declared: tuple[ScaleOffset, str] | None = None  # scale and offset, and what declares them
-        if self._facts.scale_offset is not None:
-            pairs = tuple((scale, offset) for scale, offset in self._facts.scale_offset)
-            self._declared = pairs, "the images that the model learnt from"
+        self._metadata = checkpoint.metadata
+        self._declared: tuple[ScaleOffset, str] | None = None  # and the name of what declares it
+        if self._metadata.scale_offset is not None:
+            pairs = tuple((scale, offset) for scale, offset in self._metadata.scale_offset)
+            self._declared = pairs, "the training images"
 
     def notes(self, info: RasterInfo, bands: Sequence[int]) -> Iterator[str]:
-        """Tell what is unlike the images of training in the header of a raster.
+        """Yield notes about differences between the header of a raster and the training images.
 
         Args:
             info: the header.
-            bands: that the model takes.
+            bands: bands of the model.
         """
         if info.alpha and set(info.alpha) & set(bands):
+            yield f"band {info.alpha[0]} is marked as alpha, but is used as an input band of the model"
+        if info.dtype != self._metadata.dtype:
             yield (
-                f"band {info.alpha[0]} is marked as alpha, and is taken for the measurement that the model "
-                "expects there"
+                f"holds {info.dtype}, the training images {self._metadata.dtype}; the map is only correct "
+                "if the values have the same meaning"
             )
-        if info.dtype != self._facts.dtype:
+        declared = scale_offset(info, bands)
+        expected, declared_by = self._declared or (declared, info.path)
+        self._declared = (expected, declared_by)
+        if declared != expected:
             yield (
-                f"holds {info.dtype}, the model learnt from {self._facts.dtype}; the map is only right if "
-                "the values mean the same"
+                f"declares another scale and offset ({format_scales(declared)}) than {declared_by} "
+                f"({format_scales(expected)}); stored values are used unscaled, so that equal values differ "
+                f"in meaning; {SCALE_REMEDY}"
             )
-        here = scale_offset(info, bands)
-        there, whose = self._declared or (here, info.path)
-        self._declared = (there, whose)
-        if here != there:
-            yield (
-                f"declares another scale and offset ({format_scales(here)}) than {whose} "
-                f"({format_scales(there)}); values are taken as they are stored, so that the same one means "
-                f"something else; {SCALE_REMEDY}"
-            )
-        if ignored := GeoBox.from_raster(info.path).dropped:
-            yield f"its {ignored} are not carried over to the map"
+        if dropped := GeoBox.from_raster(info.path).dropped:
+            yield f"its {dropped} are not copied to the map"
 
     def warning(self, source: RasterInput) -> str:
-        """Tell that values are unlike those that the model has seen; "" where they are not.
+        """Return a warning if the values are unlike those of the training images, else "".
 
         Args:
             source: the raster.
 
         Raises:
-            DataError: it can't be read.
+            DataError: the raster can't be read.
         """
-        seen = self._facts.seen
-        return _strange_values(source, seen, self._facts.band_names) if seen else ""
+        seen = self._metadata.seen
+        return _unlike_training(source, seen, self._metadata.band_names) if seen else ""
 
 
-def _strange_values(source: RasterInput, seen: Sequence[Sequence[float]], names: Sequence[str]) -> str:
+def _unlike_training(source: RasterInput, seen: Sequence[Sequence[float]], names: Sequence[str]) -> str:
     info = source.info
-    parts = []
+    samples = []
     with RasterReader(info.path, source.bands, source.nodata, source.zero_is_nodata) as reader:
-        for row in _starts(info.height):
-            for col in _starts(info.width):
-                height, width = min(_SIDE, info.height - row), min(_SIDE, info.width - col)
+        for row in _window_starts(info.height):
+            for col in _window_starts(info.width):
+                height, width = min(_WINDOW_SIDE, info.height - row), min(_WINDOW_SIDE, info.width - col)
                 image, valid = reader.read(Window(row, col, height, width))
-                parts.append(image[:, valid])
-    pixels = np.concatenate(parts, axis=1)  # (bands, pixels)
+                samples.append(image[:, valid])
+    pixels = np.concatenate(samples, axis=1)  # (bands, pixels)
     if not pixels.shape[1]:
         return ""
-    ends = np.quantile(pixels.astype(np.float64), (0.05, 0.95), axis=1).T.tolist()
-    flat = all(b - a < _FLAT * (high - low) for (a, b), (low, high) in zip(ends, seen, strict=True))
-    found = []
-    for values, here, (low, high), name in zip(pixels, ends, seen, names, strict=True):
+    quantiles = np.quantile(pixels.astype(np.float64), (0.05, 0.95), axis=1).T.tolist()
+    is_flat = all(
+        b - a < _MIN_RELATIVE_SPREAD * (high - low)
+        for (a, b), (low, high) in zip(quantiles, seen, strict=True)
+    )
+    problems = []
+    for values, value_range, (low, high), name in zip(pixels, quantiles, seen, names, strict=True):
         share = np.mean((values < low) | (values > high))
-        if share > _MOST or flat:
-            what = "is nearly constant" if flat else f"lies outside in {share:.0%} of the pixels"
-            there = f"{low:.6g} to {high:.6g} in training"
-            found.append(f"{name} {what} ({there}, {here[0]:.6g} to {here[1]:.6g} here)")
-    if not found:
+        if share > _MAX_OUTSIDE_SHARE or is_flat:
+            problem = "is nearly constant" if is_flat else f"lies outside in {share:.0%} of the pixels"
+            training_range = f"{low:.6g} to {high:.6g} in training"
+            problems.append(
+                f"{name} {problem} ({training_range}, {value_range[0]:.6g} to {value_range[1]:.6g} here)"
+            )
+    if not problems:
         return ""
     return (
-        f"values are unlike those that the model has learnt from: band {', '.join(found)}; the map is not to "
-        "be trusted; bring the raster to the values of the training images (scale, offset, type, level of "
-        "processing)"
+        f"values are unlike those of the training images: band {', '.join(problems)}; the map is "
+        "not reliable; convert the raster to the values of the training images (scale, offset, dtype, "
+        "processing level)"
     )
 
 
-def _starts(length: int) -> list[int]:
-    """Where windows begin along an axis: all over it, side by side where it is short."""
-    count = min(-(-length // _SIDE), _PLACES)
+def _window_starts(length: int) -> list[int]:
+    """Return the starts of windows along an axis, evenly spread, adjacent on a short axis."""
+    count = min(-(-length // _WINDOW_SIDE), _MAX_WINDOWS_PER_AXIS)
     if count == 1:
         return [0]
-    return np.linspace(0, length - _SIDE, count).round().astype(int).tolist()
+    return np.linspace(0, length - _WINDOW_SIDE, count).round().astype(int).tolist()

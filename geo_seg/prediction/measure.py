@@ -17,9 +17,7 @@ _MIN_AGREEMENT = 0.999  # share of pixels for which a faster precision predicts 
 _MAX_DISAGREEMENT = 0.0002  # share of pixels whose class may differ from that of a larger window
 _MARGIN_CANDIDATES = (0, 16, 32, 48, 64, 96, 128)
 _PRECISION_WINDOW = 256  # side of the windows for measuring precisions
-_MARGIN_WINDOW = (
-    768  # side of the windows for measuring margins; their centre, half as wide, is predicted again
-)
+_MARGIN_WINDOW = 768  # side of the windows for margins; their centre, half as wide, is predicted again
 
 DEFAULT_MARGIN = 32
 """Margin in pixels where nothing can be measured."""

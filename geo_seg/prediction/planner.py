@@ -19,9 +19,8 @@ from geo_seg.tiling import OUTPUT_STRIDE, BlendSpec, Grid
 # candidates, largest first; larger ones gain little speed and delay the first result
 _WINDOW_SIDES = (1536, 1280, 1024, 768, 512, 384, 256)
 _MAX_WINDOW_ROWS = 2048  # maximum rows of the raster in a window that is chosen automatically
-_DEFAULT_SHARED = (
-    0.15  # share of a window that overlaps a neighbour by default: at most 1.4 pixels predicted per pixel
-)
+# share of a window that overlaps a neighbour by default: at most 1.4 pixels predicted per pixel
+_DEFAULT_SHARED = 0.15
 _MIN_DEFAULT_MARGIN = 32  # pixels; minimum of the default margin, even where that exceeds this share
 _MAX_PANEL_COLS = 4608  # columns predicted at once: wider rasters take no more memory
 _MIN_PART_ROWS = 2048  # rows; a crash loses at most the part in progress

@@ -74,7 +74,7 @@ def test_precisions_are_compared_where_that_is_a_small_part_of_the_work(
 ) -> None:
     monkeypatch.setattr(planner, "measure_precision", lambda *_: "bf16")
     for side, precision in ((500, "fp32"), (1500, "bf16")):
-        monkeypatch.setattr("geo_seg.inference.dry_run._TO_COMPARE", 3 * 64**2)
+        monkeypatch.setattr("geo_seg.inference.dry_run._COMPARED_PIXELS", 3 * 64**2)
         predict(rasters(tmp_path / str(side), side), tmp_path / "maps", dry_run=True, precision="auto")
         assert f" s in {precision}, if all windows hold data" in capsys.readouterr().out
 
@@ -112,7 +112,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     assert int(found[1]) > 0
     write_raster(image, draw((2, 600, 600)))  # at half the resolution, less is left to be timed
     predict(image, tmp_path / "maps", dry_run=True, polygons=True, resolution=4)
-    assert "polygons: are not estimated" in capsys.readouterr().out
+    assert "polygons: not estimated" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
 
 

@@ -430,7 +430,7 @@ def test_values_of_another_type_are_mapped_with_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predict(write_raster(tmp_path / "image.tif", draw((2, 40, 40)).astype(np.float32)), tmp_path)
-    assert "holds float32, the model learnt from uint16" in capsys.readouterr().out
+    assert "holds float32, the training images uint16" in capsys.readouterr().out
     predict(write_raster(tmp_path / "other.tif", draw((2, 40, 40))), tmp_path)
     assert "note" not in capsys.readouterr().out
 
@@ -453,7 +453,7 @@ def test_input_that_is_not_there_is_said_before_any_work(tmp_path: Path, given: 
 
 def test_an_empty_folder_is_said_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(DataError, match="there is no raster there"):
+    with pytest.raises(DataError, match="no raster found"):
         predict(tmp_path / "in", tmp_path / "out")
 
 

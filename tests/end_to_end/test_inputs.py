@@ -78,11 +78,11 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
 @pytest.mark.parametrize(
     ("names", "place", "note"),
     [
-        (("red", "green", "blue", "nir08"), 2, "found by other names than in training: nir = nir08"),
+        (("red", "green", "blue", "nir08"), 2, "matched by other names than in training: nir = nir08"),
         (("B08", "B04", "B03", "B02"), 3, "blue = B02, green = B03, red = B04, nir = B08"),
         (("SR_B4", "SR_B3", "SR_B2", "SR_B5"), 2, "blue = SR_B2"),
         (("nir (840 Nanometers)", "blue (490 Nanometers)", "", ""), None, "contradict the order"),
-        (("blue", "mean", "red", "nir"), 0, "taken by number, for no name says which they are: green = 2"),
+        (("blue", "mean", "red", "nir"), 0, "matched by number, as they have no known names: green = 2"),
         (("", "", "", ""), 0, "which they are: blue = 1, green = 2, red = 3, nir = 4"),
         (("Blue", "Green", "Red", "NIR"), 0, ""),
         (("Swir1", "green", "red", "nir"), None, "blue would be band 1, which is Swir1"),
@@ -145,7 +145,7 @@ def test_a_band_that_is_marked_as_alpha_is_what_the_model_learnt_from_it_and_a_n
     write_raster(tmp_path / "a.tif", image, photometric="rgb", alpha="yes")
     predict(tmp_path / "a.tif", tmp_path / "maps", threshold(bands=[4, 1], band_names=["4", "1"]))
     np.testing.assert_array_equal(read(tmp_path / "maps" / "a_classes.tif")[0], image[3] > LIMIT)
-    assert "band 4 is marked as alpha, and is taken for the measurement" in capsys.readouterr().out
+    assert "band 4 is marked as alpha, but is used as an input band" in capsys.readouterr().out
     predict(tmp_path / "a.tif", tmp_path / "masked", threshold(bands=[1, 2]))
     assert (read(tmp_path / "masked" / "a_classes.tif")[0][:9] == 255).all()
 
@@ -171,6 +171,6 @@ def test_a_raster_that_only_points_or_rpcs_place_is_mapped_in_its_own_frame_with
         zeros = [0.0] * 20
         target.rpcs = RPC(0, 1, 0, 1, zeros, zeros, 0, 1, 0, 1, zeros, zeros, 0, 1)
     predict(source, tmp_path / "maps")
-    assert "its ground control points and RPCs are not carried over" in capsys.readouterr().out
+    assert "its ground control points and RPCs are not copied to the map" in capsys.readouterr().out
     with rasterio.open(tmp_path / "maps" / "image_classes.tif") as found:
         assert (found.crs, found.gcps[0], found.rpcs) == (None, [], None)

@@ -100,7 +100,7 @@ def test_labels_of_many_rasters_are_found_by_name_and_those_without_are_said(
     assert sorted(found["scenes"]) == ["b", "image"]
     assert found["confusion"] == (2 * np.array(table(classes, labels))).tolist()
     told = capsys.readouterr().out
-    assert "c.tif: there are no labels for this raster" in told
+    assert "c.tif: no labels for this raster" in told
     assert "all 2 maps: mean IoU" in told
 
 
@@ -123,7 +123,7 @@ def test_polygons_and_labels_on_another_grid_are_put_on_the_grid_of_the_raster(
         transform=rasterio.transform.from_bounds(left, bottom, right, top, 3, 5),
     )  # fmt: skip
     predict(source, tmp_path / "coarse", learnt(), labels=str(coarse))
-    assert "lie on another grid" in capsys.readouterr().out
+    assert "are on another grid" in capsys.readouterr().out
     for folder in ("polygons", "coarse"):
         found = json.loads((tmp_path / folder / "metrics.json").read_text())
         assert found["confusion"] == table(classes, halves)
@@ -175,12 +175,12 @@ def test_labels_that_do_not_fit_are_said_before_any_work(place: Any, tmp_path: P
         predict(source, tmp_path / "out", learnt(), labels=str(strange))
     assert "recode the labels, or make what should not count nodata" in str(found.value)
     assert "dataset." not in str(found.value)  # inference has no such options
-    with pytest.raises(DataError, match=r"labels=.*nowhere: there is no such file"):
+    with pytest.raises(DataError, match=r"labels=.*nowhere: no such file"):
         predict(source, tmp_path / "out", learnt(), labels=str(tmp_path / "nowhere"))
     write_raster(tmp_path / "in" / "other.tif", read(source))
-    with pytest.raises(DataError, match=r"no file there is named like a raster, for example image.tif"):
+    with pytest.raises(DataError, match=r"no file has the name of a raster, for example image.tif"):
         predict(tmp_path / "in", tmp_path / "out", learnt(), labels=str(strange))
-    with pytest.raises(CheckpointError, match="doesn't say what the values of labels mean"):
+    with pytest.raises(CheckpointError, match="doesn't define the meaning of label values"):
         predict(source, tmp_path / "out", threshold(), labels=str(strange))
     patch.undo()
     assert not seen

@@ -205,7 +205,7 @@ def test_a_summary_that_takes_long_to_write_is_written_less_often(
     kept = summary.Summary(folder, ("low", "high"), ["x"])
     kept.fail("x", "no raster")
     for _ in range(100):
-        kept.keep_up()
+        kept.write_if_due()
     # each write takes a second, and 20 of the seconds in which a call takes one follow it
     assert len(written) == 5
 
@@ -367,9 +367,9 @@ def test_a_map_that_goes_on_says_what_is_there_already(
     capsys.readouterr()
     predict(folder / "in", folder / "maps", knowing(), overlap=0)
     said = capsys.readouterr().out
-    assert f"{folder / 'maps' / 'a_classes.tif'}: is there already, made by this command before" in said
-    assert f"{folder / 'maps' / 'b_classes.tif'}: goes on; {parts} of 3 parts are there already" in said
-    assert "c_classes.tif: goes on" not in said
+    assert f"{folder / 'maps' / 'a_classes.tif'}: exists already, made by this command before" in said
+    assert f"{folder / 'maps' / 'b_classes.tif'}: resuming; {parts} of 3 parts are done already" in said
+    assert "c_classes.tif: resuming" not in said
 
 
 @pytest.mark.fault("resume", "ctrl-C in mapping did not say how to go on")
@@ -391,6 +391,6 @@ def test_ctrl_c_says_what_is_made_and_the_line_to_go_on_with(
         predict(folder / "in", folder / "maps", overlap=0)
     last = capsys.readouterr().out.splitlines()[-2:]
     assert last == [
-        "stopped; 1 of 3 maps were made; go on with",
+        "stopped; 1 of 3 maps were made; resume with",
         f"python inference.py checkpoint=run input={folder / 'in'} 'output=my maps'",
     ]

@@ -109,7 +109,7 @@ def test_another_scale_and_offset_than_in_training_or_in_the_first_raster_is_a_n
             target.scales, target.offsets = (1e-4, 1e-4), (offset, offset)
     predict(tmp_path / "in", tmp_path / "maps", threshold(scale_offset=known))
     [note] = [line for line in capsys.readouterr().out.splitlines() if "scale and offset" in line]
-    whose = "the images that the model learnt from" if known else str(tmp_path / "in" / "a.tif")
+    whose = "the training images" if known else str(tmp_path / "in" / "a.tif")
     assert note.startswith(
         f"note: {tmp_path / 'in' / 'b.tif'}: declares another scale and offset "
         f"(scale 0.0001 and offset -0.1) than {whose} (scale 0.0001 and offset 0);"

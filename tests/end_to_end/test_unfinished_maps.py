@@ -111,7 +111,7 @@ def test_parts_of_another_map_are_noticed_and_made_anew(
         seen = stop_after(patch, 99)
         predict(image, tmp_path / "maps", overlap=0, **change)
     assert sum(seen) >= 2 * ROWS
-    assert f"an unfinished map of another {said}; starts anew" in capsys.readouterr().out
+    assert f"an unfinished map of another {said}; starting over" in capsys.readouterr().out
 
 
 def test_a_changed_raster_is_noticed_and_mapped_anew(image: Path, tmp_path: Path) -> None:

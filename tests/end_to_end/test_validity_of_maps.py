@@ -93,7 +93,7 @@ def test_pixels_of_which_a_model_says_nan_are_nodata_and_counted(
     assert lost.any()
     found = read(tmp_path / "out" / "image_classes.tif")[0]
     np.testing.assert_array_equal(found, np.where(lost, 255, image[0] > LIMIT))
-    assert f"{lost.sum()} px are nodata since the model says NaN there" in capsys.readouterr().out
+    assert f"{lost.sum()} px are nodata because the model predicts NaN there" in capsys.readouterr().out
     if "probabilities" in shown:
         assert (read(tmp_path / "out" / "image_probabilities.tif")[:, lost] == 255).all()
 

@@ -126,7 +126,7 @@ def test_subdatasets_and_folders_that_are_rasters_are_mapped_by_name_and_glob(
 def test_a_folder_of_a_list_that_holds_no_raster_is_an_error(tmp_path: Path) -> None:
     write_raster(tmp_path / "a.tif", draw((1, *SIZE)))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: there is no raster there"):
+    with pytest.raises(DataError, match=r"empty: no raster found"):
         find_rasters([str(tmp_path / "a.tif"), str(tmp_path / "empty")], tmp_path / "out")
 
 

@@ -1,1 +1,1 @@
-"""Engines: who predicts the parts of maps."""
+"""Engines: distribution of the parts of maps over processes."""

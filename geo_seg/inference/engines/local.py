@@ -1,4 +1,4 @@
-"""Parts of maps predicted by this process, one after another."""
+"""Local engine: this process predicts all parts in turn; functions shared by the engines."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,34 +16,34 @@ from geo_seg.runtime.ranks import rank
 
 @dataclass(frozen=True)
 class MapResult:
-    """What became of a raster.
+    """Result of mapping a raster.
 
     Attributes:
-        name: of its map.
-        made: the map; None without one.
-        error: why there is none; None also for maps that were skipped or only planned.
+        name: name of the map.
+        finished: the finished map, or None.
+        error: the error of a failed map; None also for maps that were skipped or only planned.
     """
 
     name: str
-    made: FinishedMap | None = None
+    finished: FinishedMap | None = None
     error: DataError | None = None
 
 
 def plan_map(mapper: Mapper, name: str, path: str) -> MapJob | MapResult:
-    """Plans a map; an outcome where there is nothing to do.
+    """Plan a map; return a result instead of a job if there is nothing to predict.
 
     Raises:
-        ConfigError: options don't fit the raster or the memory.
+        ConfigError: the options don't fit the raster or the memory.
     """
     try:
-        found = mapper.begin(name, path)
+        planned = mapper.plan(name, path)
     except DataError as error:
         return MapResult(name, error=error)
-    return found if isinstance(found, MapJob) else MapResult(name, found)
+    return planned if isinstance(planned, MapJob) else MapResult(name, planned)
 
 
 def finalize(mapper: Mapper, job: MapJob) -> MapResult:
-    """Puts a map of which all parts are there together."""
+    """Assemble a map whose parts are all done."""
     try:
         return MapResult(job.name, mapper.finish(job))
     except DataError as error:
@@ -51,18 +51,18 @@ def finalize(mapper: Mapper, job: MapJob) -> MapResult:
 
 
 def run_local(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> Iterator[MapResult]:
-    """Makes all maps in this process, one after the other.
+    """Make all maps in this process, one after the other.
 
     Args:
         mapper: the models and options.
-        rasters: by the names of their maps.
-        console: shows how far it is.
+        rasters: paths of the rasters by name of the map.
+        console: shows the progress.
 
     Yields:
-        What became of each raster.
+        The result of each raster.
 
     Raises:
-        ConfigError: options don't fit a raster or the memory.
+        ConfigError: the options don't fit a raster or the memory.
     """
     for name, path in rasters.items():
         job = plan_map(mapper, name, path)
@@ -80,7 +80,7 @@ def run_local(mapper: Mapper, rasters: Mapping[str, str], console: Console) -> I
 
 
 def processes_per_host(config: InferenceConfig) -> int:
-    """Processes of the run that share this machine's memory."""
+    """Return the number of processes of the run that share the memory of this machine."""
     if config.engine == "torchrun":
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if config.engine == "ray":
@@ -89,21 +89,23 @@ def processes_per_host(config: InferenceConfig) -> int:
 
 
 def is_main_process(engine: str) -> bool:
-    """Whether this process is the one that prints and writes what belongs to no map."""
+    """Return whether this process prints, and writes the files of the whole run."""
     return engine != "torchrun" or rank() == 0
 
 
 def predict_share(
-    mapper: Mapper, jobs: list[MapJob], console: Console, own: int, ranks: int
+    mapper: Mapper, jobs: list[MapJob], console: Console, rank_: int, n_ranks: int
 ) -> dict[str, DataError]:
-    """Makes every so many-th part of all maps; returns the errors by the names of the maps."""
-    turns = [(job, number) for job in jobs for number in range(len(job.parts))][own::ranks]
-    failed: dict[str, DataError] = {}
-    with progress_bar(console, "this rank", sum(len(job.parts[number]) for job, number in turns)) as advance:
-        for job, number in turns:
-            if job.name not in failed:
+    """Predict every n_ranks-th part of all maps; return the errors by name of the map."""
+    assigned = [(job, number) for job in jobs for number in range(len(job.parts))][rank_::n_ranks]
+    errors: dict[str, DataError] = {}
+    with progress_bar(
+        console, "this rank", sum(len(job.parts[number]) for job, number in assigned)
+    ) as advance:
+        for job, number in assigned:
+            if job.name not in errors:
                 try:
                     predict_part(mapper.predictor, job, number, advance)
                 except DataError as error:
-                    failed[job.name] = error
-    return failed
+                    errors[job.name] = error
+    return errors
