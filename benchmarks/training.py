@@ -112,7 +112,7 @@ def fitted(config: TrainConfig, data: SceneDataModule, folder: Path) -> float:
     console = Console(quiet=True)
     table = EpochCSVLogger(folder / "metrics.csv", None)
     folder.mkdir(parents=True)
-    trainer, best = running._trainer(config, folder, table, console, data)
+    trainer, best = running._build_run_trainer(config, folder, table, console, data)
     running._fit(trainer, module, data, best)
     with (folder / "system.csv").open() as file:
         return float(next(csv.DictReader(file))["step_seconds"])
@@ -201,7 +201,7 @@ def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) 
         folder = scratch / f"epoch{number}"
         folder.mkdir()
         table = EpochCSVLogger(folder / "metrics.csv", None)
-        trainer, best = running._trainer(config, folder, table, Console(quiet=True), data)
+        trainer, best = running._build_run_trainer(config, folder, table, Console(quiet=True), data)
         begun = time.perf_counter()
         running._fit(trainer, module, data, best)
         shares.append(spent[0] / (time.perf_counter() - begun))

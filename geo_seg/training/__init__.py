@@ -1,1 +1,1 @@
-"""Training: one LightningModule for every model and loss."""
+"""Training and evaluation: the LightningModule, runs, callbacks, results."""

@@ -1,10 +1,12 @@
-"""What a run is built of: the module out of configuration and data, and the options of its Trainer."""
+"""Construction of a run's objects: module, predictor, Trainer."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch import nn
 
@@ -25,14 +27,14 @@ from geo_seg.training.module import SegmentationModule
 
 
 def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
-    """Build model, loss and all that goes with them.
+    """Build the module: model, loss, augmentation, optimizer options.
 
     Args:
-        config: of the run.
-        data: whose classes and bands it is for.
+        config: configuration of the run.
+        data: data set whose classes and bands the model is for.
 
     Raises:
-        ConfigError: the configuration doesn't fit the data.
+        ConfigError: the configuration does not fit the data.
     """
     pl.seed_everything(config.seed, verbose=False)
     task = losses.Task(
@@ -50,7 +52,7 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
         keep_depthwise_fp32(model)
     return SegmentationModule(
         model,
-        _loss(config, task),
+        _build_loss(config, task),
         task,
         _metadata(config, data),
         Augment(config.augment, data.table.ignore_index, data.margin),
@@ -66,13 +68,13 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
 def build_predictor(
     config: TrainConfig, trainer: pl.Trainer, trained: Checkpoint, console: Console
 ) -> ScenePredictor:
-    """Build what predicts whole scenes with a trained model, where the Trainer runs.
+    """Build the predictor of whole scenes, on the Trainer's device.
 
     Args:
-        config: of the run; says in which precision, and what is nodata.
-        trainer: has the device, and the number of processes.
-        trained: the model.
-        console: where it is printed what was measured.
+        config: configuration of the run; gives precision and nodata.
+        trainer: gives the device and the number of processes.
+        trained: checkpoint of the model.
+        console: console for notes on measurements.
     """
     return ScenePredictor(
         trained,
@@ -84,7 +86,7 @@ def build_predictor(
     )
 
 
-def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
+def _build_loss(config: TrainConfig, task: losses.Task) -> nn.Module:
     options = {key: value for key, value in config.loss.items() if key != "name"}
     try:
         return losses.build(config.loss["name"], task, **options)
@@ -93,7 +95,7 @@ def _loss(config: TrainConfig, task: losses.Task) -> nn.Module:
 
 
 def _metadata(config: TrainConfig, data: SceneDataModule) -> CheckpointMetadata:
-    shared = redact_config(asdict(config))
+    shareable_config = redact_config(asdict(config))
     return CheckpointMetadata(
         mode=config.dataset.mode,
         class_names=list(data.table.names),
@@ -107,17 +109,17 @@ def _metadata(config: TrainConfig, data: SceneDataModule) -> CheckpointMetadata:
         mean=list(data.bands.mean),
         std=list(data.bands.std),
         window=config.dataset.window,
-        model=shared["model"],
-        config=shared,
+        model=shareable_config["model"],
+        config=shareable_config,
         versions=library_versions(),
         scale_offset=common_scale(data.scenes["train"]),
-        seen=value_span([found.bands for found in data.index["train"]]),
+        seen=value_span([index.bands for index in data.index["train"]]),
         trained_on=sorted({mark_of(scene.image, scene.name) for scene in data.scenes["train"]}),
     )
 
 
 def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
-    """Options of the Trainer that suit this machine."""
+    """Return the options of the Trainer for this machine."""
     options = {key: value for key, value in config.trainer.items() if key != "_target_"}
     accelerator = str(options.get("accelerator"))
     if options.get("precision") == "auto":
@@ -125,16 +127,32 @@ def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
     if options.get("sync_batchnorm") and (accelerator == "cpu" or not torch.cuda.is_available()):
         console.print("note: trainer.sync_batchnorm needs GPUs; each process normalises its own batches")
         options["sync_batchnorm"] = False
-    shared = any(word in str(options.get("strategy")) for word in ("fsdp", "deepspeed"))
-    if shared and (config.average.name != "none" or config.on_nan == "rollback"):
+    is_sharded = any(word in str(options.get("strategy")) for word in ("fsdp", "deepspeed"))
+    if is_sharded and (config.average.name != "none" or config.on_nan == "rollback"):
         raise ConfigError(
             "trainer.strategy: average and on_nan=rollback need whole weights; take trainer=ddp"
         )
     return options
 
 
+def build_trainer(options: Mapping[str, Any], **fixed: Any) -> pl.Trainer:
+    """Build a Trainer; the data module distributes the windows over its processes.
+
+    Args:
+        options: configured arguments of the Trainer.
+        fixed: further arguments, which the options must not repeat.
+
+    Raises:
+        ConfigError: the Trainer refuses an option.
+    """
+    try:
+        return pl.Trainer(**options, **fixed, use_distributed_sampler=False)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
 def _precision(accelerator: str) -> str:
-    """The precision of a machine where nothing was measured; see choose_precision."""
+    """Return the precision of a machine where none was measured; see choose_precision."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if supports_bf16("cuda") else "16-mixed"
     # with AVX-512 alone bfloat16 is slower than float32

@@ -1,11 +1,10 @@
-"""mode=test: scores of a trained model on splits of its data set or of another one."""
+"""mode=test: scores of a trained model on splits of its own or another data set."""
 
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pytorch_lightning as pl
 import yaml
 from rich.console import Console
 
@@ -21,38 +20,38 @@ from geo_seg.runtime.console import show_progress_bars
 from geo_seg.runtime.files import atomic_write
 from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.redaction import relative_name
-from geo_seg.training.build import build_predictor, trainer_options
+from geo_seg.training.build import build_predictor, build_trainer, trainer_options
 from geo_seg.training.callbacks.csv_metrics import progress_callback
-from geo_seg.training.introduction import data_notes
 from geo_seg.training.report import FinishedRun
 from geo_seg.training.results import evaluate_splits, write_results
+from geo_seg.training.run_summary import data_notes
 
 
 def evaluate_run(config: TrainConfig, path: Path, console: Console) -> float:
-    """Tests a checkpoint and writes scores, tables and report.
+    """Evaluate a checkpoint and write scores, tables and report.
 
     Args:
-        config: checkpoint, data set, trainer and evaluation count; model, loss and seed are the checkpoint's.
-        path: the folder.
-        console: where the scores are printed.
+        config: gives checkpoint, data set, trainer and evaluation; model, loss and seed are the checkpoint's.
+        path: folder of the results.
+        console: console for the scores.
 
     Returns:
-        The mean IoU of the last split that was looked at.
+        Mean IoU of the last evaluated split.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or it can't be read.
-        ConfigError: the data set is not for this model, or has no such split.
+        CheckpointError: the checkpoint does not exist or can't be read.
+        ConfigError: the data set does not fit the model, or has no such split.
         DataError: the data set can't be read.
     """
     trained = checkpoint.load_checkpoint(str(config.checkpoint))
     for note in trained.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    config = _learnt(config, trained)
+    config = _with_trained_model(config, trained)
     data = SceneDataModule(
         config.dataset, config.seed, [config.split] if config.split else [], names=trained.band_names
     )
-    _check(trained, data)
-    for note in (*data_notes(data), *_scaled_otherwise(trained, data)):
+    _check_compatible(trained, data)
+    for note in (*data_notes(data), *_scale_notes(trained, data)):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     splits = [config.split] if config.split else [name for name in ("val", "test") if data.scenes[name]]
     if not splits:
@@ -60,84 +59,90 @@ def evaluate_run(config: TrainConfig, path: Path, console: Console) -> float:
     for name in ("val", "test"):
         if config.split is None and name not in splits and getattr(config.dataset.split, name):
             console.print(f"note: the data set has no scenes for {name} here; see dataset.split.{name}")
-    trainer = pl.Trainer(
-        **{"enable_progress_bar": show_progress_bars(console), **trainer_options(config, console)},
+    trainer = build_trainer(
+        {"enable_progress_bar": show_progress_bars(console), **trainer_options(config, console)},
         callbacks=[progress_callback(console)],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        use_distributed_sampler=False,
     )
     if trainer.strategy.root_device.type == "cpu":
         tune_malloc()
-    begin = time.monotonic()
+    start = time.monotonic()
     predictor = build_predictor(config, trainer, trained, console)
     results = evaluate_splits(trainer, predictor, data, splits, config)
     if trainer.is_global_zero:
-        tested = {"checkpoint": relative_name(trained.path, run_dir_of(str(trained.path)).parent)}
+        summary = {"checkpoint": relative_name(trained.path, run_dir_of(str(trained.path)).parent)}
         path.mkdir(parents=True, exist_ok=True)
         atomic_write(path / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-        seconds = {"scores": time.monotonic() - begin}
+        seconds = {"scores": time.monotonic() - start}
         write_results(
-            FinishedRun(config, data, predictor, results, tested, [], seconds, path), console, _closing
+            FinishedRun(config, data, predictor, results, summary, [], seconds, path), console, _closing_lines
         )
     return float(results[splits[-1]].scores["miou"] or 0.0)
 
 
-def _closing(run: FinishedRun, shared: bool) -> str:
-    """What a test says in the end."""
+def _closing_lines(run: FinishedRun, shared: bool) -> str:
+    """Return the last lines on the console; paths are relative if `shared`."""
     folder = Path() if shared else run.path
     return (
         f"report      {folder / 'report.html'}\ntables      {folder / 'classes.csv'}, {folder / 'scenes.csv'}"
     )
 
 
-def _learnt(config: TrainConfig, trained: Checkpoint) -> TrainConfig:
-    """The configuration of a test with what the checkpoint says of its model: names and numbers only.
+def _with_trained_model(config: TrainConfig, trained: Checkpoint) -> TrainConfig:
+    """Return the configuration with seed, loss and model of the checkpoint, names and numbers only.
 
-    What could act (augmentation, optimizer, callbacks, loggers) is of no use in a test, and stays what it is
-    by default.
+    Sections with a `_target_` (augmentation, optimizer, callbacks, loggers) are of no use in a test, and are
+    not taken from the checkpoint.
 
     Raises:
-        CheckpointError: it doesn't say how it was trained.
+        CheckpointError: seed and loss of the training run are missing.
     """
-    held = trained.metadata.config
-    if "seed" not in held or "loss" not in held:
+    trained_config = trained.metadata.config
+    if "seed" not in trained_config or "loss" not in trained_config:
         raise CheckpointError(
-            f"{trained.path}: doesn't say with which seed and loss it was trained; a test needs a checkpoint "
+            f"{trained.path}: seed and loss of its training run are missing; mode=test needs a checkpoint "
             "of a training run"
         )
-    compiles = held.get("compile", False)
+    compiled = trained_config.get("compile", False)
     return replace(
-        config, seed=held["seed"], loss=held["loss"], model=trained.metadata.model, compile=compiles
+        config,
+        seed=trained_config["seed"],
+        loss=trained_config["loss"],
+        model=trained.metadata.model,
+        compile=compiled,
     )
 
 
-def _scaled_otherwise(trained: Checkpoint, data: SceneDataModule) -> Iterator[str]:
-    """Tells of images that declare another scale and offset than those that the model learnt from."""
-    learnt, here = trained.metadata.scale_offset, common_scale(data.whole[0])
-    if learnt and here and learnt != here:
-        there, own = (format_scales([(scale, offset) for scale, offset in pairs]) for pairs in (learnt, here))
+def _scale_notes(trained: Checkpoint, data: SceneDataModule) -> Iterator[str]:
+    """Yield a note if the images declare another scale and offset than the training images."""
+    trained_scale, data_scale = trained.metadata.scale_offset, common_scale(data.whole[0])
+    if trained_scale and data_scale and trained_scale != data_scale:
+        trained_text, data_text = (
+            format_scales([(scale, offset) for scale, offset in pairs])
+            for pairs in (trained_scale, data_scale)
+        )
         yield (
-            f"the images declare another scale and offset ({own}) than those that the model learnt from "
-            f"({there}); values are taken as they are stored; {SCALE_REMEDY}"
+            f"the images declare another scale and offset ({data_text}) than the training images "
+            f"({trained_text}); stored values are used unchanged; {SCALE_REMEDY}"
         )
 
 
-def _check(trained: Checkpoint, data: SceneDataModule) -> None:
-    """Raises if the model has not learnt what the data set asks for."""
-    facts = trained.metadata
-    if list(data.table.names) != facts.class_names or data.config.mode != facts.mode:
+def _check_compatible(trained: Checkpoint, data: SceneDataModule) -> None:
+    """Raise if classes, mode, bands or data type of model and data set differ."""
+    metadata = trained.metadata
+    if list(data.table.names) != metadata.class_names or data.config.mode != metadata.mode:
         raise ConfigError(
-            f"{trained.path}: a {facts.mode} model of {', '.join(facts.class_names)}; the data set is "
+            f"{trained.path}: a {metadata.mode} model of {', '.join(metadata.class_names)}; the data set is "
             f"{data.config.mode} with {', '.join(data.table.names)}"
         )
-    if len(data.band_names) != len(facts.mean):
+    if len(data.band_names) != len(metadata.mean):
         raise ConfigError(
-            f"{trained.path}: a model of the bands {', '.join(facts.band_names)}; the data set has "
+            f"{trained.path}: a model of the bands {', '.join(metadata.band_names)}; the data set has "
             f"{', '.join(data.band_names)}; see dataset.bands"
         )
-    if data.dtype != facts.dtype:
+    if data.dtype != metadata.dtype:
         raise ConfigError(
-            f"{trained.path}: a model of {facts.dtype} images; those of the data set are {data.dtype}"
+            f"{trained.path}: a model of {metadata.dtype} images; those of the data set are {data.dtype}"
         )

@@ -1,4 +1,4 @@
-"""Scores of splits: of windows while training, of whole scenes, predicted as maps are, at its end."""
+"""Evaluation of splits: of windows during training, of whole scenes, predicted as maps are, at the end."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,21 +28,21 @@ from losses import Task
 
 
 class SplitCounts(nn.Module):
-    """Confusion matrices per scene, and boundary IoU, of the windows of a split.
+    """Confusion matrices of the scenes of a split, and its boundary IoU, counted window by window.
 
     Args:
         task: classes and ignore_index.
-        facts: names of the classes, and ignore_index.
-        num_scenes: of the split.
+        metadata: names of the classes, and ignore_index.
+        num_scenes: number of scenes of the split.
         boundary: width of the band of the boundary IoU, see BoundaryIoU; 0 for none.
     """
 
-    def __init__(self, task: Task, facts: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
+    def __init__(self, task: Task, metadata: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
         super().__init__()
-        self.names = facts.class_names
-        classes, ignore = task.num_classes, facts.ignore_index
-        self.confusion = ConfusionMatrix(classes, ignore, num_scenes)
-        self.boundary = BoundaryIoU(classes, ignore, boundary) if boundary else None
+        self.class_names = metadata.class_names
+        num_classes, ignore_index = task.num_classes, metadata.ignore_index
+        self.confusion = ConfusionMatrix(num_classes, ignore_index, num_scenes)
+        self.boundary = BoundaryIoU(num_classes, ignore_index, boundary) if boundary else None
 
     def update(self, predicted: Tensor, labels: Tensor, scenes: Tensor) -> None:
         """Count windows.
@@ -50,43 +50,43 @@ class SplitCounts(nn.Module):
         Args:
             predicted: (N, H, W) class ids.
             labels: (N, H, W) class ids or ignore_index.
-            scenes: (N,) number of each window's scene.
+            scenes: (N,) index of each window's scene.
         """
         self.confusion.update(predicted, labels, scenes)
         if self.boundary is not None:
             self.boundary.update(predicted, labels)
 
     def compute(self) -> tuple[Scores, Tensor]:
-        """Return the scores of the split, and the confusion matrix of each scene; reset the counts."""
-        scenes = self.confusion.compute().cpu()
+        """Return the scores of the split and the confusion matrix of each scene; reset the counts."""
+        confusions = self.confusion.compute().cpu()
         self.confusion.reset()
-        found: dict[str, Any] = segmentation_scores(scenes.sum(0), self.names)
+        scores: dict[str, Any] = segmentation_scores(confusions.sum(0), self.class_names)
         if self.boundary is not None:
             counts = self.boundary.compute()
-            each, mean = boundary_iou_scores(counts)
-            found["boundary_iou"] = mean
-            for row, value, pixels in zip(found["classes"], each, counts[1].tolist(), strict=True):
+            class_ious, mean_iou = boundary_iou_scores(counts)
+            scores["boundary_iou"] = mean_iou
+            for row, value, pixels in zip(scores["classes"], class_ious, counts[1].tolist(), strict=True):
                 row["boundary_iou"], row["boundary_pixels"] = value, pixels
             self.boundary.reset()
-        return found, scenes
+        return scores, confusions
 
 
 class Validation(nn.Module):
-    """Counts the windows of the validation scenes, on the device and without waiting for it.
+    """Validation metrics, counted on the device without synchronising with it.
 
-    Classes are decoded as the task says, and a temperature and a threshold are fitted.
+    Classes are decoded by the task; temperature and threshold are fitted.
 
     Args:
         task: mode, classes and ignore_index.
-        facts: names of the classes, and ignore_index.
-        num_scenes: of the validation split.
+        metadata: names of the classes, and ignore_index.
+        num_scenes: number of validation scenes.
         boundary: see SplitCounts.
     """
 
-    def __init__(self, task: Task, facts: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
+    def __init__(self, task: Task, metadata: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
         super().__init__()
         self.task = task
-        self.counts = SplitCounts(task, facts, num_scenes, boundary)
+        self.counts = SplitCounts(task, metadata, num_scenes, boundary)
         self.calibration = Calibration(task)
 
     def update(self, logits: Tensor, batch: Batch) -> None:
@@ -94,45 +94,49 @@ class Validation(nn.Module):
         self.counts.update(self.task.decode(logits), batch["labels"], batch["place"][:, 0])
         self.calibration.update(logits, batch["labels"])
 
-    def finish(self, facts: CheckpointMetadata) -> tuple[Scores, CheckpointMetadata]:
-        """Return the scores, and the facts with temperature and threshold; reset the counts."""
+    def finish(self, metadata: CheckpointMetadata) -> tuple[Scores, CheckpointMetadata]:
+        """Return the scores, and the metadata with temperature and threshold; reset the counts."""
         temperature, threshold = self.calibration.fit()
-        return self.counts.compute()[0], replace(facts, temperature=temperature, threshold=threshold)
+        return self.counts.compute()[0], replace(metadata, temperature=temperature, threshold=threshold)
 
 
-_WINDOWS = 4  # of a scene that are counted at once
-_NO_SCENE = -1  # of processes that have fewer scenes than others: all of them take part in every sum
+_WINDOWS_AT_ONCE = 4  # of a scene that are counted together
+_NO_SCENE = -1  # for processes with fewer scenes than others: all processes take part in every reduction
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was counted in a split.
+    """Result of the evaluation of a split.
 
     Attributes:
-        scores: of the whole split; see metrics.scores. Beside that boundary_iou, of the split and of
-            each class (with boundary_pixels, in the band of its label), calibration, see Reliability, and
+        scores: scores of the whole split, see metrics.scores; also boundary_iou of the split and of each
+            class (with boundary_pixels, the pixels at the class's boundary), calibration (see
+            CalibrationError), and
             prediction: how scenes were predicted.
-        scenes: (scenes, classes, classes) confusion matrix of each, labels in rows.
-        windows: (windows, 3, classes) right, labelled and predicted pixels of each window.
-        places: of the windows.
+        scene_confusions: (scenes, classes, classes) confusion matrices, labels in rows.
+        window_counts: (windows, 3, classes) true positives, support and predicted pixels.
+        scene_windows: scene and pixels of each window.
     """
 
     scores: Scores
-    scenes: NDArray[np.int64]
-    windows: NDArray[np.int64]
-    places: Sequence[SceneWindow]
+    scene_confusions: NDArray[np.int64]
+    window_counts: NDArray[np.int64]
+    scene_windows: Sequence[SceneWindow]
 
 
 class SceneEvaluation(pl.LightningModule):
-    """What Lightning's test loop runs: a scene in a step.
+    """Module for Lightning's test loop that evaluates one scene per step.
 
-    Every process takes scenes of its own, and the counts are added up in the end.
+    Each process evaluates other scenes; the counts are summed at the end.
 
     Args:
-        predictor: the model.
-        data: the scenes.
+        predictor: predictor with the trained model.
+        data: data module with the scenes.
         split: "val" or "test".
         boundary: see SplitCounts.
+
+    Attributes:
+        result: what was counted, after the test loop.
     """
 
     def __init__(self, predictor: ScenePredictor, data: SceneDataModule, split: str, boundary: float) -> None:
@@ -143,27 +147,29 @@ class SceneEvaluation(pl.LightningModule):
         self._reader: WindowReader = data.reader(split)
         self._side = data.evaluation_side
         self._ignore_index = data.table.ignore_index
-        self._places = data.evaluation_windows(split)
-        self._of_scene = {
-            scene: [number for number, _ in numbered]
-            for scene, numbered in groupby(enumerate(self._places), lambda pair: pair[1][0])
+        self._scene_windows = data.evaluation_windows(split)
+        self._windows_of_scene = {
+            scene: [index for index, _ in group]
+            for scene, group in groupby(enumerate(self._scene_windows), lambda pair: pair[1][0])
         }
         self.counts = SplitCounts(trained.task, trained.metadata, len(self._scenes), boundary)
-        self.reliability = CalibrationError(trained.task)
-        self.windows = WindowClassCounts(len(self._places), trained.task.num_classes, self._ignore_index)
-        self.counted: EvaluationResult
+        self._calibration = CalibrationError(trained.task)
+        self._window_counts = WindowClassCounts(
+            len(self._scene_windows), trained.task.num_classes, self._ignore_index
+        )
+        self.result: EvaluationResult
 
     def test_dataloader(self) -> DataLoader[int]:
-        """Return the numbers of the scenes that this process takes, as many as every other process."""
+        """Return the indices of this process's scenes, as many as every other process has."""
         count, rank, world = len(self._scenes), self.trainer.global_rank, self.trainer.world_size
-        taken = [
+        indices = [
             number if number < count else _NO_SCENE
             for number in range(rank, -(-count // world) * world, world)
         ]
-        return DataLoader([n if n < count else _NO_SCENE for n in taken], batch_size=None)  # type: ignore[arg-type] # a list is a data set
+        return DataLoader([n if n < count else _NO_SCENE for n in indices], batch_size=None)  # type: ignore[arg-type] # a list is a data set
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave a number as it is."""
+        """Return the scene's index unchanged."""
         return batch
 
     def test_step(self, batch: int, batch_idx: int) -> None:
@@ -172,10 +178,10 @@ class SceneEvaluation(pl.LightningModule):
             return
         scene = self._scenes[batch]
         shape = (scene.image.height, scene.image.width)
-        dtype = np.dtype(np.uint8 if len(self.counts.names) <= 256 else np.int16)
-        with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
-            predicted = np.memmap(first, dtype, "w+", shape=shape)
-            labels = np.memmap(second, np.int16, "w+", shape=shape)
+        dtype = np.dtype(np.uint8 if len(self.counts.class_names) <= 256 else np.int16)
+        with tempfile.TemporaryFile() as predicted_file, tempfile.TemporaryFile() as label_file:
+            predicted = np.memmap(predicted_file, dtype, "w+", shape=shape)
+            labels = np.memmap(label_file, np.int16, "w+", shape=shape)
             labels[...] = self._ignore_index
             for window, probabilities, valid in self._rows(batch):
                 rows = slice(window.row, window.row + window.height)
@@ -183,28 +189,28 @@ class SceneEvaluation(pl.LightningModule):
                 labels[rows, cols] = self._labels(batch, window, valid)
                 predicted[rows, cols] = self._predictor.decode(probabilities).cpu().numpy()
                 truth = torch.from_numpy(np.ascontiguousarray(labels[rows, cols])).to(probabilities.device)
-                self.reliability.update(
+                self._calibration.update(
                     probabilities[None], truth[None], self._predictor.checkpoint.metadata.temperature
                 )
             self._count(batch, predicted, labels)
 
     def on_test_epoch_end(self) -> None:
-        """Keep what was counted in the whole split."""
-        facts = self._predictor.checkpoint.metadata
-        found, scenes = self.counts.compute()
-        fitted = {"temperature": facts.temperature, "threshold": facts.threshold}
-        found["calibration"] = {**fitted, **self.reliability.compute()}
-        found["prediction"] = self._predictor.description(self._scenes[0])
-        windows = self.windows.compute().long().cpu().numpy()
-        self.counted = EvaluationResult(found, scenes.numpy(), windows, self._places)
+        """Compute the result of the whole split."""
+        metadata = self._predictor.checkpoint.metadata
+        scores, confusions = self.counts.compute()
+        fitted = {"temperature": metadata.temperature, "threshold": metadata.threshold}
+        scores["calibration"] = {**fitted, **self._calibration.compute()}
+        scores["prediction"] = self._predictor.description(self._scenes[0])
+        window_counts = self._window_counts.compute().long().cpu().numpy()
+        self.result = EvaluationResult(scores, confusions.numpy(), window_counts, self._scene_windows)
 
-    def _rows(self, number: int) -> Iterator[tuple[Window, Tensor, NDArray[np.bool_]]]:
-        scene = self._scenes[number]
+    def _rows(self, scene_index: int) -> Iterator[tuple[Window, Tensor, NDArray[np.bool_]]]:
+        scene = self._scenes[scene_index]
         return self._predictor.rows(scene, scene.blocks)
 
-    def _labels(self, number: int, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
-        """Read the labels (height, width) of a window; ignored where nothing was predicted or asked for."""
-        scene = self._scenes[number]
+    def _labels(self, scene_index: int, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.int16]:
+        """Read the labels (height, width) of a window; ignored outside the prediction and the split."""
+        scene = self._scenes[scene_index]
         counted = valid.copy()
         if scene.blocks:
             inside = np.zeros_like(valid)
@@ -214,21 +220,21 @@ class SceneEvaluation(pl.LightningModule):
                     True
                 )
             counted &= inside
-        found = self._reader.read_labels((number, window)).astype(np.int16)
-        found[~counted] = self._ignore_index
-        return found
+        labels = self._reader.read_labels((scene_index, window)).astype(np.int16)
+        labels[~counted] = self._ignore_index
+        return labels
 
-    def _count(self, number: int, predicted: NDArray[Any], labels: NDArray[np.int16]) -> None:
-        """Count the evaluation windows of a scene; smaller ones are filled up with ignored pixels."""
-        windows = self._of_scene[number]
-        for first in range(0, len(windows), _WINDOWS):
-            numbers = windows[first : first + _WINDOWS]
-            shape = (len(numbers), self._side, self._side)
+    def _count(self, scene_index: int, predicted: NDArray[Any], labels: NDArray[np.int16]) -> None:
+        """Count the evaluation windows of a scene; smaller ones are padded with ignored pixels."""
+        windows = self._windows_of_scene[scene_index]
+        for first in range(0, len(windows), _WINDOWS_AT_ONCE):
+            indices = windows[first : first + _WINDOWS_AT_ONCE]
+            shape = (len(indices), self._side, self._side)
             ids, truth = torch.zeros(shape, dtype=torch.long), torch.full(shape, self._ignore_index)
-            for slot, (row, col, height, width) in enumerate(self._places[n][1] for n in numbers):
-                here = np.s_[row : row + height, col : col + width]
-                ids[slot, :height, :width] = torch.from_numpy(predicted[here].astype(np.int64))
-                truth[slot, :height, :width] = torch.from_numpy(labels[here].astype(np.int64))
+            for slot, (row, col, height, width) in enumerate(self._scene_windows[n][1] for n in indices):
+                region = np.s_[row : row + height, col : col + width]
+                ids[slot, :height, :width] = torch.from_numpy(predicted[region].astype(np.int64))
+                truth[slot, :height, :width] = torch.from_numpy(labels[region].astype(np.int64))
             ids, truth = ids.to(self.device), truth.to(self.device)
-            self.counts.update(ids, truth, torch.full((len(numbers),), number, device=self.device))
-            self.windows.update(ids, truth, torch.tensor(numbers, device=self.device))
+            self.counts.update(ids, truth, torch.full((len(indices),), scene_index, device=self.device))
+            self._window_counts.update(ids, truth, torch.tensor(indices, device=self.device))

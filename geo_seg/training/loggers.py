@@ -1,4 +1,4 @@
-"""Where a run is followed beside its own tables: TensorBoard, MLflow, Weights & Biases, a table of steps."""
+"""Loggers of a run: TensorBoard, MLflow, Weights & Biases, a CSV of steps."""
 
 import csv
 import json
@@ -20,19 +20,17 @@ from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.csv_metrics import write_rows
 from geo_seg.training.callbacks.lightning_loops import drop_anonymous_argument
 
-_IDS = (
-    "loggers.json"  # by which names the run is known elsewhere, so that it goes on there when it is resumed
-)
+_IDS_FILE = "loggers.json"  # ids of the run in MLflow and W&B, so that a resumed run continues there
 
 
 class StepCSVLogger(Logger):
-    """Writes values of single steps into a CSV of its own, each line as it comes.
+    """Logger that writes the values of single steps into a CSV, row by row.
 
-    A run that goes on from a checkpoint replaces the lines that it writes again.
+    A resumed run replaces the rows of the steps that it repeats.
 
     Args:
         save_dir: the run folder.
-        name: folder of the table in it.
+        name: subfolder of the CSV.
     """
 
     def __init__(self, save_dir: str | Path, name: str = "steps") -> None:
@@ -43,38 +41,38 @@ class StepCSVLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Folder of the table."""
+        """Subfolder of the CSV."""
         return self._name
 
     @property
     def version(self) -> str:
-        """There is one."""
+        """Empty: there is one version."""
         return ""
 
     def log_hyperparams(self, params: Any, *arguments: Any, **named: Any) -> None:
-        """They stand in config.yaml."""
+        """Do nothing: config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Writes a line.
+        """Write a row.
 
         Args:
-            metrics: its values by name.
-            step: its number.
+            metrics: values by name.
+            step: number of the step.
         """
         row = {"step": step or 0, **{name: float(value) for name, value in metrics.items()}}
-        new = [name for name in row if name not in self._columns]
-        if new:
+        new_columns = [name for name in row if name not in self._columns]
+        if new_columns:
             rows = self._rows(row["step"]) if not self._columns else self._rows(float("inf"))
-            self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *self._columns, *new]))
+            self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *self._columns, *new_columns]))
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_rows(self._file, [dict.fromkeys(self._columns, "") | found for found in [*rows, row]])
+            write_rows(self._file, [dict.fromkeys(self._columns, "") | values for values in [*rows, row]])
             return
         with self._file.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
     def _rows(self, below: float) -> list[dict[str, Any]]:
-        """The lines of steps below this one."""
+        """Read the rows of steps below this one."""
         try:
             with self._file.open(newline="", encoding="utf-8") as file:
                 return [row for row in csv.DictReader(file) if float(row["step"]) < below]
@@ -83,60 +81,60 @@ class StepCSVLogger(Logger):
 
 
 def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
-    """The loggers of a configuration; a run that goes on is taken up under its old names.
+    """Build the configured loggers; a resumed run keeps its ids.
 
     Args:
-        config: of the run.
-        folder: of the run.
+        config: configuration of the run.
+        folder: run folder.
     """
-    found = []
+    loggers = []
     for options in config.logger.values():
-        kind = options["_target_"].rpartition(".")[2]
-        given = {name: value for name, value in options.items() if value is not None}
-        logger = instantiate({**_default_options(kind, config, folder), **given})
+        class_name = options["_target_"].rpartition(".")[2]
+        given_options = {name: value for name, value in options.items() if value is not None}
+        logger = instantiate({**_default_options(class_name, config, folder), **given_options})
         if isinstance(logger, WandbLogger):
             drop_anonymous_argument(logger)
-        found.append(logger)
-    return found
+        loggers.append(logger)
+    return loggers
 
 
 def log_start(loggers: list[Logger], config: TrainConfig, folder: Path) -> None:
-    """Tells the loggers the configuration; and keeps under which names they know the run.
+    """Send the configuration to the loggers, and store the ids of the run.
 
     Args:
-        loggers: of the run.
-        config: of the run.
-        folder: of the run.
+        loggers: loggers of the run.
+        config: configuration of the run.
+        folder: run folder.
     """
-    known = _ids(folder)
+    ids = _ids(folder)
     for logger in loggers:
         text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
         if isinstance(logger, MLFlowLogger):
-            if "mlflow" not in known:  # MLflow takes no other value for a parameter later on
+            if "mlflow" not in ids:  # MLflow refuses to change a parameter
                 logger.log_hyperparams(asdict(config))
             logger.experiment.log_text(logger.run_id, text, "config.yaml")
-            known["mlflow"] = str(logger.run_id)
+            ids["mlflow"] = str(logger.run_id)
             continue
         logger.log_hyperparams(asdict(config))
         if isinstance(logger, WandbLogger):
-            known["wandb"] = str(logger.experiment.id)
+            ids["wandb"] = str(logger.experiment.id)
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text("config", "    " + text.replace("\n", "\n    "))
-    if known:
-        atomic_write(folder / _IDS, json.dumps(known, indent=2))
+    if ids:
+        atomic_write(folder / _IDS_FILE, json.dumps(ids, indent=2))
 
 
 def log_results(
     loggers: list[Logger], config: TrainConfig, folder: Path, scores: Mapping[str, float], step: int
 ) -> None:
-    """Shows the loggers the scores and all figures of the run.
+    """Send scores and figures of the run to the loggers.
 
     Args:
-        loggers: of the run.
-        config: of the run.
-        folder: of the run; its figures are those in figures/.
-        scores: by name.
-        step: the last one.
+        loggers: loggers of the run.
+        config: configuration of the run.
+        folder: run folder; its figures are in figures/.
+        scores: scores by name.
+        step: number of the last step.
     """
     for logger in loggers:
         figures = sorted((folder / "figures").glob("*.png"))
@@ -155,7 +153,7 @@ def log_results(
 
 
 def close_loggers(loggers: list[Logger]) -> None:
-    """Ends what a logger keeps open in this process: the next run of it is another one."""
+    """Close what a logger keeps open in this process, where another run may follow."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
@@ -163,28 +161,28 @@ def close_loggers(loggers: list[Logger]) -> None:
             logger.finalize("success")
 
 
-def _default_options(kind: str, config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """What the run says for a logger where its options don't."""
-    known = _ids(folder)
-    if kind == "MLFlowLogger":
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # asked for since MLflow 3; needs no server
+def _default_options(class_name: str, config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Return options that a logger gets from the run unless they are configured."""
+    ids = _ids(folder)
+    if class_name == "MLFlowLogger":
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # required since MLflow 3; needs no server
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         return {
             "experiment_name": config.dataset.name,
             "tracking_uri": (folder.absolute().parent / "mlruns").as_uri(),
             "run_name": folder.name,
-            "run_id": known.get("mlflow"),
+            "run_id": ids.get("mlflow"),
         }
-    if kind == "WandbLogger":
+    if class_name == "WandbLogger":
         os.environ.setdefault("WANDB_SILENT", "true")
-        name = known.get("wandb", uuid.uuid4().hex[:8])
+        name = ids.get("wandb", uuid.uuid4().hex[:8])
         return {"save_dir": str(folder), "name": folder.name, "project": config.dataset.name, "id": name}
     return {"save_dir": str(folder)}
 
 
 def _ids(folder: Path) -> dict[str, str]:
     try:
-        found: dict[str, str] = json.loads((folder / _IDS).read_text(encoding="utf-8"))
+        ids: dict[str, str] = json.loads((folder / _IDS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return found
+    return ids

@@ -1,4 +1,4 @@
-"""The one LightningModule, for every model and loss."""
+"""The LightningModule of all models and losses."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,14 +28,14 @@ from geo_seg.training.optim import parameter_groups
 from geo_seg.training.seeding import seed_step
 
 RAW_WEIGHTS = "raw_weights"
-"""Entry of the checkpoint file with the weights in training, where its state_dict holds a mean of them."""
+"""Entry of a checkpoint with the weights in training, if its state_dict holds a mean of them."""
 
 LENGTH_OPTIONS = ("total_steps", "T_max", "total_iters")
-"""What torch's schedulers call the length of a run; null in the configuration takes the run's."""
+"""Options of torch's schedulers for the length of a run; null in the configuration is set to the run's."""
 
 
 class SegmentationModule(pl.LightningModule):
-    """Model, loss, metrics and optimizer of a run.
+    """LightningModule with model, loss, metrics and optimizer of a run.
 
     Logs train/loss, val/loss, val/miou, val/boundary_iou, val/accuracy and val/iou_<class> per epoch, and
     each term of a compound loss.
@@ -44,14 +44,14 @@ class SegmentationModule(pl.LightningModule):
         model: (N, bands, H, W) float to logits (N, channels, H, W).
         loss: (logits, labels) to a scalar.
         task: mode, classes and ignore_index.
-        metadata: goes into every checkpoint.
-        augment: random changes to training windows.
+        metadata: metadata for every checkpoint.
+        augment: augmentation of training windows.
         optimizer: `_target_` and options.
         scheduler: `_target_`, options and `interval`.
-        encoder: how the encoder learns.
-        evaluation: what is looked at in validation and tests.
-        seed: of all draws in training; with epoch, batch and rank it decides them.
-        num_scenes: of the validation split.
+        encoder: freezing and learning rates of the encoder.
+        evaluation: options of validation.
+        seed: seed of all random numbers in training, together with epoch, batch and rank.
+        num_scenes: number of validation scenes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SegmentationModule(pl.LightningModule):
         model: nn.Module,
         loss: nn.Module,
         task: losses.Task,
-        facts: CheckpointMetadata,
+        metadata: CheckpointMetadata,
         augment: Augment,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
@@ -72,10 +72,10 @@ class SegmentationModule(pl.LightningModule):
         self.model: Any = model.to(memory_format=torch.channels_last)
         self.loss: Any = loss
         self.task = task
-        self.metadata = facts
+        self.metadata = metadata
         self.augment = augment
-        self.normalize = Normalize(facts.mean, facts.std)
-        self.validation = Validation(task, facts, num_scenes, evaluation.boundary)
+        self.normalize = Normalize(metadata.mean, metadata.std)
+        self.validation = Validation(task, metadata, num_scenes, evaluation.boundary)
         self.validation_loss = WeightedMean()
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
@@ -84,7 +84,7 @@ class SegmentationModule(pl.LightningModule):
         self.means = EpochMeans()
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
-        """Predicts logits from raw band values.
+        """Predict logits from raw band values.
 
         Args:
             image: (N, bands, H, W) of any real dtype.
@@ -97,16 +97,16 @@ class SegmentationModule(pl.LightningModule):
         return logits
 
     def on_train_start(self) -> None:
-        """Does what the beginning of the epoch has done before an interruption."""
-        self._begin_epoch()
+        """Repeat the start of the epoch, which a resumed run has missed."""
+        self._start_epoch()
 
     def on_train_epoch_start(self) -> None:
-        """Begins the means of the epoch anew."""
-        self._begin_epoch()
+        """Start the epoch and reset its means."""
+        self._start_epoch()
         self.means.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on a batch of random windows."""
+        """Return the loss of a batch of random windows."""
         image, labels = self.prepare(batch, batch_idx)
         loss: Tensor = self.loss(self.model(image), labels)
         self.log("train/loss_step", loss, prog_bar=True)
@@ -117,11 +117,11 @@ class SegmentationModule(pl.LightningModule):
         return loss
 
     def prepare(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """What the model is trained on: normalised and augmented images, and their labels.
+        """Return what the model is trained on: normalised and augmented images, and their labels.
 
         Args:
-            batch: of the training windows.
-            batch_idx: its number in the epoch; with it the random changes are the same every time.
+            batch: batch of training windows.
+            batch_idx: number of the batch in the epoch; it decides the augmentation.
         """
         key = seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank)
         generator = torch.Generator(self.device).manual_seed(key)
@@ -130,65 +130,67 @@ class SegmentationModule(pl.LightningModule):
         return image, labels
 
     def on_train_epoch_end(self) -> None:
-        """Logs the means of the epoch; lowers the learning rate if the scheduler watches the scores."""
+        """Log the means of the epoch; step a scheduler that depends on validation scores."""
         for name, value in self.means.values(self.trainer.strategy).items():
-            self.log(name, value, sync_dist=True)  # the same on all processes
+            self.log(name, value, sync_dist=True)  # already the same on all processes
         scheduler: Any = self.lr_schedulers()
         if isinstance(scheduler, ReduceLROnPlateau) and is_validation_epoch(self.trainer):
             scheduler.step(self.trainer.callback_metrics["val/miou"])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Moves a scheduler on, but not one that watches the scores.
+        """Step a scheduler unless it depends on validation scores.
 
-        Lightning moves that one after the checkpoint of the epoch, and forgets it when a run is resumed.
+        Lightning would step that one after the epoch's checkpoint, so that a resumed run would miss the step.
         """
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Leaves the encoder as it is where DDP, which wants all its gradients, has computed them."""
+        """Drop the gradients of a frozen encoder; DDP requires that they are computed."""
         if self.encoder_frozen:
             for weight in self._decoder_and_encoder()[1]:
                 weight.grad = None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch of the validation grid."""
-        # a metric and not self.log: a process that has no validation window must take part as well
+        """Count a batch of the validation grid."""
+        # a metric instead of self.log: processes without validation windows must take part in the reduction
         logits = self(batch["image"], batch["valid"])
         self.validation.update(logits, batch)
         self.validation_loss.update(self.loss(logits, batch["labels"]), len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the scores of the whole validation split; temperature and threshold go into the facts."""
-        found, self.metadata = self.validation.finish(self.metadata)
+        """Log the scores of the validation split; store temperature and threshold in the metadata."""
+        scores, self.metadata = self.validation.finish(self.metadata)
         self.log("val/loss", self.validation_loss.compute())
         self.validation_loss.reset()
-        self.log("val/miou", found["miou"] or 0.0, prog_bar=True)
-        self.log("val/accuracy", found["accuracy"] or 0.0)
-        if found.get("boundary_iou") is not None:
-            self.log("val/boundary_iou", found["boundary_iou"])
-        for score in found["classes"]:
+        self.log("val/miou", scores["miou"] or 0.0, prog_bar=True)
+        self.log("val/accuracy", scores["accuracy"] or 0.0)
+        if scores.get("boundary_iou") is not None:
+            self.log("val/boundary_iou", scores["boundary_iou"])
+        for score in scores["classes"]:
             if score["iou"] is not None:
                 self.log(f"val/iou_{score['name']}", score["iou"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Builds optimizer and scheduler from their _target_."""
+        """Build optimizer and scheduler from their `_target_`."""
         options = dict(self._optimizer)
-        kind = _class_of("optimizer", options.pop("_target_"), Optimizer)
+        optimizer_class = _class_of("optimizer", options.pop("_target_"), Optimizer)
         groups = parameter_groups(
             self._decoder_and_encoder()[0], self.model.net.encoder, options, self._encoder
         )
-        # one kernel for all weights; the scaler of float16 can't clip behind it
-        one_kernel = self.trainer.precision != "16-mixed" and not {"foreach", "differentiable"} & {*options}
-        if "fused" in signature(kind).parameters and one_kernel:
+        # fused: one kernel for all weights; the gradient scaler of float16 can't clip with it
+        can_fuse = self.trainer.precision != "16-mixed" and not {"foreach", "differentiable"} & {*options}
+        if "fused" in signature(optimizer_class).parameters and can_fuse:
             options.setdefault("fused", True)
         try:
-            optimizer = kind(groups, **options)
+            optimizer = optimizer_class(groups, **options)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise ConfigError(f"optimizer {kind.__name__}: {first_line(error)}") from error
-        keeps = {"momentum", "betas"} & {*options} or not {"momentum", "betas"} & {*optimizer.defaults}
+            raise ConfigError(f"optimizer {optimizer_class.__name__}: {first_line(error)}") from error
+        has_fixed_momentum = {"momentum", "betas"} & {*options} or not {"momentum", "betas"} & {
+            *optimizer.defaults
+        }
         options = dict(self._scheduler)
-        target = _class_of("scheduler", options.pop("_target_"), LRScheduler)
+        scheduler_class = _class_of("scheduler", options.pop("_target_"), LRScheduler)
         interval = options.pop("interval", "epoch")
         steps = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
         if options.get("pct_start"):  # OneCycleLR divides by zero when its first phase has a single step
@@ -198,16 +200,21 @@ class SegmentationModule(pl.LightningModule):
                 options[name] = int(steps or 1)
         if "max_lr" in options and options["max_lr"] is None:
             options["max_lr"] = [group["lr"] for group in optimizer.param_groups]
-        if "cycle_momentum" in signature(target).parameters and options.get("cycle_momentum") is None:
-            options["cycle_momentum"] = not keeps
-        if issubclass(target, ReduceLROnPlateau) and (
+        if (
+            "cycle_momentum" in signature(scheduler_class).parameters
+            and options.get("cycle_momentum") is None
+        ):
+            options["cycle_momentum"] = not has_fixed_momentum
+        if issubclass(scheduler_class, ReduceLROnPlateau) and (
             interval == "step" or not self.trainer.enable_validation
         ):
-            raise ConfigError(f"scheduler {target.__name__} watches the validation: expected one per epoch")
+            raise ConfigError(
+                f"scheduler {scheduler_class.__name__} watches the validation: expected one per epoch"
+            )
         try:
-            scheduler = target(optimizer, **options)
+            scheduler = scheduler_class(optimizer, **options)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"scheduler {target.__name__}: {first_line(error)}") from error
+            raise ConfigError(f"scheduler {scheduler_class.__name__}: {first_line(error)}") from error
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": interval, "reduce_on_plateau": False},
@@ -219,7 +226,7 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as the Trainer says; Lightning's own way refuses fused optimizers even without a scaler."""
+        """Clip gradients as the Trainer says; Lightning's own clipping refuses all fused optimizers."""
         if not gradient_clip_val:
             return
         if self.trainer.precision == "16-mixed":
@@ -230,15 +237,15 @@ class SegmentationModule(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the facts that prediction needs, and the means of the epoch so far."""
+        """Add the metadata, and the means of the epoch so far."""
         checkpoint[METADATA_KEY] = to_dict(self.metadata)
         checkpoint["means"] = self.means.state(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on with the weights in training and the means of the epoch so far; knows the calibration."""
-        held = checkpoint[METADATA_KEY]
-        fitted = {key: held[key] for key in ("temperature", "threshold") if key in held}
-        self.metadata = replace(self.metadata, **fitted)
+        """Restore the weights in training, the means of the epoch and the calibration."""
+        saved = checkpoint[METADATA_KEY]
+        calibration = {key: saved[key] for key in ("temperature", "threshold") if key in saved}
+        self.metadata = replace(self.metadata, **calibration)
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.means.load(checkpoint["means"])
             if RAW_WEIGHTS in checkpoint:
@@ -247,34 +254,34 @@ class SegmentationModule(pl.LightningModule):
 
     @property
     def encoder_frozen(self) -> bool:
-        """Whether the encoder stays as it is in this epoch."""
+        """Whether the encoder is frozen in this epoch."""
         return self.current_epoch < self._encoder.freeze_epochs
 
-    def _begin_epoch(self) -> None:
+    def _start_epoch(self) -> None:
         if hasattr(self.loss, "set_epoch"):
             self.loss.set_epoch(self.current_epoch)
         self.model.net.encoder.train(not self.encoder_frozen)
-        if self.trainer.world_size == 1:  # DDP decides at its beginning which gradients it awaits
+        if self.trainer.world_size == 1:  # DDP decides once, at its start, which gradients it expects
             for weight in self._decoder_and_encoder()[1]:
                 weight.requires_grad_(not self.encoder_frozen)
 
     def _decoder_and_encoder(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Weights of the decoder and all the rest, and of the encoder."""
+        """Return the weights outside and inside the encoder."""
         encoder = list(self.model.net.encoder.parameters())
-        known = set(encoder)
-        return [weight for weight in self.parameters() if weight not in known], encoder
+        encoder_weights = set(encoder)
+        return [weight for weight in self.parameters() if weight not in encoder_weights], encoder
 
 
-def _class_of(section: str, target: str, kind: type) -> Any:
-    """The class that a `_target_` names.
+def _class_of(section: str, target: str, base: type) -> Any:
+    """Import the class that a `_target_` names.
 
     Raises:
-        ConfigError: it can't be imported, or is none of this kind.
+        ConfigError: the class can't be imported, or is no subclass of the expected one.
     """
     try:
-        found = get_class(target)
+        imported = get_class(target)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{section}._target_={target}: {first_line(error)}") from error
-    if not issubclass(found, kind):
-        raise ConfigError(f"{section}._target_={target}: expected a class that is a {kind.__name__}")
-    return found
+    if not issubclass(imported, base):
+        raise ConfigError(f"{section}._target_={target}: expected a class that is a {base.__name__}")
+    return imported

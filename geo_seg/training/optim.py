@@ -1,4 +1,4 @@
-"""Learning rates of the parts of a model."""
+"""Parameter groups with the learning rates of decoder and encoder layers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,41 +13,42 @@ from geo_seg.errors import ConfigError
 def parameter_groups(
     decoder: Sequence[nn.Parameter], encoder: nn.Module, options: Mapping[str, Any], config: EncoderConfig
 ) -> list[dict[str, Any]]:
-    """Groups of weights for an optimizer, each with its rate where that isn't the optimizer's own.
+    """Return parameter groups for an optimizer, with learning rates where they differ from its own.
 
     Args:
-        decoder: weights of the decoder and all the rest.
-        encoder: of the model.
-        options: of the optimizer; lr is the rate of the decoder.
-        config: how the encoder learns. Its last layer has the rate lr * lr_factor, each one before it
-            layer_decay times that of the next (Clark et al. 2020, ELECTRA).
+        decoder: all weights outside the encoder.
+        encoder: encoder of the model.
+        options: options of the optimizer; lr is the rate of the decoder.
+        config: options of the encoder. Its last layer has the rate lr * lr_factor, each layer before it
+            layer_decay times that of the next one (Clark et al. 2020, ELECTRA).
 
     Raises:
-        ConfigError: the encoder shall have rates of its own, and the optimizer has none to begin with.
+        ConfigError: lr_factor or layer_decay is set, but not the optimizer's lr.
     """
     if config.lr_factor == config.layer_decay == 1:
         return [{"params": list(decoder)}, {"params": list(encoder.parameters())}]
     if options.get("lr") is None:
-        raise ConfigError("encoder.lr_factor, encoder.layer_decay: expected an optimizer.lr to begin with")
+        raise ConfigError("encoder.lr_factor, encoder.layer_decay: expected a value for optimizer.lr")
     layers = encoder_layers(encoder) if config.layer_decay != 1 else [list(encoder.parameters())]
-    highest = options["lr"] * config.lr_factor
-    rates = [highest * config.layer_decay ** (len(layers) - 1 - number) for number in range(len(layers))]
-    own = [{"params": layer, "lr": rate} for layer, rate in zip(layers, rates, strict=True)]
-    return [{"params": list(decoder)}, *own]
+    encoder_lr = options["lr"] * config.lr_factor
+    rates = [encoder_lr * config.layer_decay ** (len(layers) - 1 - number) for number in range(len(layers))]
+    encoder_groups = [{"params": layer, "lr": rate} for layer, rate in zip(layers, rates, strict=True)]
+    return [{"params": list(decoder)}, *encoder_groups]
 
 
 def encoder_layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
-    """The weights of an encoder by layer, from the image on.
+    """Return the weights of an encoder by layer, starting at the image.
 
-    A layer is what bears one number in its name: a stage of a ResNet, a block of an EfficientNet or of a
-    transformer. What bears none belongs to what is defined before it, and the stem to the first layer.
+    Weights with the same first number in their names are a layer: a stage of a ResNet, a block of an
+    EfficientNet or of a transformer. Weights without a number belong to the layer before them, the stem to
+    the first layer.
     """
-    found: dict[int, list[nn.Parameter]] = {}
+    layer_weights: dict[int, list[nn.Parameter]] = {}
     number = -1
     for name, weight in encoder.named_parameters():
-        said = re.search(r"\d+", name)
-        number = int(said.group()) if said else number
-        found.setdefault(number, []).append(weight)
-    stem = found.pop(-1, [])
-    layers = [found[key] for key in sorted(found)]
+        match = re.search(r"\d+", name)
+        number = int(match.group()) if match else number
+        layer_weights.setdefault(number, []).append(weight)
+    stem = layer_weights.pop(-1, [])
+    layers = [layer_weights[key] for key in sorted(layer_weights)]
     return [[*stem, *layers[0]], *layers[1:]] if layers else [stem]

@@ -1,4 +1,4 @@
-"""Predictions beside images and labels, for the report."""
+"""Pictures for the report: predictions beside images and labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,143 +25,145 @@ from geo_seg.report.pictures import (
 from geo_seg.tiling import Window
 from geo_seg.training.evaluation import EvaluationResult
 
-_SIDE = 768  # pixels of a picture: a forward pass that any machine can hold
-_MOST = 6  # scenes in a report
-_EACH = 2  # windows of each kind
-_SAMPLES = 4
-_LABELLED = 0.25  # share of the most labelled window that a window to be shown has at least
+_MAX_SIDE = 768  # pixels of a picture: a forward pass that fits into the memory of any machine
+_MAX_SCENES_SHOWN = 6
+_WINDOWS_PER_RANK = 2  # best, median and worst
+_NUM_SAMPLES = 4
+_MIN_LABELLED = 0.25  # of a ranked window, as a fraction of the most labelled window's labels
 
 
 def picture_scenes(
     predictor: ScenePredictor, data: SceneDataModule, split: str, folder: Path
 ) -> list[ReportWindow]:
-    """Predict the middle of some scenes; also draw image, label, prediction and errors into PNGs.
+    """Predict the centre of some scenes, also drawing image, label, prediction and errors into PNGs.
 
     Args:
-        predictor: the trained model.
-        data: where the scenes are.
+        predictor: predictor with the trained model.
+        data: data module with the scenes.
         split: "val" or "test".
-        folder: where the PNGs go.
+        folder: folder of the PNGs.
 
     Returns:
         A window per scene, evenly chosen among the scenes of the split.
     """
     scenes = data.scenes[split]
-    facts = predictor.checkpoint.metadata
-    chosen = np.unique(np.linspace(0, len(scenes) - 1, min(_MOST, len(scenes))).round().astype(int))
+    metadata = predictor.checkpoint.metadata
+    indices = np.unique(
+        np.linspace(0, len(scenes) - 1, min(_MAX_SCENES_SHOWN, len(scenes))).round().astype(int)
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    read = _Pictures(data, split, facts)
-    shown = []
-    for index in chosen.tolist():
-        top, left, height, width = _largest_part(scenes[index])
-        rows, cols = min(height, _SIDE), min(width, _SIDE)
+    painter = _WindowPainter(data, split, metadata)
+    pictures = []
+    for index in indices.tolist():
+        top, left, height, width = _largest_block(scenes[index])
+        rows, cols = min(height, _MAX_SIDE), min(width, _MAX_SIDE)
         window = Window(top + (height - rows) // 2, left + (width - cols) // 2, rows, cols)
         predicted = predictor.classes(scenes[index], window)
         name = scenes[index].name
-        read.draw(folder / f"{split}_{index + 1}.png", index, window, predicted)
-        shown.append(read.show(name, index, window, predicted))
-    return shown
+        painter.draw(folder / f"{split}_{index + 1}.png", index, window, predicted)
+        pictures.append(painter.show(name, index, window, predicted))
+    return pictures
 
 
 def picture_windows(
-    predictor: ScenePredictor, data: SceneDataModule, split: str, counted: EvaluationResult
+    predictor: ScenePredictor, data: SceneDataModule, split: str, result: EvaluationResult
 ) -> list[ReportWindow]:
-    """Predict the best, median and worst windows of a split anew.
+    """Predict the best, median and worst windows of a split again.
 
     Args:
-        predictor: the trained model.
-        data: where the scenes are.
+        predictor: predictor with the trained model.
+        data: data module with the scenes.
         split: "val" or "test".
-        counted: what was counted in it.
+        result: evaluation of the split.
     """
-    read = _Pictures(data, split, predictor.checkpoint.metadata)
-    ious = mean_iou(counted.windows)
-    shown = []
-    for kind, number in ranked(ious, counted.windows[:, 1].sum(1)):
-        index, window = counted.places[number]
+    painter = _WindowPainter(data, split, predictor.checkpoint.metadata)
+    ious = mean_iou(result.window_counts)
+    pictures = []
+    for label, number in ranked(ious, result.window_counts[:, 1].sum(1)):
+        index, window = result.scene_windows[number]
         scene = data.scenes[split][index]
-        title = f"{kind}: mean IoU {ious[number]:.3f} in {scene.name}"
-        shown.append(read.show(title, index, window, predictor.classes(scene, window)))
-    return shown
+        title = f"{label}: mean IoU {ious[number]:.3f} in {scene.name}"
+        pictures.append(painter.show(title, index, window, predictor.classes(scene, window)))
+    return pictures
 
 
-def picture_samples(facts: CheckpointMetadata, data: SceneDataModule) -> list[ReportWindow]:
-    """Return the first windows of training as they are read; none where a test has no training scenes."""
+def picture_samples(metadata: CheckpointMetadata, data: SceneDataModule) -> list[ReportWindow]:
+    """Return the first training windows as they are read; none if a test has no training scenes."""
     config = data.config
     scenes = data.scenes["train"]
     if not scenes:
         return []
     windows = RandomWindowSampler(
-        scenes, data.index["train"], config.sampler, config.window, _SAMPLES, data.seed
+        scenes, data.index["train"], config.sampler, config.window, _NUM_SAMPLES, data.seed
     )
-    read = _Pictures(data, "train", facts)
-    return [read.show(scenes[index].name, index, window, None) for index, window in windows.epoch(0)]
+    painter = _WindowPainter(data, "train", metadata)
+    return [painter.show(scenes[index].name, index, window, None) for index, window in windows.epoch(0)]
 
 
-class _Pictures:
-    """Windows of a split as pictures: those of one scene share one stretch.
+class _WindowPainter:
+    """Draws windows of a split; those of one scene share one contrast stretch.
 
     Args:
-        data: where the scenes are.
-        split: which of them.
-        facts: names and colours.
+        data: data module with the scenes.
+        split: name of the split.
+        metadata: names and colours of bands and classes.
     """
 
-    def __init__(self, data: SceneDataModule, split: str, facts: CheckpointMetadata) -> None:
+    def __init__(self, data: SceneDataModule, split: str, metadata: CheckpointMetadata) -> None:
         self._scenes, self._index = data.scenes[split], data.index[split]
         self._reader = data.reader(split)
-        self._facts = facts
+        self._metadata = metadata
 
     def show(
-        self, title: str, number: int, window: Window, predicted: NDArray[np.int64] | None
+        self, title: str, index: int, window: Window, predicted: NDArray[np.int64] | None
     ) -> ReportWindow:
         """Return a window of a scene for the page."""
-        image, labels, valid = self._reader.read((number, window))
-        shown = draw_panels(image, labels, predicted, valid, self._facts, self._stretch(number))
-        files = encode_panels(shown, self._bar(number, window))
-        return ReportWindow(title, describe_location(self._scenes[number], window), files)
+        image, labels, valid = self._reader.read((index, window))
+        panels = draw_panels(image, labels, predicted, valid, self._metadata, self._stretch(index))
+        encoded = encode_panels(panels, self._bar(index, window))
+        return ReportWindow(title, describe_location(self._scenes[index], window), encoded)
 
-    def draw(self, file: Path, number: int, window: Window, predicted: NDArray[np.int64]) -> None:
+    def draw(self, file: Path, index: int, window: Window, predicted: NDArray[np.int64]) -> None:
         """Draw a window of a scene into a PNG."""
-        image, labels, valid = self._reader.read((number, window))
-        title, stretch, bar = self._scenes[number].name, self._stretch(number), self._bar(number, window)
-        draw_picture(file, image, labels, predicted, valid, self._facts, title, stretch, bar)
+        image, labels, valid = self._reader.read((index, window))
+        title, stretch, bar = self._scenes[index].name, self._stretch(index), self._bar(index, window)
+        draw_picture(file, image, labels, predicted, valid, self._metadata, title, stretch, bar)
 
-    def _stretch(self, number: int) -> NDArray[np.float64]:
-        """Values (2, bands) of a scene that are shown as black and white: its 2nd and 98th percentile."""
-        return self._index[number].bands.percentiles((0.02, 0.98))
+    def _stretch(self, index: int) -> NDArray[np.float64]:
+        """Return values (2, bands) of a scene that become black and white: its 2nd and 98th percentile."""
+        return self._index[index].bands.percentiles((0.02, 0.98))
 
-    def _bar(self, number: int, window: Window) -> ScaleBar:
-        sides = ground_pixel_size(self._scenes[number].image)
+    def _bar(self, index: int, window: Window) -> ScaleBar:
+        sides = ground_pixel_size(self._scenes[index].image)
         return scale_bar(window.width, None if sides is None else sides[0])
 
 
-def ranked(ious: NDArray[np.float64], labelled: NDArray[np.int64]) -> list[tuple[str, int]]:
-    """The best, median and worst windows, none of them twice; those with few labels are left out.
+def ranked(ious: NDArray[np.float64], support: NDArray[np.int64]) -> list[tuple[str, int]]:
+    """Return the best, median and worst windows, each at most once; windows with few labels are left out.
 
     Args:
-        ious: of each window.
-        labelled: pixels of each window.
+        ious: mean IoU of each window.
+        support: labelled pixels of each window.
 
     Returns:
-        "best", "median" or "worst", and the number of the window.
+        "best", "median" or "worst", and the index of the window.
     """
-    known = np.flatnonzero((labelled > 0) & (labelled >= _LABELLED * labelled.max(initial=0)))
-    order = known[np.argsort(-ious[known], kind="stable")]
-    middle = max((len(order) - _EACH) // 2, 0)
-    places: Sequence[tuple[str, range]] = (
-        ("best", range(_EACH)),
-        ("worst", range(len(order) - _EACH, len(order))),
-        ("median", range(middle, middle + _EACH)),
+    candidates = np.flatnonzero((support > 0) & (support >= _MIN_LABELLED * support.max(initial=0)))
+    order = candidates[np.argsort(-ious[candidates], kind="stable")]
+    median_start = max((len(order) - _WINDOWS_PER_RANK) // 2, 0)
+    ranges: Sequence[tuple[str, range]] = (
+        ("best", range(_WINDOWS_PER_RANK)),
+        ("worst", range(len(order) - _WINDOWS_PER_RANK, len(order))),
+        ("median", range(median_start, median_start + _WINDOWS_PER_RANK)),
     )
-    found: dict[int, str] = {}
-    for kind, positions in places:
+    labels: dict[int, str] = {}
+    for label, positions in ranges:
         for position in positions:
             if 0 <= position < len(order):
-                found.setdefault(position, kind)
-    return [(found[position], int(order[position])) for position in sorted(found)]
+                labels.setdefault(position, label)
+    return [(labels[position], int(order[position])) for position in sorted(labels)]
 
 
-def _largest_part(scene: Scene) -> Window:
-    whole = Window(0, 0, scene.image.height, scene.image.width)
-    return max(scene.blocks or (whole,), key=lambda part: part.height * part.width)
+def _largest_block(scene: Scene) -> Window:
+    full = Window(0, 0, scene.image.height, scene.image.width)
+    return max(scene.blocks or (full,), key=lambda block: block.height * block.width)

@@ -1,4 +1,4 @@
-"""What the report of a run is made of: the run, its data, the machine."""
+"""Content of a run's report: the run, its data, the environment."""
 
 import csv
 import os
@@ -26,93 +26,98 @@ from geo_seg.training.pictures import picture_samples, picture_scenes, picture_w
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has trained, or tested, and scored.
+    """A run that is trained (or tested) and evaluated.
 
     Attributes:
-        config: of the run.
-        data: the scenes.
-        predictor: the model.
-        results: per split what was counted; the report shows windows of the first one, scenes of the last.
-        facts: what metrics.json holds beside the scores.
-        rows: of metrics.csv.
-        seconds: how long what took, for the report alone; the other files are the same every time.
-        path: the run folder.
+        config: configuration of the run.
+        data: data module with the scenes.
+        predictor: predictor with the trained model.
+        results: evaluation of each split; the report shows windows of the first one, scenes of the last.
+        summary: entries of metrics.json beside the scores.
+        rows: rows of metrics.csv.
+        seconds: durations of phases, for the report alone; the other files are reproducible.
+        path: run folder.
     """
 
     config: TrainConfig
     data: SceneDataModule
     predictor: ScenePredictor
     results: Mapping[str, EvaluationResult]
-    facts: Mapping[str, Any]
+    summary: Mapping[str, Any]
     rows: Sequence[MetricRow]
     seconds: Mapping[str, float]
     path: Path
 
     @property
     def split(self) -> str:
-        """The split of the report."""
+        """Name of the split that the report is about."""
         return list(self.results)[-1]
 
 
-def write_report(run: FinishedRun, found: Mapping[str, Any]) -> None:
-    """Writes report.html and its figures.
+def write_report(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
+    """Write report.html and its figures.
 
     Args:
-        run: whose report it is.
-        found: the content of metrics.json.
+        run: the finished run.
+        metrics: content of metrics.json.
     """
     config, data, predictor = run.config, run.data, run.predictor
-    facts = predictor.checkpoint.metadata
-    windows = next(iter(run.results))
-    plain = redact_config(asdict(config))
+    metadata = predictor.checkpoint.metadata
+    first_split = next(iter(run.results))
+    shareable_config = redact_config(asdict(config))
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     content = ReportContent(
         title=f"{name}, test" if config.mode == "test" else name,
-        metrics=found,
-        metadata=facts,
+        metrics=metrics,
+        metadata=metadata,
         rows=run.rows,
         data=DataSummary(
             rows=_run_rows(config, data),
-            splits={own: _split(data, own) for own in SPLITS if data.scenes[own]},
+            splits={name: _split_summary(data, name) for name in SPLITS if data.scenes[name]},
             outlines=scene_outlines(data.scenes, config.dataset.window),
-            samples=picture_samples(facts, data),
+            samples=picture_samples(metadata, data),
         ),
         scenes=picture_scenes(predictor, data, run.split, run.path / "figures"),
-        windows=picture_windows(predictor, data, windows, run.results[windows]),
-        config=plain,
-        changes=diff_configs(plain, default_config()),
+        windows=picture_windows(predictor, data, first_split, run.results[first_split]),
+        config=shareable_config,
+        changes=diff_configs(shareable_config, default_config()),
         machine=_machine(predictor),
-        timing=[(what, _duration(value)) for what, value in run.seconds.items()],
+        timing=[(phase, _duration(value)) for phase, value in run.seconds.items()],
         speed=read_speed(run.path / "system.csv"),
     )
     write_report_page(run.path, content)
 
 
 def _run_rows(config: TrainConfig, data: SceneDataModule) -> list[tuple[str, str]]:
-    first = next(scene for own in data.scenes.values() for scene in own).image
-    sizes = [(s.image.width, s.image.height) for own in data.scenes.values() for s in own]
-    least, most = min(sizes, key=_area), max(sizes, key=_area)
-    size = f"{least[0]} x {least[1]}" + (f" to {most[0]} x {most[1]}" if most != least else "")
-    found = [
+    first = next(scene for scenes in data.scenes.values() for scene in scenes).image
+    sizes = [(s.image.width, s.image.height) for scenes in data.scenes.values() for s in scenes]
+    smallest, largest = min(sizes, key=_area), max(sizes, key=_area)
+    size = f"{smallest[0]} x {smallest[1]}" + (
+        f" to {largest[0]} x {largest[1]}" if largest != smallest else ""
+    )
+    rows = [
         ("bands", f"{', '.join(data.band_names)} ({data.dtype})"),
         ("sizes of the scenes", f"{size} pixels"),
-        ("windows", f"{config.dataset.window} pixels to learn from, {2 * config.dataset.window} to score"),
+        (
+            "windows",
+            f"{config.dataset.window} pixels for training, {2 * config.dataset.window} for evaluation",
+        ),
         ("normalised", config.dataset.normalize),
         ("fingerprint", data.fingerprint),
     ]
     if first.transform:
         unit = crs_unit(CRS.from_wkt(first.crs)) if first.crs else "map units"
-        found.insert(2, ("pixel size", f"{abs(first.transform[0]):g} x {abs(first.transform[4]):g} {unit}"))
+        rows.insert(2, ("pixel size", f"{abs(first.transform[0]):g} x {abs(first.transform[4]):g} {unit}"))
     if data.leak:
-        found.append(("leakage, allowed", data.leak))
-    return found
+        rows.append(("leakage, allowed", data.leak))
+    return rows
 
 
-def _split(data: SceneDataModule, split: str) -> tuple[int, float, list[int]]:
+def _split_summary(data: SceneDataModule, split: str) -> tuple[int, float, list[int]]:
     counts = [0] * len(data.table.names)
-    for found in data.index[split]:
-        counts = [a + int(b) for a, b in zip(counts, found.class_counts.classes, strict=True)]
-    size = sum(found.class_counts.pixels for found in data.index[split]) / 1e6
+    for index in data.index[split]:
+        counts = [a + int(b) for a, b in zip(counts, index.class_counts.classes, strict=True)]
+    size = sum(index.class_counts.pixels for index in data.index[split]) / 1e6
     return len(data.scenes[split]), size, counts
 
 
@@ -132,7 +137,7 @@ def _machine(predictor: ScenePredictor) -> list[tuple[str, str]]:
 
 
 def read_speed(file: Path) -> list[dict[str, str]]:
-    """The lines of system.csv, numbers as they are read; none in a test, which trains nothing."""
+    """Read the rows of system.csv, numbers formatted for display; empty for a test, which trains nothing."""
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""What follows training, and what a test is: scores of whole splits, tables, pictures, the report."""
+"""Results of a run or test: scores of whole splits, tables, pictures, the report."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from geo_seg.training.resume import SCORES
 
 
 def evaluated_splits(data: SceneDataModule) -> list[str]:
-    """The splits that are evaluated; the last one is that of the report."""
+    """Return the splits to evaluate; the last one is that of the report."""
     return ["val", "test"] if data.scenes["test"] else ["val"]
 
 
@@ -34,75 +34,77 @@ def evaluate_splits(
     splits: Sequence[str],
     config: TrainConfig,
 ) -> dict[str, EvaluationResult]:
-    """Count every valid pixel of some splits once, predicted as in a map; every process has to ask.
+    """Evaluate splits: count every valid pixel once, predicted as in a map; all processes must call it.
 
     Args:
-        trainer: shares the scenes among the processes.
-        predictor: the model.
-        data: the scenes.
-        splits: "val", "test".
-        config: says how intervals are made.
+        trainer: Trainer, which distributes the scenes over the processes.
+        predictor: predictor with the trained model.
+        data: data module with the scenes.
+        splits: names of the splits, of "val" and "test".
+        config: configuration; gives the options of the intervals.
 
     Returns:
-        Per split what was counted; the scores have intervals, see metrics.bootstrap, and scenes: the name,
-        pixels, miou, accuracy and iou (per class) of each.
+        Result of each split; its scores also have intervals (see metrics.bootstrap) and scenes: name, pixels,
+        miou, accuracy and iou (per class) of each scene.
     """
-    found = {}
+    results = {}
     for split in splits:
         evaluation = SceneEvaluation(predictor, data, split, config.evaluation.boundary)
         trainer.test(evaluation, verbose=False)
-        found[split] = counted = evaluation.counted
-        numbers = [scene for scene, _ in counted.places]
-        places = resampling_units(counted.windows, numbers)
-        counted.scores["intervals"] = bootstrap_intervals(places, config.evaluation.draws, config.seed)
-        counted.scores["scenes"] = [
-            _scene(
+        results[split] = result = evaluation.result
+        scene_indices = [scene for scene, _ in result.scene_windows]
+        units = resampling_units(result.window_counts, scene_indices)
+        result.scores["intervals"] = bootstrap_intervals(units, config.evaluation.draws, config.seed)
+        result.scores["scenes"] = [
+            _scene_scores(
                 scene.name,
                 segmentation_scores(torch.from_numpy(matrix), predictor.checkpoint.metadata.class_names),
             )
-            for scene, matrix in zip(data.scenes[split], counted.scenes, strict=False)
+            for scene, matrix in zip(data.scenes[split], result.scene_confusions, strict=False)
         ]
-    return found
+    return results
 
 
-def write_results(run: FinishedRun, console: Console, closing: Callable[[FinishedRun, bool], str]) -> None:
-    """Writes what evaluate has found: tables, pictures and report, and metrics.json in the end.
+def write_results(
+    run: FinishedRun, console: Console, closing_lines: Callable[[FinishedRun, bool], str]
+) -> None:
+    """Write tables, pictures and report, and finally metrics.json.
 
     Args:
-        run: that has ended.
-        console: where the scores are printed.
-        closing: gives what is printed in the end; for True as it stands in summary.txt, which others may
-            read: paths start from the run folder and from dataset.root.
+        run: the finished run.
+        console: console for the scores.
+        closing_lines: returns the last lines on the console; with True those of summary.txt, which may be
+            shared: paths are relative to the run folder and dataset.root.
     """
     results, path = run.results, run.path
-    found = {"split": run.split, **{name: counted.scores for name, counted in results.items()}, **run.facts}
-    found["unreadable"] = run.data.unreadable
-    matrices = {
+    metrics = {"split": run.split, **{name: result.scores for name, result in results.items()}, **run.summary}
+    metrics["unreadable"] = run.data.unreadable
+    confusions = {
         name: [
             {"name": scene.name, "confusion": matrix.tolist()}
-            for scene, matrix in zip(run.data.scenes[name], counted.scenes, strict=False)
+            for scene, matrix in zip(run.data.scenes[name], result.scenes, strict=False)
         ]
-        for name, counted in results.items()
+        for name, result in results.items()
     }
     path.mkdir(parents=True, exist_ok=True)
-    atomic_write(path / "scenes.json", json.dumps(matrices))
+    atomic_write(path / "scenes.json", json.dumps(confusions))
     atomic_write(
-        path / "scenes.csv", _table(_scene_rows(results, run.predictor.checkpoint.metadata.class_names))
+        path / "scenes.csv", _csv_text(_scene_rows(results, run.predictor.checkpoint.metadata.class_names))
     )
-    atomic_write(path / "classes.csv", _table(_class_rows(results)))
-    write_report(run, found)
+    atomic_write(path / "classes.csv", _csv_text(_class_rows(results)))
+    write_report(run, metrics)
     table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
-    console.print(closing(run, False), soft_wrap=True, markup=False)
+    console.print(closing_lines(run, False), soft_wrap=True, markup=False)
     text = io.StringIO()
-    Console(file=text, width=100).print(table, closing(run, True), soft_wrap=True, markup=False)
+    Console(file=text, width=100).print(table, closing_lines(run, True), soft_wrap=True, markup=False)
     atomic_write(path / "summary.txt", text.getvalue())
-    atomic_write(path / SCORES, json.dumps(found, indent=2))
+    atomic_write(path / SCORES, json.dumps(metrics, indent=2))
 
 
-def _scene(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: found[key] for key in ("pixels", "miou", "accuracy")}
-    return {"name": name, **kept, "iou": [row["iou"] for row in found["classes"]]}
+def _scene_scores(name: str, scores: dict[str, Any]) -> dict[str, Any]:
+    selected = {key: scores[key] for key in ("pixels", "miou", "accuracy")}
+    return {"name": name, **selected, "iou": [row["iou"] for row in scores["classes"]]}
 
 
 def _scene_rows(results: Mapping[str, EvaluationResult], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -113,23 +115,23 @@ def _scene_rows(results: Mapping[str, EvaluationResult], names: Sequence[str]) -
             **{key: scene[key] for key in ("pixels", "miou", "accuracy")},
             **{f"iou_{name}": value for name, value in zip(names, scene["iou"], strict=True)},
         }
-        for split, counted in results.items()
-        for scene in counted.scores["scenes"]
+        for split, result in results.items()
+        for scene in result.scores["scenes"]
     ]
 
 
 def _class_rows(results: Mapping[str, EvaluationResult]) -> list[dict[str, Any]]:
     rows = []
-    for split, counted in results.items():
-        found = counted.scores["intervals"]
-        for number, score in enumerate(counted.scores["classes"]):
-            low, high = (found and found["classes"][number]) or (None, None)
+    for split, result in results.items():
+        intervals = result.scores["intervals"]
+        for number, score in enumerate(result.scores["classes"]):
+            low, high = (intervals and intervals["classes"][number]) or (None, None)
             rows.append({"split": split, **score, "iou_low": low, "iou_high": high})
     return rows
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; what is not defined is empty."""
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Format rows as CSV; undefined values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""The run folder: what is written at a run's beginning, and how a run is taken up again from it."""
+"""Run folder at the start of a run: what is written first, and how a run is resumed from it."""
 
 import json
 from collections.abc import Mapping
@@ -18,129 +18,129 @@ from geo_seg.runtime.files import atomic_write
 from geo_seg.training.module import LENGTH_OPTIONS
 
 SCORES = "metrics.json"
-"""File of a run folder with all scores."""
+"""File with all scores in a run folder."""
 
-_PROVENANCE = "provenance.json"
-_PACKAGES = "packages.txt"
+_PROVENANCE_FILE = "provenance.json"
+_PACKAGES_FILE = "packages.txt"
 
 
 def resolve_resume(config: TrainConfig, folder: Path) -> tuple[TrainConfig, bool]:
-    """Whether a run goes on in its folder.
+    """Decide whether a run is resumed in its folder.
 
     Args:
-        config: with resume: its own configuration for a folder, or "auto".
-        folder: the run folder.
+        config: configuration; with resume=<folder> the one of that folder's run.
+        folder: run folder.
 
     Returns:
-        The configuration, without resume and rerun; True if the folder holds the run.
+        The configuration without resume and rerun; whether the folder holds the run.
 
     Raises:
-        ConfigError: the folder holds a run that nobody asked to go on with.
+        ConfigError: the folder holds a run, but resume= is not given, or not for this configuration.
     """
-    asked = config.resume
+    requested = config.resume
     config = replace(config, resume=None, rerun=None)
-    if asked is None:
+    if requested is None:
         if (folder / "checkpoints").exists():
             raise ConfigError(
-                f"hydra.run.dir={folder} holds an earlier run; choose another folder, or go on with "
+                f"hydra.run.dir={folder} holds an earlier run; choose another folder, or resume with "
                 f"resume={folder}"
             )
         return config, False
     file = folder / CONFIG
     if not file.exists():
         return config, False
-    held = yaml.safe_load(file.read_text(encoding="utf-8"))
-    _check_length(config, held)
-    if asked == "auto":
-        config = _with_findings(config, held)
-        changed = [key for key, value in asdict(config).items() if value != held.get(key)]
+    saved_config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    _check_length(config, saved_config)
+    if requested == "auto":
+        config = _with_findings(config, saved_config)
+        changed = [key for key, value in asdict(config).items() if value != saved_config.get(key)]
         if changed:
             raise ConfigError(
-                f"{folder} holds a run with another {changed[0]}; choose another hydra.run.dir, or go on "
+                f"{folder} holds a run with another {changed[0]}; choose another hydra.run.dir, or resume "
                 f"with resume={folder}"
             )
     return config, True
 
 
 def finished_score(config: TrainConfig, folder: Path) -> float | None:
-    """The best validation score of a run that has nothing left to do, else None."""
+    """Return the best validation score of a run with nothing left to do, else None."""
     if not read_run_state(folder).get("finished"):
         return None
-    found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-    held = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["trainer"]
-    if any(config.trainer.get(key) != held.get(key) for key in ("max_epochs", "max_steps")):
-        return None  # it is to go on for longer
-    return float("nan") if found["best_val_miou"] is None else float(found["best_val_miou"])
+    metrics = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+    saved_trainer = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["trainer"]
+    if any(config.trainer.get(key) != saved_trainer.get(key) for key in ("max_epochs", "max_steps")):
+        return None  # it shall be trained for longer
+    return float("nan") if metrics["best_val_miou"] is None else float(metrics["best_val_miou"])
 
 
-def write_run_start(config: TrainConfig, known: Mapping[str, str], folder: Path) -> None:
-    """Writes what decides the result: configuration, data and code, and once revision and packages.
+def write_run_start(config: TrainConfig, hashes: Mapping[str, str], folder: Path) -> None:
+    """Write what decides the result: configuration, hashes, and once library versions and packages.
 
     Args:
-        config: of the run.
-        known: its identity.
-        folder: where it goes.
+        config: configuration of the run.
+        hashes: hashes of configuration, data and code.
+        folder: run folder.
     """
-    write_run_state(folder, known, finished=False)
+    write_run_state(folder, hashes, finished=False)
     (folder / SCORES).unlink(missing_ok=True)
-    if not (folder / _PROVENANCE).exists():
-        facts = [package.metadata for package in distributions()]  # every access reads the disk
-        found = {f"{about['Name']}=={about['Version']}" for about in facts}
-        atomic_write(folder / _PACKAGES, "\n".join(sorted(found, key=str.lower)) + "\n")
-        atomic_write(folder / _PROVENANCE, json.dumps(library_versions(), indent=2))
+    if not (folder / _PROVENANCE_FILE).exists():
+        all_metadata = [package.metadata for package in distributions()]  # each access reads the disk
+        packages = {f"{metadata['Name']}=={metadata['Version']}" for metadata in all_metadata}
+        atomic_write(folder / _PACKAGES_FILE, "\n".join(sorted(packages, key=str.lower)) + "\n")
+        atomic_write(folder / _PROVENANCE_FILE, json.dumps(library_versions(), indent=2))
     atomic_write(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def hashes_at_start(config: TrainConfig, data: str, folder: Path) -> dict[str, str]:
-    """The identity of a run; one that goes on unchanged keeps that of its beginning.
+    """Return the hashes of a run; a run that is resumed unchanged keeps those of its start.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         data: fingerprint of the data set.
-        folder: of the run.
+        folder: run folder.
     """
-    file, found = folder / CONFIG, read_run_state(folder)
-    if found and file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) == asdict(config):
-        return {key: found[key] for key in ("config", "data", "code")}
+    file, state = folder / CONFIG, read_run_state(folder)
+    if state and file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) == asdict(config):
+        return {key: state[key] for key in ("config", "data", "code")}
     return run_hashes(config, data)
 
 
 def check_data_unchanged(data: str, folder: Path) -> None:
-    """Raises if a run is to go on with other data than it began with.
+    """Raise if a run would be resumed with other data than it started with.
 
     Args:
-        data: fingerprint of the data set as it is now.
-        folder: of the run.
+        data: current fingerprint of the data set.
+        folder: run folder.
 
     Raises:
         DataError: scenes, labels or pixels have changed.
     """
     if read_run_state(folder).get("data", data) != data:
         raise DataError(
-            f"{folder}: the data set has changed since this run began (scenes, labels or pixels); "
-            "put it back, or begin anew with rerun="
+            f"{folder}: the data set has changed since this run started (scenes, labels or pixels); "
+            "restore it, or start again with rerun="
         )
 
 
-def _check_length(config: TrainConfig, held: dict[str, Any]) -> None:
+def _check_length(config: TrainConfig, saved_config: dict[str, Any]) -> None:
     lengths = ("max_epochs", "max_steps")
-    changed = [key for key in lengths if config.trainer.get(key) != held["trainer"].get(key)]
+    changed = [key for key in lengths if config.trainer.get(key) != saved_config["trainer"].get(key)]
     if changed and any(
         name in config.scheduler and config.scheduler[name] is None for name in LENGTH_OPTIONS
     ):
         raise ConfigError(
-            f"trainer.{changed[0]}={config.trainer[changed[0]]}: this run's scheduler was laid out for "
-            f"{held['trainer'].get(changed[0])}; begin anew with rerun="
+            f"trainer.{changed[0]}={config.trainer[changed[0]]}: this run's scheduler was built for "
+            f"{saved_config['trainer'].get(changed[0])}; start again with rerun="
         )
 
 
-def _with_findings(config: TrainConfig, held: dict[str, Any]) -> TrainConfig:
-    """The configuration with what find= and precision=auto have put into the one that the folder holds."""
+def _with_findings(config: TrainConfig, saved_config: dict[str, Any]) -> TrainConfig:
+    """Return the configuration with the results of find= and precision=auto in the saved one."""
     if config.trainer.get("precision") == "auto":
-        precision = held["trainer"].get("precision")
+        precision = saved_config["trainer"].get("precision")
         config = replace(config, trainer={**config.trainer, "precision": precision})
     if config.find == "none":
         return config
-    optimizer = {**config.optimizer, "lr": held["optimizer"].get("lr")}
-    dataset = replace(config.dataset, batch_size=held["dataset"]["batch_size"])
+    optimizer = {**config.optimizer, "lr": saved_config["optimizer"].get("lr")}
+    dataset = replace(config.dataset, batch_size=saved_config["dataset"]["batch_size"])
     return replace(config, find="none", optimizer=optimizer, dataset=dataset)

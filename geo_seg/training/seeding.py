@@ -1,4 +1,4 @@
-"""Random numbers of a training step, decided by where it stands in the run and by nothing before it."""
+"""Seeds of training steps, which depend on the position in the run and on nothing before it."""
 
 import random
 
@@ -7,22 +7,22 @@ import torch
 
 
 def seed_step(seed: int, epoch: int, batch: int, rank: int) -> int:
-    """Seeds what a training step draws from: dropout, augmentation, transforms of the user's.
+    """Seed the global generators for a training step: dropout, augmentation, user transforms.
 
-    So a run that is resumed draws what it would have drawn, and each process of a run draws its own.
+    A resumed run thus draws the same numbers as an uninterrupted one, and each process draws different ones.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         epoch: number of the epoch.
         batch: number of the batch in the epoch.
         rank: number of the process.
 
     Returns:
-        A seed from 0 to 2^63 - 1, for generators of the step's own.
+        A seed from 0 to 2^63 - 1, for further generators of this step.
     """
     words = np.random.SeedSequence([seed, epoch, batch, rank]).generate_state(2, np.uint64)
     key = int(words[0] >> np.uint64(1))
     torch.manual_seed(key)
     random.seed(key)
-    np.random.seed(int(words[1] % 2**32))  # what users' transforms draw from
+    np.random.seed(int(words[1] % 2**32))  # user transforms may draw from it
     return key

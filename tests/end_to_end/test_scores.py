@@ -440,7 +440,7 @@ def first_state(content: dict[str, Any]) -> dict[str, Any]:
             lambda content: first_state(content).update(exp_avg=torch.ones(2)),
             r"exp_avg of shape \(2,\) for a weight of",
         ),
-        (lambda content: content.update(lr_schedulers=[None]), r"last\.ckpt: training can't go on from it"),
+        (lambda content: content.update(lr_schedulers=[None]), r"last\.ckpt: training can't resume from it"),
         (lambda content: content["position"].clear(), r"\(KeyError: .*done"),
         (lambda content: content.update({"pytorch-lightning_version": "x"}), r"\(InvalidVersion: "),
         (lambda content: content["state_dict"].popitem(), r"\(RuntimeError: "),
@@ -457,7 +457,7 @@ def test_a_state_of_training_that_is_broken_is_answered_with_what_to_do(
     with pytest.raises(CheckpointError, match=message) as said:
         run(asked(f"resume={folder}"), folder)
     assert str(said.value).startswith(f"{folder}/checkpoints/last.ckpt: ")
-    assert str(said.value).endswith("such as best.ckpt, or train anew without resume=")
+    assert str(said.value).endswith("such as best.ckpt, or start again without resume=")
     assert "\n" not in str(said.value)
 
 

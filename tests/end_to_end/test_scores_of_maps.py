@@ -83,7 +83,7 @@ def count(predictor: ScenePredictor, data: SceneDataModule, split: str) -> Evalu
     trainer = pl.Trainer(accelerator="cpu", enable_progress_bar=False, barebones=False, **options)
     evaluation = SceneEvaluation(predictor, data, split, 0.02)
     trainer.test(evaluation, verbose=False)
-    return evaluation.counted
+    return evaluation.result
 
 
 def confusion(classes: np.ndarray, labels: np.ndarray) -> list[list[int]]:
@@ -138,7 +138,9 @@ def test_scores_of_a_split_and_its_pictures_are_those_of_the_maps(
     plan = counted.scores["prediction"]
     assert (plan["window"], plan["margin"], plan["overlap"], plan["precision"]) == (256, 32, 64, precision)
     # every window of the evaluation
-    for (scene, (row, col, height, width)), numbers in zip(counted.places, counted.windows, strict=True):
+    for (scene, (row, col, height, width)), numbers in zip(
+        counted.scene_windows, counted.window_counts, strict=True
+    ):
         here = np.s_[row : row + height, col : col + width]
         matrix = np.array(confusion(maps[named[scene].stem][here], masks[named[scene].stem][here]))
         np.testing.assert_array_equal(numbers, [matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
@@ -147,7 +149,7 @@ def test_scores_of_a_split_and_its_pictures_are_those_of_the_maps(
     if by == "scenes":  # else labels= counts the whole raster
         assert counted.scores["confusion"] == scored["confusion"]
         assert counted.scores["miou"] == scored["miou"]
-        for path, matrix in zip(named, counted.scenes, strict=True):
+        for path, matrix in zip(named, counted.scene_confusions, strict=True):
             assert matrix.tolist() == scored["scenes"][path.stem]["confusion"]
     # the pictures of the report show the very pixels that were counted
     shown: list[np.ndarray] = []
@@ -162,7 +164,7 @@ def test_scores_of_a_split_and_its_pictures_are_those_of_the_maps(
     assert len(shown) == len(titles) >= 3
     matches = 0
     for picture in shown:
-        for scene, window in counted.places:
+        for scene, window in counted.scene_windows:
             row, col, height, width = window
             there = maps[named[scene].stem][row : row + height, col : col + width]
             matches += picture.shape == there.shape and bool((picture == there)[there < 255].all())
@@ -206,7 +208,7 @@ def test_boundary_iou_of_a_split_is_taken_in_its_evaluation_windows(tmp_path: Pa
         read(tmp_path / "images" / "c.tif").any(0), np.select([mask == 7, mask == 9], [0, 1], 255), 255
     )
     predicted = predictor.classes(data.scenes["test"][0], Window(0, 0, HEIGHT, WIDTH))
-    for _, (row, col, height, width) in counted.places:
+    for _, (row, col, height, width) in counted.scene_windows:
         ids, truth = torch.zeros(1, 128, 128, dtype=torch.long), torch.full((1, 128, 128), 255)
         ids[0, :height, :width] = torch.from_numpy(predicted[row : row + height, col : col + width])
         truth[0, :height, :width] = torch.from_numpy(labels[row : row + height, col : col + width])

@@ -16,7 +16,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
 from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import add_findings
-from geo_seg.training.introduction import print_run_summary
+from geo_seg.training.run_summary import print_run_summary
 from tests.conftest import draw_scene, write_raster
 
 HOLES = "200 px of -9999, -32768 or 1e20 in one band, undeclared, and training says nothing"

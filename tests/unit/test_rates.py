@@ -32,5 +32,5 @@ def test_rates_fall_from_the_decoder_to_the_image() -> None:
     assert rates == pytest.approx([0.1, 0.05 * 0.8**3, 0.05 * 0.8**2, 0.05 * 0.8, 0.05])
     plain = parameter_groups(decoder, encoder, {"lr": 0.1}, EncoderConfig())
     assert [set(group) for group in plain] == [{"params"}, {"params"}]
-    with pytest.raises(ConfigError, match=r"expected an optimizer\.lr"):
+    with pytest.raises(ConfigError, match=r"expected a value for optimizer\.lr"):
         parameter_groups(decoder, encoder, {}, config)

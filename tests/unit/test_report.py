@@ -22,9 +22,9 @@ from geo_seg.report import html_page as markup
 from geo_seg.report.locations import describe_location, scene_outlines
 from geo_seg.report.pictures import draw_panels, encode_panels
 from geo_seg.tiling import Window
-from geo_seg.training.introduction import window_size_note
 from geo_seg.training.pictures import ranked
 from geo_seg.training.report import read_speed
+from geo_seg.training.run_summary import window_size_note
 from tests.conftest import REPOSITORY
 
 UTM = "EPSG:32633"

@@ -127,8 +127,8 @@ class ResumableCheckpoint(Checkpoint):
         first_validation = min(trainer.val_check_batch or epoch_batches, epoch_batches)
         if self.monitor and trainer.global_step == 0 and 0 < max_batches < first_validation:
             raise ConfigError(
-                f"trainer.max_steps={trainer.max_steps}: ends before the first epoch, of {epoch_batches} batches, so"
-                " nothing is validated; expected more steps, or a smaller dataset.windows_per_epoch"
+                f"trainer.max_steps={trainer.max_steps}: ends before the first epoch, of {epoch_batches} "
+                "batches, so nothing is validated; expected more steps or a smaller dataset.windows_per_epoch"
             )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from geo_seg.errors import CheckpointError
 
-RESTART_REMEDY = "put a checkpoint of another moment there, such as best.ckpt, or train anew without resume="
+RESTART_REMEDY = "replace it by another checkpoint, such as best.ckpt, or start again without resume="
 """Remedy for a checkpoint from which training can't resume, for messages."""
 
 

@@ -1,4 +1,4 @@
-"""What a run says before it trains, and what is not said."""
+"""Console summary of a run before training."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,24 +25,24 @@ def print_run_summary(
     loss: nn.Module,
     path: Path,
 ) -> None:
-    """Says what is going to be trained, on what, and what the user should know of the data.
+    """Print what is going to be trained on which data, and notes on the data.
 
     Args:
-        console: where it is said.
-        config: what to do.
-        data: the scenes.
-        model: for its number of weights.
-        loss: for its class weights.
+        console: console for the summary.
+        config: configuration of the run.
+        data: data module with the scenes.
+        model: model, for its number of weights.
+        loss: loss, for its class weights.
         path: the run folder.
     """
     counts = ", ".join(f"{len(scenes)} {name}" for name, scenes in data.scenes.items())
     total = sum(data.class_counts)
-    shares = ", ".join(
+    fractions = ", ".join(
         f"{name} {count / total:.1%}" for name, count in zip(data.table.names, data.class_counts, strict=True)
     )
     console.print(
         f"{config.dataset.name}: scenes {counts}; {len(data.bands.mean)} bands of {data.dtype}\n"
-        f"classes in train: {shares}\n"
+        f"classes in train: {fractions}\n"
         f"{config.model['name']} {config.model['encoder']} "
         f"({count_trainable_parameters(model) / 1e6:.1f} M weights), "
         f"loss {config.loss['name']}; run folder {path}",
@@ -51,25 +51,27 @@ def print_run_summary(
     )
     if origin := getattr(model, "origin", ""):
         console.print(f"note: {origin}", markup=False, soft_wrap=True)
-    weights = (getattr(part, "class_weights", None) for part in loss.modules())
-    for values in (found for found in weights if found is not None):
+    weight_tensors = (getattr(term, "class_weights", None) for term in loss.modules())
+    for values in (tensor for tensor in weight_tensors if tensor is not None):
         listed = ", ".join(
             f"{name} {value:.3g}" for name, value in zip(data.table.names, values.tolist(), strict=True)
         )
         console.print(f"class weights: {listed}", markup=False, soft_wrap=True)
-    if padded := window_size_note(data.scenes["train"], config.dataset.window):
-        console.print(f"note: {padded}", markup=False, soft_wrap=True)
-    absent = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
-    if absent:
-        console.print(f"note: no training pixel has class {', '.join(absent)}", markup=False, soft_wrap=True)
-    counts_of = {
+    if size_note := window_size_note(data.scenes["train"], config.dataset.window):
+        console.print(f"note: {size_note}", markup=False, soft_wrap=True)
+    absent_classes = [n for n, count in zip(data.table.names, data.class_counts, strict=True) if not count]
+    if absent_classes:
+        console.print(
+            f"note: no training pixel has class {', '.join(absent_classes)}", markup=False, soft_wrap=True
+        )
+    counts_by_split = {
         name: sum(
-            (found.class_counts.classes for found in own), np.zeros(len(data.table.names), np.int64)
+            (index.class_counts.classes for index in split_index), np.zeros(len(data.table.names), np.int64)
         ).tolist()
-        for name, own in data.index.items()
-        if own
+        for name, split_index in data.index.items()
+        if split_index
     }
-    for note in describe_few_labels(counts_of, data.table.names, config.dataset):
+    for note in describe_few_labels(counts_by_split, data.table.names, config.dataset):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     if data.left_out:
         console.print(f"note: {data.left_out}", markup=False, soft_wrap=True)
@@ -80,10 +82,10 @@ def print_run_summary(
 
 
 def data_notes(data: SceneDataModule) -> Iterator[str]:
-    """Tell what the user should know of the scenes, whether they are learnt from or tested on.
+    """Yield notes on the scenes, for training and evaluation.
 
     Args:
-        data: the scenes.
+        data: data module with the scenes.
     """
     scenes, bands = data.whole
     yield from describe_scales(scenes)
@@ -91,34 +93,34 @@ def data_notes(data: SceneDataModule) -> Iterator[str]:
     yield from describe_dark_borders(scenes, bands, data.config)
     for name, count in data.implausible.items():
         yield f"{name}: {count} px {IMPLAUSIBLE}"
-    noted: dict[str, list[str]] = {}
+    scenes_by_note: dict[str, list[str]] = {}
     for scene in scenes:
         for note in scene.notes:
-            noted.setdefault(note, []).append(scene.name)
-    for note, names in noted.items():
+            scenes_by_note.setdefault(note, []).append(scene.name)
+    for note, names in scenes_by_note.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"{names[0]}{more}: {note}"
 
 
 def window_size_note(scenes: Sequence[Scene], window: int) -> str:
-    """What the user should know of scenes that are smaller than a window; "" if none is.
+    """Return a note on scenes that are smaller than a window; "" if none is.
 
     Args:
-        scenes: of training.
-        window: side in pixels.
+        scenes: training scenes.
+        window: side of a window in pixels.
     """
-    small = [scene for scene in scenes if min(scene.image.height, scene.image.width) < window]
-    if not small:
+    small_scenes = [scene for scene in scenes if min(scene.image.height, scene.image.width) < window]
+    if not small_scenes:
         return ""
     largest = max(scenes, key=lambda scene: max(scene.image.height, scene.image.width))
-    side = -(-max(largest.image.height, largest.image.width) // 32) * 32  # of which models take multiples
+    side = -(-max(largest.image.height, largest.image.width) // 32) * 32  # models take multiples of 32
     if side < window:
         return (
-            f"dataset.window={window} is larger than every scene, and the rest costs memory for nothing; the "
+            f"dataset.window={window} is larger than every scene, which wastes memory; the "
             f"largest, {largest.name}, has {largest.image.height} x {largest.image.width} pixels: "
             f"dataset.window={side} holds it"
         )
     return (
-        f"{len(small)} scenes are smaller than dataset.window={window} and are padded with ignored pixels, "
-        f"{small[0].name} for one"
+        f"{len(small_scenes)} scenes are smaller than dataset.window={window} and are padded with ignored "
+        f"pixels, {small_scenes[0].name} for one"
     )
