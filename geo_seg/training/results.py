@@ -82,7 +82,7 @@ def write_results(
     confusions = {
         name: [
             {"name": scene.name, "confusion": matrix.tolist()}
-            for scene, matrix in zip(run.data.scenes[name], result.scenes, strict=False)
+            for scene, matrix in zip(run.data.scenes[name], result.scene_confusions, strict=False)
         ]
         for name, result in results.items()
     }
