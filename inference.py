@@ -1,4 +1,4 @@
-"""Maps rasters with a trained model: python inference.py checkpoint=... input=... output=..."""
+"""Map rasters with a trained model: python inference.py checkpoint=... input=... output=..."""
 
 import hydra
 from omegaconf import DictConfig
@@ -14,7 +14,7 @@ register_schemas()
 
 @hydra.main(version_base="1.3", config_path="config", config_name="inference")
 def main(cfg: DictConfig) -> None:
-    """Checks the configuration, then predicts."""
+    """Check the configuration, then predict."""
     with report_errors():
         config = parse_inference_config(cfg)
         look_before_mapping(config)

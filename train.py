@@ -1,4 +1,4 @@
-"""Trains a model: python train.py dataset=... model=... loss=..."""
+"""Train a model: python train.py dataset=... model=... loss=..."""
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,13 +14,13 @@ register_schemas()
 
 @hydra.main(version_base="1.3", config_path="config", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Checks the configuration, then trains; returns the best mean IoU of the validation scenes."""
+    """Check the configuration, then train; return the best mean IoU of the validation scenes."""
     with report_errors():
         config = resolve_config(cfg, HydraConfig.get().overrides.task)
         from geo_seg.sweeps.jobs import instead_of_training, resume_interrupted
 
-        if (other := instead_of_training(config)) is not None:
-            return other()
+        if (run_mode := instead_of_training(config)) is not None:
+            return run_mode()
         with gc_frozen():
             from geo_seg.training.run import run
         return run(resume_interrupted(config), HydraConfig.get().runtime.output_dir)

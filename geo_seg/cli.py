@@ -1,4 +1,4 @@
-"""Errors as answers: one line on stderr and an exit code, where an entry point of Hydra's ends."""
+"""Entry points of Hydra with errors in one line on stderr, and exit codes."""
 
 import os
 import re
@@ -30,38 +30,53 @@ from geo_seg.runtime.orphans import end_with_parent
 from geo_seg.runtime.ranks import check_ranks, no_output_overrides, rank
 from geo_seg.runtime.traces import remove_empty_folders_on_error
 
-_EXPECTED = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
-_QUOTING = (
-    "a value with other signs than letters, digits and /-%+.,:*? needs double quotes inside of single ones: "
+_EXPECTED_ERRORS = (GeoSegError, HydraException, OmegaConfBaseException, OSError)
+_QUOTING_HINT = (
+    "a value with other characters than letters, digits and /-%+.,:*? needs double quotes in single quotes: "
     "'key=\"value\"'; for ~ write $HOME"
 )
-_FLAGS = {  # what Hydra says of its flags in a traceback, by how it begins
+_FLAG_ERRORS = {  # by the beginning of the text that Hydra raises
     "The --resolve flag": "--resolve: fills in what --cfg or --help shows; for example --cfg job --resolve",
     "Only one of --run": "expected one of --run, --multirun (-m), --cfg, --info and --shell-completion",
 }
-_NEEDED = ("dataset", "model", "loss", "optimizer", "scheduler", "trainer", "mode", "model.name", "loss.name")
-_EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+_REQUIRED_KEYS = (
+    "dataset",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "mode",
+    "model.name",
+    "loss.name",
+)
+_EXTRAS_BY_LAUNCHER = {
+    "joblib": "joblib",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+}
 
 
 def run_main(main: Callable[[], Any]) -> NoReturn:
-    """Runs an entry point of Hydra's; errors of the user's end in one line on stderr and exit code 2.
+    """Run an entry point of Hydra; expected errors end in one line on stderr and exit code 2.
 
     Args:
         main: the function under @hydra.main.
     """
     end_with_parent()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its exceptions instead of printing them
     yaml_files.record_yaml_files()
     try:
-        _check_folder()
+        _check_working_folder()
         check_ranks()
         if rank() > 0 or "mode=leaderboard" in sys.argv:
             sys.argv += no_output_overrides()
         check_overrides(sys.argv[1:])
         main()
-    except BrokenPipeError:  # whoever read the help has seen enough
-        os._exit(141)  # the usual code; leaving in the ordinary way would try to write again
-    except _EXPECTED as error:
+    except BrokenPipeError:  # the help was piped to a program that has ended
+        os._exit(141)  # the usual code; a regular exit would try to write again
+    except _EXPECTED_ERRORS as error:
         _exit_with_error(error)
     except ValueError as error:
         _exit_with_error(_translate_hydra_error(error))
@@ -73,137 +88,141 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Answers the errors of a job itself, so that Hydra doesn't add lines; in a sweep Hydra goes on."""
+    """Report errors of a job in one line, so that Hydra adds nothing; in a sweep Hydra continues."""
     try:
         with remove_empty_folders_on_error():
-            if (said := yaml_files.shadowed_files(sys.argv)) is not None:
-                raise ConfigError(said)
+            if (message := yaml_files.shadowed_files(sys.argv)) is not None:
+                raise ConfigError(message)
             yield
-    except _EXPECTED as error:
+    except _EXPECTED_ERRORS as error:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             _exit_with_error(error)
         if isinstance(error, IncompatibleChoiceError):
-            print(f"skipped: {_line(error)}", file=sys.stderr)
+            print(f"skipped: {_printable_line(error)}", file=sys.stderr)
             return
-        print(f"error: {_line(error)}", file=sys.stderr)
+        print(f"error: {_printable_line(error)}", file=sys.stderr)
         raise
 
 
 def format_error(error: Exception) -> str:
-    """The one line that answers an error of Hydra, OmegaConf or ours."""
+    """Return the message of an error of Hydra, OmegaConf or geo_seg in one line."""
     cause = error.__cause__
     if isinstance(cause, GeoSegError):
-        error = cause  # raised while Hydra built a launcher or sweeper of ours
+        error = cause  # raised while Hydra instantiated a launcher or sweeper of geo_seg
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _explain_choice(error.missing_cfg_file, error.options, str(error))
     composed = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
-    if composed and (said := yaml_files.yaml_error(composed[1])):
-        return said
+    if composed and (message := yaml_files.yaml_error(composed[1])):
+        return message
     if isinstance(error, OverrideParseException):
-        said = f"{error.override}: this is not key=value ({first_line(error)})"
-        return f"{said}; {_QUOTING}" if "=" in error.override else said
+        message = f"{error.override}: this is not key=value ({first_line(error)})"
+        return f"{message}; {_QUOTING_HINT}" if "=" in error.override else message
     if _is_os_error(error, named=True):
         return f"{error.filename}: {error.strerror}"  # type: ignore[attr-defined]
-    broken = cause if isinstance(cause, OmegaConfBaseException) else error
-    if isinstance(broken, OmegaConfBaseException):
-        return _explain_key(broken, str(error))
-    said = first_line(error)
-    return said + _origin(said) if isinstance(error, ConfigError) else said
+    root_cause = cause if isinstance(cause, OmegaConfBaseException) else error
+    if isinstance(root_cause, OmegaConfBaseException):
+        return _explain_key(root_cause, str(error))
+    message = first_line(error)
+    return message + _origin(message) if isinstance(error, ConfigError) else message
 
 
-def _line(error: Exception) -> str:
-    """Return the answer to an error, its control characters escaped: no file steers a terminal."""
+def _printable_line(error: Exception) -> str:
+    """Return the message of an error with control characters escaped: no file may control the terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in format_error(error))
 
 
-def _origin(said: str) -> str:
-    """Which line of a YAML file gives the key that a message begins with, unless the command line does."""
-    found = re.match(r"([\w.]+)((?:\[\d+\][\w.]*)*)[=:]", said)
-    if found is None:
+def _origin(message: str) -> str:
+    """Return the file and line that set the key at the start of a message, unless the command line does."""
+    key = re.match(r"([\w.]+)((?:\[\d+\][\w.]*)*)[=:]", message)
+    if key is None:
         return ""
-    given = [word.lstrip("+~").partition("=")[0] for word in sys.argv[1:] if "=" in word]
-    typed = any(f"{found[1]}.".startswith(f"{word}.") and "." in word for word in given)
-    return "" if typed else yaml_files.origin_of(found[0][:-1])
+    overrides = [word.lstrip("+~").partition("=")[0] for word in sys.argv[1:] if "=" in word]
+    overridden = any(f"{key[1]}.".startswith(f"{word}.") and "." in word for word in overrides)
+    return "" if overridden else yaml_files.origin_of(key[0][:-1])
 
 
 def _exit_with_error(error: Exception) -> NoReturn:
-    unexpected = _is_os_error(error, named=False) or not isinstance(error, _EXPECTED)
+    unexpected = _is_os_error(error, named=False) or not isinstance(error, _EXPECTED_ERRORS)
     if unexpected or "debug=true" in (argument.lower() for argument in sys.argv):
         raise error
-    print(f"error: {_line(error)}", file=sys.stderr)
+    print(f"error: {_printable_line(error)}", file=sys.stderr)
     sys.exit(2)
 
 
-def _check_folder() -> None:
+def _check_working_folder() -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise ConfigError("the working folder is gone; change to one that is there") from error
+        raise ConfigError("the working folder no longer exists; change to another one") from error
 
 
 def check_overrides(words: Sequence[str]) -> None:
-    """Answer what Hydra would answer with other names than those on the command line, or with a traceback.
+    """Check for errors of overrides that Hydra would report under other names, or with a traceback.
 
     Args:
         words: of the command line.
 
     Raises:
-        ConfigError: ~loss, which Hydra deletes and misses later; or a key below one that is a single value.
+        ConfigError: an empty run folder, a required key that is deleted (~loss), or a key below one that is a
+            single value.
     """
     for word in words:
-        key, given, value = word.lstrip("~+").partition("=")
-        if key in {"hydra.run.dir", "hydra.sweep.dir"} and given and value.strip("'\"") == "":
+        key, equals, value = word.lstrip("~+").partition("=")
+        if key in {"hydra.run.dir", "hydra.sweep.dir"} and equals and value.strip("'\"") == "":
             raise ConfigError(f"{word}: expected the folder that the run goes to")
-        if word.startswith("~") and key in _NEEDED:
-            raise ConfigError(
-                f"{word}: nothing goes without {key}; change it with {key}=..., or leave this out"
-            )
+        if word.startswith("~") and key in _REQUIRED_KEYS:
+            raise ConfigError(f"{word}: {key} is required; change it with {key}=..., or leave this out")
         for schema in (TrainConfig, InferenceConfig):
-            above = scalar_parent(key, schema) if given else None
-            if above:
-                meant = [known for known in dotted_keys(schema) if known.endswith(f".{key}")]
-                hint = f"did you mean {' or '.join(map(repr, meant))}?" if meant else f"expected {above}=..."
-                raise ConfigError(f"{word}: {above} is one value, with no keys below it; {hint}")
+            parent = scalar_parent(key, schema) if equals else None
+            if parent:
+                matches = [name for name in dotted_keys(schema) if name.endswith(f".{key}")]
+                hint = (
+                    f"did you mean {' or '.join(map(repr, matches))}?"
+                    if matches
+                    else f"expected {parent}=..."
+                )
+                raise ConfigError(f"{word}: {parent} is one value, with no keys below it; {hint}")
 
 
 def _translate_hydra_error(error: ValueError) -> Exception:
-    """What Hydra says of loss=null or its flags in a traceback, as an answer; other errors as they are."""
-    for beginning, said in _FLAGS.items():
+    """Return a ConfigError for what Hydra raises for loss=null or its flags; other errors unchanged."""
+    for beginning, message in _FLAG_ERRORS.items():
         if str(error).startswith(beginning):
-            return ConfigError(said)
+            return ConfigError(message)
     if not str(error).startswith("Config group override must be"):
         return (
             error
             if HydraConfig.initialized()
             else ConfigError(yaml_files.last_yaml_file() + first_line(error))
         )
-    given = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]
+    words = [word for word in sys.argv[1:] if word.rpartition("=")[2] in {"null", "true", "false"}]
     return ConfigError(
-        f"{' '.join(given) or first_line(error)}: expected a name; `none` switches off what can be: logger, "
-        "callbacks, augment, average; what needs no name is left out"
+        f"{' '.join(words) or first_line(error)}: expected a name; `none` switches off logger, callbacks, "
+        "augment and average; leave out what needs no name"
     )
 
 
 def _explain_choice(choice: str, options: Sequence[str], message: str) -> str:
     group, _, name = choice.rpartition("/")
-    if group == "hydra/launcher" and name in _EXTRAS:
-        return f"launcher={name}: {missing_extra(_EXTRAS[name])}"
-    roots = [Path(found) for found in re.findall(r"path=file://(.+)$", message, re.MULTILINE)]
-    looked = f"; looked in {' and '.join(str(root / group) for root in roots)}" if roots else ""
+    if group == "hydra/launcher" and name in _EXTRAS_BY_LAUNCHER:
+        return f"launcher={name}: {missing_extra(_EXTRAS_BY_LAUNCHER[name])}"
+    roots = [Path(path) for path in re.findall(r"path=file://(.+)$", message, re.MULTILINE)]
+    searched = f"; looked in {' and '.join(str(root / group) for root in roots)}" if roots else ""
     hint = _misplaced(group, name, roots) or did_you_mean(name, options)
-    return f"{group}={name}: there is no such {group}; {hint}{looked}"
+    return f"{group}={name}: unknown {group} {name!r}; {hint}{searched}"
 
 
 def _misplaced(group: str, name: str, roots: Sequence[Path]) -> str:
-    """What to do with a YAML file of that name that lies where Hydra doesn't look; "" where there is none."""
+    """Return what to do with a YAML file of that name where Hydra doesn't look; "" if there is none."""
     stem = Path(name).name.removesuffix(".yaml")
-    here = Path.cwd()
-    for folder in (here / group, here, *roots, *(there for root in roots[1:] for there in root.glob("*/"))):
+    working_folder = Path.cwd()
+    subfolders = (folder for root in roots[1:] for folder in root.glob("*/"))
+    for folder in (working_folder / group, working_folder, *roots, *subfolders):
         file = folder / f"{stem}.yaml"
         if file.is_file() and file not in {root / group / file.name for root in roots}:
             if folder.name == group:
                 return f"{file} is found with --config-dir {folder.parent} {group}={stem}"
-            return f"{file} lies in no folder {group}: move it into one, and give --config-dir the one above"
+            return f"{file} is in no folder {group}: move it into one, and give its parent as --config-dir"
     return ""
 
 
@@ -212,27 +231,27 @@ def _explain_key(error: OmegaConfBaseException, message: str) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: no value; give it as {key}=... or in its YAML"
     parent = error.parent_node
-    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    if known and error.key is not None and str(error.key) not in known:
-        deeper = [f"{section}.{key}" for section in known if key in _keys_of(parent, section)]
+    names = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    if names and error.key is not None and str(error.key) not in names:
+        nested = [f"{section}.{key}" for section in names if key in _keys_of(parent, section)]
         hint = (
-            f"did you mean {' or '.join(map(repr, deeper))}?"
-            if deeper
-            else did_you_mean(str(error.key), known)
+            f"did you mean {' or '.join(map(repr, nested))}?"
+            if nested
+            else did_you_mean(str(error.key), names)
         )
-        return f"{key}: there is no such key; {hint}"
+        return f"{key}: unknown key {str(error.key)!r}; {hint}"
     if isinstance(error, ConfigAttributeError):  # below a value of an open section
         return f"{key}: {str(key).rpartition('.')[0]} is one value, with no keys below it"
-    said = first_line(Exception(error.msg) if error.msg else error)
-    return f"{key}: {said}" if key else first_line(Exception(message))
+    text = first_line(Exception(error.msg) if error.msg else error)
+    return f"{key}: {text}" if key else first_line(Exception(message))
 
 
 def _keys_of(parent: Any, section: str) -> list[str]:
-    inside = parent._get_node(section)  # as it is: it may have no value, or one that can't be resolved
-    return [str(key) for key in inside] if isinstance(inside, DictConfig) and not inside._is_missing() else []
+    node = parent._get_node(section)  # unresolved: it may be missing, or an interpolation that fails
+    return [str(key) for key in node] if isinstance(node, DictConfig) and not node._is_missing() else []
 
 
 def _is_os_error(error: Exception, named: bool) -> bool:
-    """Whether it is an error of the operating system, with or without the name of a file."""
-    system = isinstance(error, OSError) and not isinstance(error, HydraException)
-    return system and (error.filename is not None) == named  # type: ignore[attr-defined]
+    """Return whether it is an error of the operating system, with or without the name of a file."""
+    is_os_error = isinstance(error, OSError) and not isinstance(error, HydraException)
+    return is_os_error and (error.filename is not None) == named  # type: ignore[attr-defined]

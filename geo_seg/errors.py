@@ -1,4 +1,4 @@
-"""Errors that are answers: what was found, what was expected, what to do; one line each."""
+"""Errors that are printed as one line: what was found, what was expected, what to do."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -6,65 +6,65 @@ from typing import Any
 
 
 class GeoSegError(Exception):
-    """Something that the user can mend; printed as one line, without a traceback."""
+    """An error that the user can fix; printed as one line, without a traceback."""
 
 
 class ConfigError(GeoSegError):
-    """A key, a name or a value of the configuration does not fit."""
+    """A key, a name or a value of the configuration is invalid."""
 
 
 class IncompatibleChoiceError(ConfigError):
-    """A choice that exists but is not for this data; a sweep over all choices leaves it out."""
+    """A choice that exists but doesn't suit this data; a sweep over all choices skips it."""
 
 
 class DataError(GeoSegError):
-    """Images, masks or rasters do not fit what the configuration says of them."""
+    """Images, masks or rasters contradict the configuration, or can't be read."""
 
 
 class TrainingError(GeoSegError):
-    """Training cannot go on: the loss is no longer a number, or the disk is full."""
+    """Training can't continue: the loss is not finite, or the disk is full."""
 
 
 class SweepError(GeoSegError):
-    """Runs of a sweep failed; the others are there."""
+    """Runs of a sweep failed; the other runs are complete."""
 
 
 class CheckpointError(GeoSegError):
-    """A checkpoint is missing, broken, or not one of geo_seg's."""
+    """A checkpoint is missing, broken, or not from geo_seg."""
 
 
 def missing_extra(name: str) -> str:
-    """How a part of geo_seg that isn't installed is installed, as a shell takes it."""
+    """Return the end of a message about an optional dependency: that it is missing, and how to install it."""
     return f"not installed; pip install 'geo-seg[{name}]'"
 
 
 OnError = Callable[[GeoSegError], Any]
-"""What becomes of something wrong with one of many files: raised, or collected, and the file left out."""
+"""Callback for an error in one of many files; it raises, or records the error so that the file is skipped."""
 
 
 def raise_error(error: GeoSegError) -> None:
-    """Raises the error: the usual Wrong."""
+    """Raise the error: the default of OnError."""
     raise error
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The hint that ends a message about an unknown name.
+    """Return the hint that follows "unknown ...; " in a message about an unknown name.
 
     Args:
-        name: what was given.
-        names: what there is.
+        name: the unknown name.
+        names: all valid names.
 
     Returns:
-        "did you mean X? There is: A, B, C" or, with no name near, only the list.
+        "did you mean 'b'? Available: a, b, c", or "available: a, b, c" if no name is similar.
     """
-    known = sorted(str(n) for n in names)
-    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}There is: {', '.join(known) or 'nothing'}"
+    available = sorted(map(str, names))
+    matches = get_close_matches(str(name), available, n=1, cutoff=0.5)
+    listed = ", ".join(available) or "nothing"
+    return f"did you mean {matches[0]!r}? Available: {listed}" if matches else f"available: {listed}"
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text that says something, with the next one if it ends in a colon.
+    """Return the first non-empty line of an error's text, joined with the next one if it ends in a colon.
 
     An error without a text is named by its type.
     """

@@ -1,4 +1,4 @@
-"""What makes two runs the same run: configuration, data and code."""
+"""Identity and state of a run folder: hashes of configuration, data and code in `run.json`."""
 
 import hashlib
 import json
@@ -13,68 +13,77 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.runtime.files import atomic_write
 
 RUN_FILE = "run.json"
-"""File of a run folder that says which run it holds, and whether that has finished."""
+"""File of a run folder with its hashes, and whether the run has finished."""
 
-_KEYS_WITHOUT_EFFECT = (
-    "debug",
-    "resume",
-    "rerun",
-    "save_minutes",
-)  # keys that change nothing about the result
+_KEYS_WITHOUT_EFFECT = ("debug", "resume", "rerun", "save_minutes")  # on the result
 _PACKAGES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm", "rasterio", "numpy")
-_NOT_TRAINING = {"inference", "sweeps"}
+_TRAINING_CODE = (  # files and folders whose code may change the weights or the scores of a run
+    "losses",
+    "geo_seg/config",
+    "geo_seg/raster",
+    "geo_seg/data",
+    "geo_seg/models",
+    "geo_seg/metrics",
+    "geo_seg/checkpoints",
+    "geo_seg/prediction",
+    "geo_seg/training",
+    "geo_seg/tiling.py",
+)
 
 
 def run_hashes(config: TrainConfig, data: str) -> dict[str, str]:
-    """Hashes of all that decides what a run gives.
+    """Return the hashes of everything that determines the result of a run.
 
     Args:
         config: the resolved configuration.
         data: fingerprint of the data set.
 
     Returns:
-        Hashes under config, data and code (our source files and the versions of the libraries).
+        Hashes under config, data and code (source files and versions of libraries).
     """
     return {"config": config_hash(config), "data": data, "code": code_hash()}
 
 
 def config_hash(config: TrainConfig) -> str:
-    """A hash of the resolved configuration, without the keys that change nothing about the result."""
+    """Return a hash of the resolved configuration, without the keys that don't affect the result."""
     content = {key: value for key, value in asdict(config).items() if key not in _KEYS_WITHOUT_EFFECT}
-    return _hash(json.dumps(content, sort_keys=True, default=str))
+    return _short_hash(json.dumps(content, sort_keys=True, default=str))
 
 
 def code_hash() -> str:
-    """A hash over the source of what trains, and the versions of the libraries."""
+    """Return a hash of the source files that affect training, and of the versions of libraries."""
     repository = Path(geo_seg.__file__).parents[1]
-    files = [*repository.glob("losses/**/*.py"), *repository.glob("geo_seg/**/*.py")]
     digest = hashlib.sha256()
-    for path in sorted(files):
-        if not _NOT_TRAINING & set(path.relative_to(repository).parts):
-            digest.update(path.read_bytes())
+    for path in _training_files(repository):
+        digest.update(path.read_bytes())
     for package in _PACKAGES:
         digest.update(f"{package} {_version(package)}".encode())
     return digest.hexdigest()[:16]
 
 
-def write_run_state(folder: Path, found: Mapping[str, str], finished: bool) -> None:
-    """Says in a run folder which run it holds; the file is never half-written.
+def write_run_state(folder: Path, hashes: Mapping[str, str], finished: bool) -> None:
+    """Write `run.json` atomically.
 
     Args:
         folder: of the run.
-        found: identity() as the run began; the code may have been edited since.
-        finished: whether it has ended, and well.
+        hashes: run_hashes() at the start of the run; the code may have been edited since.
+        finished: whether the run has completed successfully.
     """
-    atomic_write(folder / RUN_FILE, json.dumps({**found, "finished": finished}, indent=2))
+    atomic_write(folder / RUN_FILE, json.dumps({**hashes, "finished": finished}, indent=2))
 
 
 def read_run_state(folder: Path) -> dict[str, Any]:
-    """What write_run_state wrote, or an empty dict."""
+    """Return the content of `run.json`, or an empty dict if it can't be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        state: dict[str, Any] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return state
+
+
+def _training_files(repository: Path) -> list[Path]:
+    paths = [repository / name for name in _TRAINING_CODE]
+    return sorted(file for path in paths for file in ([path] if path.suffix else path.rglob("*.py")))
 
 
 def _version(package: str) -> str:
@@ -84,5 +93,5 @@ def _version(package: str) -> str:
         return "-"
 
 
-def _hash(text: str) -> str:
+def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]

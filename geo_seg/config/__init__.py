@@ -1,1 +1,1 @@
-"""The configuration: its schema, checks and YAML files. No torch in here."""
+"""Configuration: schemas, checks and YAML files. No torch in here."""

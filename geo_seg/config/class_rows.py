@@ -1,4 +1,4 @@
-"""The rows of the class table as a configuration gives them, checked. No torch in here."""
+"""Classes of a data set: parsing and checks of `dataset.classes`. No torch in here."""
 
 import math
 import re
@@ -10,22 +10,22 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.errors import ConfigError, did_you_mean
 
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-"""Of a class, and of what a coloured mask holds."""
+"""Colour of a class, or of a pixel in a coloured mask."""
 
 _PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#eeca3b", "#72b7b2", "#9d755d", "#bab0ac")
-_KEYS = ("name", "color", "values", "weight")
-_LARGEST = 1 << 31  # labels are kept as int32 at most
+_ROW_KEYS = ("name", "color", "values", "weight")
+_LABEL_LIMIT = 1 << 31  # labels are kept as int32 at most
 
 
 @dataclass(frozen=True)
 class ClassRows:
-    """What a configuration says of its classes.
+    """Classes of a configuration, checked.
 
     Attributes:
         names: per class.
         colors: per class, "#rrggbb".
-        values: per class, mask values: numbers, texts or colours.
-        weights: per class, or None when no class has one.
+        values: per class, its mask values: numbers, texts or colours.
+        weights: per class, or None if no class has one.
         ignored: mask values that become ignore_index.
     """
 
@@ -37,40 +37,40 @@ class ClassRows:
 
 
 def parse_class_rows(config: DatasetConfig) -> ClassRows:
-    """Reads and checks the classes of a data set's configuration.
+    """Parse and check `dataset.classes`, `ignore_index` and `ignore_values`.
 
     Raises:
-        ConfigError: a key, name, colour, value or weight in it doesn't fit.
+        ConfigError: a key, name, colour, value or weight is invalid.
     """
     rows = [_row(index, row) for index, row in enumerate(config.classes)]
     if len(rows) < 2 or (config.mode == "binary" and len(rows) != 2):
         expected = "2 (background first)" if config.mode == "binary" else "2 or more"
         raise ConfigError(f"dataset.classes: {len(rows)} classes, expected {expected}")
     names = [row["name"] for row in rows]
-    same = next((name for name in names if names.count(name) > 1), None)
-    if same is not None:
-        raise ConfigError(f"dataset.classes: two are called {same!r}; one class may have several values")
-    flat = [value for row in rows for value in row["values"]]
-    keys = [mask_key(value) for value in flat]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ConfigError(f"dataset.classes: mask value {twice[0]} stands for two classes")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise ConfigError(f"dataset.classes: two are called {duplicate!r}; one class may have several values")
+    all_values = [value for row in rows for value in row["values"]]
+    keys = [mask_key(value) for value in all_values]
+    duplicates = sorted({key for key in keys if keys.count(key) > 1})
+    if duplicates:
+        raise ConfigError(f"dataset.classes: mask value {duplicates[0]} stands for two classes")
     return ClassRows(
         names=tuple(names),
         colors=tuple(row["color"] for row in rows),
         values=tuple(tuple(row["values"]) for row in rows),
         weights=_weights([row.get("weight") for row in rows]),
-        ignored=_ignored(config, names, flat),
+        ignored=_ignored(config, names, all_values),
     )
 
 
 def mask_key(value: int | str) -> str:
-    """A mask value as text; colours in one way of writing them."""
+    """Return a mask value as text; colours in lower case."""
     text = str(value)
     return text.lower() if COLOR.fullmatch(text) else text
 
 
-def _ignored(config: DatasetConfig, names: list[str], flat: list[int | str]) -> tuple[int | str, ...]:
+def _ignored(config: DatasetConfig, names: list[str], all_values: list[int | str]) -> tuple[int | str, ...]:
     index, ignored = config.ignore_index, config.ignore_values
     if 0 <= index < len(names):
         raise ConfigError(
@@ -80,12 +80,12 @@ def _ignored(config: DatasetConfig, names: list[str], flat: list[int | str]) -> 
     if not -32768 <= index <= 32767:
         raise ConfigError(f"dataset.ignore_index={index}: expected -32768 to 32767")
     if ignored is None:
-        ignored = [index] if index not in flat else []
+        ignored = [index] if index not in all_values else []
     if not all(map(_is_value, ignored)):
         raise ConfigError(f"dataset.ignore_values={ignored}: expected integers, texts or colours")
-    both = sorted(set(map(mask_key, ignored)) & set(map(mask_key, flat)))
-    if both:
-        raise ConfigError(f"dataset.ignore_values: {both[0]} stands for a class, too")
+    overlap = sorted(set(map(mask_key, ignored)) & set(map(mask_key, all_values)))
+    if overlap:
+        raise ConfigError(f"dataset.ignore_values: {overlap[0]} stands for a class, too")
     return tuple(ignored)
 
 
@@ -103,35 +103,39 @@ def _weights(weights: list[Any]) -> tuple[float, ...] | None:
 
 
 def _row(index: int, row: Any) -> dict[str, Any]:
-    at = f"dataset.classes[{index}]"
+    location = f"dataset.classes[{index}]"
     if isinstance(row, str):
         row = {"name": row}
     if not isinstance(row, Mapping) or "name" not in row:
-        raise ConfigError(f"{at}: expected a name or a mapping with a name, got {row!r}")
+        raise ConfigError(f"{location}: expected a name or a mapping with a name, got {row!r}")
     for key in row:
-        if key not in _KEYS:
+        if key not in _ROW_KEYS:
             raise ConfigError(
-                f"{at}.{key}: nothing reads {key!r} of {row['name']!r}; {did_you_mean(key, _KEYS)}"
+                f"{location}.{key}: nothing reads {key!r} of {row['name']!r}; {did_you_mean(key, _ROW_KEYS)}"
             )
-    default = {"color": _PALETTE[index % len(_PALETTE)], "values": [index]}
-    full = {**default, **row, "name": _name(at, row["name"])}
-    if not isinstance(full["values"], list) or not all(map(_is_value, full["values"])):
+    defaults = {"color": _PALETTE[index % len(_PALETTE)], "values": [index]}
+    complete = {**defaults, **row, "name": _name(location, row["name"])}
+    if not isinstance(complete["values"], list) or not all(map(_is_value, complete["values"])):
         raise ConfigError(
-            f"{at}.values={full['values']!r} of {full['name']!r}: expected a list of integers, texts or "
-            "colours"
+            f"{location}.values={complete['values']!r} of {complete['name']!r}: expected a list of integers, "
+            "texts or colours"
         )
-    color = full["color"]
+    color = complete["color"]
     if not isinstance(color, str) or not COLOR.fullmatch(color):
-        raise ConfigError(f'{at}.color={color!r} of {full["name"]!r}: expected "#rrggbb", in quotes')
-    return full
+        raise ConfigError(
+            f'{location}.color={color!r} of {complete["name"]!r}: expected "#rrggbb", in quotes'
+        )
+    return complete
 
 
-def _name(at: str, name: Any) -> str:
+def _name(location: str, name: Any) -> str:
     if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
-        written = "; YAML takes yes, no, on and off for true and false: put the name into quotes"
-        raise ConfigError(f"{at}.name={name!r}: expected a text{written if isinstance(name, bool) else ''}")
+        hint = "; YAML reads yes, no, on and off as true and false: put the name into quotes"
+        raise ConfigError(
+            f"{location}.name={name!r}: expected a text{hint if isinstance(name, bool) else ''}"
+        )
     return str(name)
 
 
 def _is_value(value: Any) -> bool:
-    return type(value) is str or (type(value) is int and -_LARGEST <= value < _LARGEST)
+    return type(value) is str or (type(value) is int and -_LABEL_LIMIT <= value < _LABEL_LIMIT)

@@ -1,4 +1,4 @@
-"""What a `_target_` or a name of ours takes: options against the signature. No torch in here."""
+"""Options of components, checked against the signature of their `_target_` or name. No torch in here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +20,11 @@ ARCHITECTURES = {
     "segformer": "Segformer",
     "dpt": "DPT",
 }
-"""Our name of each architecture, and its class in segmentation_models_pytorch."""
+"""Class in segmentation_models_pytorch by model.name."""
 
-
-FROM_PYTHON = {  # parameters that our code fills in
+FROM_PYTHON = {
     "optimizer": {"params"},
-    "scheduler": {"optimizer", "epochs", "steps_per_epoch"},  # the run's length is total_steps
+    "scheduler": {"optimizer", "epochs", "steps_per_epoch"},  # a configuration gives total_steps
     "trainer": {
         *("logger", "callbacks", "plugins", "default_root_dir", "num_sanity_val_steps"),
         *("use_distributed_sampler", "limit_predict_batches"),
@@ -36,93 +35,95 @@ FROM_PYTHON = {  # parameters that our code fills in
     "augment": set(),
     "samples": set(),
 }
-"""By section."""
+"""Parameters that code fills in, by section: a configuration can't give them."""
 
-_KINDS = {  # what a _target_ has to come from
+_BASE_CLASSES = {  # that a _target_ has to inherit from, by section
     "optimizer": "Optimizer",
     "scheduler": "LRScheduler",
     "trainer": "Trainer",
     "callbacks": "Callback",
     "logger": "Logger",
 }
-_FILLED = {  # what null takes from the run
+_NULL_FROM_RUN = {  # options whose null is replaced by a value of the run
     "scheduler": {"T_max", "total_iters", "total_steps", "max_lr", "cycle_momentum"},
     "logger": {"experiment_name", "project"},
 }
-_OPTIONS_OF_OURS = {
+_EXTRA_OPTIONS = {  # options beside the parameters of the target
     "scheduler": {"interval"},
     "augment": {"_args_", "_partial_"},
-}  # keys beside the target's own parameters
+}
 
 
 def check_target(section: str, key: str, options: Any) -> None:
-    """Checks what says which class is built, and with which options.
+    """Check the `_target_` of a component, and its options.
 
     Args:
-        section: what it is for, one of FROM_PYTHON.
+        section: a key of FROM_PYTHON.
         key: of the mapping.
-        options: the mapping.
+        options: the mapping, with a `_target_`.
 
     Raises:
-        ConfigError: there is no such class, it is of another kind, or an option doesn't fit its signature.
+        ConfigError: the class is unknown, has another base class, or doesn't accept an option.
     """
     if not isinstance(options, Mapping) or not isinstance(options.get("_target_"), str):
         raise ConfigError(f"{key}: expected a mapping with a _target_, got {options!r}")
     target = options["_target_"]
-    if said := describe_unknown(target):
-        raise ConfigError(f"{key}._target_={target}: {said}")
-    kind, above = _KINDS.get(section), ancestors(target)
-    if kind and above is not None and kind not in above:
-        raise ConfigError(f"{key}._target_={target}: expected a class that is a {kind}")
-    found = signature(target)
-    if found is not None:
-        ours = {"_target_", *_OPTIONS_OF_OURS.get(section, set())}
-        check_options(key, options, found, FROM_PYTHON[section], ours)
+    if message := describe_unknown(target):
+        raise ConfigError(f"{key}._target_={target}: {message}")
+    base, bases = _BASE_CLASSES.get(section), ancestors(target)
+    if base and bases is not None and base not in bases:
+        raise ConfigError(f"{key}._target_={target}: expected a class that is a {base}")
+    accepted = signature(target)
+    if accepted is not None:
+        extra = {"_target_", *_EXTRA_OPTIONS.get(section, set())}
+        check_options(key, options, accepted, FROM_PYTHON[section], extra)
 
 
 def check_options(
-    key: str, options: Mapping[str, Any], found: Signature, filled: set[str], ours: set[str]
+    key: str, options: Mapping[str, Any], accepted: Signature, filled: set[str], extra: set[str]
 ) -> None:
-    """Checks options against a signature.
+    """Check options against a signature.
 
     Args:
         key: of the mapping.
         options: the mapping.
-        found: what takes them.
-        filled: parameters that our code fills in.
-        ours: keys that our code reads.
+        accepted: signature of the callable that receives them.
+        filled: parameters that code fills in.
+        extra: options beside the parameters.
 
     Raises:
-        ConfigError: an option that nothing reads, or a value of another type.
+        ConfigError: an unknown option, or a value of the wrong type.
     """
-    known = {name: p for name, p in found.parameters.items() if name not in filled}
+    parameters = {name: p for name, p in accepted.parameters.items() if name not in filled}
     for option, value in options.items():
-        if option in ours:
+        if option in extra:
             continue
-        if option not in known:
-            if found.accepts_kwargs and option not in filled:
+        if option not in parameters:
+            if accepted.accepts_kwargs and option not in filled:
                 continue
-            raise ConfigError(f"{key}.{option}: nothing reads it; {did_you_mean(option, {*known, *ours})}")
-        if value is None and option in _FILLED.get(key.partition(".")[0], set()):
+            raise ConfigError(
+                f"{key}.{option}: nothing reads it; {did_you_mean(option, {*parameters, *extra})}"
+            )
+        if value is None and option in _NULL_FROM_RUN.get(key.partition(".")[0], set()):
             continue
-        if not known[option].accepts(value):
-            raise ConfigError(f"{key}.{option}={value!r}: expected {known[option].annotation}")
+        if not parameters[option].accepts(value):
+            raise ConfigError(f"{key}.{option}={value!r}: expected {parameters[option].annotation}")
 
 
 def check_name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:
-    """The name in a section.
+    """Return the name in a section.
 
     Args:
-        section: the key.
+        section: its key.
         options: the section.
-        names: what there is.
+        names: all valid names.
 
     Raises:
-        ConfigError: there is no such name.
+        ConfigError: the name is unknown.
     """
     name = options.get("name")
     if not isinstance(name, str) or name not in names:
         raise ConfigError(
-            f"{section}.name={name}: there is no such {section}; {did_you_mean(str(name), names)}"
+            f"{section}.name={name}: unknown {section} {name!r}; {did_you_mean(str(name), names)}"
         )
     return name

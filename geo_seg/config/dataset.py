@@ -1,4 +1,4 @@
-"""The schema of a data set: what `config/dataset/*.yaml` may say. No torch in here."""
+"""Schema of a data set: the keys of `config/dataset/*.yaml`. No torch in here."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,23 +8,23 @@ from omegaconf import MISSING
 
 @dataclass
 class SplitConfig:
-    """Which scenes train, which validate, which test.
+    """Assignment of scenes to training, validation and test.
 
     Attributes:
         by: "fraction", "pattern", "list", "manifest" (its column split) or "blocks" (parts of every scene).
-        train: pattern: globs over the images' paths below root (null: all that is left over); list: a text
-            file below root with one image per line. Refused elsewhere: fraction gives train the rest.
+        train: pattern: globs over the images' paths below root (null: all remaining); list: a text file below
+            root with one image per line. An error otherwise: with fraction, train gets the rest.
         val: fraction: share of the scenes; blocks: share of the area; pattern and list: as train.
         test: as val; null for none.
-        group: a regular expression with one group; scenes for which it finds the same text in the image's
-            path lie at the same place and stay together in a split by fraction.
+        group: a regular expression with one group; scenes for which it captures the same text of the image's
+            path are at the same location and stay together in a split by fraction.
         table: a CSV below root whose first column holds the images' names without suffix ...
-        column: ... and the column of it that says which scenes stay together.
-        block: blocks: their side, about: every scene is cut into equal parts.
-        balance: blocks: draws blocks so that every split has labels of every class, as far as there are any,
-            and about its share of them; false draws them without regard to labels.
-        buffer: distance that training windows keep from every pixel of val and test, whatever the split; a
-            split that doesn't is refused.
+        column: ... and its column whose value is the same for scenes that stay together.
+        block: blocks: approximate side of a block: every scene is divided into equal parts.
+        balance: blocks: whether to draw blocks so that every split has labels of every class, where possible,
+            and about its share of them; false draws them regardless of labels.
+        buffer: minimum distance of training windows to every pixel of val and test, whatever the split; a
+            split that violates it is an error.
         unit: of block and buffer: "pixels" or "metres".
     """
 
@@ -43,18 +43,18 @@ class SplitConfig:
 
 @dataclass
 class LabelConfig:
-    """How labels that don't lie on the image's grid get onto it.
+    """Resampling and rasterization of labels onto the grid of the image.
 
     Attributes:
-        align: "error", or "reproject": label rasters on another grid or in another CRS take the nearest
-            value.
-        layer: of vector files; null takes the only one.
+        align: "error", or "reproject": label rasters on another grid or in another CRS are resampled with
+            nearest neighbour.
+        layer: of vector files; null for the only one.
         attribute: of the polygons; its values are the class table's values (empty and null are ""). Null
             gives every polygon the value 1.
         uncovered: the class of pixels that no polygon covers, or "ignore".
-        order: which of overlapping polygons is on top: "file" (the later one in the file) or "class" (that
-            of the later class in the table). Through a hole shows what lies below.
-        all_touched: gives a polygon every pixel that it touches, not only those whose centre it covers.
+        order: which of overlapping polygons is on top: "file" (the later one in the file) or "class" (the
+            one of the later class in the table). A hole shows what lies below.
+        all_touched: whether a polygon gets every pixel that it touches, not only those whose centre is in it.
     """
 
     align: str = "error"
@@ -67,54 +67,54 @@ class LabelConfig:
 
 @dataclass
 class DatasetConfig:
-    """A data set: scenes of an image and a mask each, and the table of classes.
+    """A data set: scenes, each with an image and a mask, and the classes.
 
     Attributes:
-        name: its name in folders and reports.
-        root: the folder that the other paths start from.
+        name: used in folders and reports.
+        root: folder that the other paths are relative to.
         images: glob of the images below root, or a list of globs where the bands of an image lie in
             several files, in the order of the bands. STAC items (*.json) are images, too.
-        masks: glob of the masks, rasters or vector files; its wildcards stand for the same text as those of
+        masks: glob of the masks, rasters or vector files; its wildcards match the same text as those of
             images. Without wildcards it is one file for all images.
-        aoi: glob of vector files, as masks; labels outside of their polygons are ignored.
-        manifest: a CSV or GeoJSON file below root that names images, masks and aoi instead.
-        allow_outside: lets a manifest lie outside of root, and manifests and STAC items name files that do,
-            wherever symbolic links lead, and remote ones.
-        unlabelled: "error" or "skip": what becomes of images without a mask or area of interest.
+        aoi: glob of vector files (areas of interest), as masks; labels outside of the polygons are ignored.
+        manifest: CSV or GeoJSON file below root that lists images, masks and aoi instead.
+        allow_outside: whether a manifest may be outside of root, and whether manifests and STAC items may
+            list files that are (after following symbolic links) or that are remote.
+        unlabelled: treatment of images without a mask or area of interest: "error" or "skip".
         label: see LabelConfig.
         mode: "multiclass" or "binary" (two classes, background first).
         classes: names, or mappings of name, color ("#rrggbb"), values (of the mask: numbers, texts of a
-            polygon's attribute, or colours of a coloured mask; the position in the table when not given)
+            polygon's attribute, or colours of a coloured mask; default: the position in the list)
             and weight (for losses that take class weights).
-        bands: numbers from 1, or names, which are found by what they mean; null takes all data bands.
-        nodata: value of the images that means "no measurement"; null believes the files.
-        zero_is_nodata: whether pixels whose bands are all 0 are nodata, too (black borders).
-        ignore_index: label of pixels that no loss and no metric sees.
+        bands: numbers from 1, or names, which are matched by meaning; null for all data bands.
+        nodata: nodata value of the images; null for the one declared in the files.
+        zero_is_nodata: whether pixels with 0 in all bands are nodata, too (black borders).
+        ignore_index: label of pixels that are excluded from losses and metrics.
         ignore_values: mask values that become ignore_index; null: ignore_index itself unless a class has it.
-        unlisted: "error" or "ignore": what becomes of mask values in neither list.
+        unlisted: treatment of mask values that are in neither list: "error" or "ignore".
         split: see SplitConfig.
         normalize: "standardize" (per-band mean and standard deviation of the training pixels become 0 and
-            1), "percentile" (their 2nd and 98th percentile become -1 and 1), "minmax" (their least and
-            largest value become -1 and 1), "imagenet" (uint8 RGB with ImageNet's mean and deviation) or
+            1), "percentile" (their 2nd and 98th percentile become -1 and 1), "minmax" (their minimum and
+            maximum become -1 and 1), "imagenet" (uint8 RGB with ImageNet's mean and deviation) or
             "none".
-        allow_leakage: goes on where training windows show what is validated or tested on.
-        generate: "demo" draws the embedded data set into root; null for real data.
+        allow_leakage: whether to continue if training windows overlap validation or test data.
+        generate: "demo" creates the synthetic data set in root; null for real data.
         window: side of the training and evaluation windows in pixels.
-        sampler: where training windows lie: "uniform" (anywhere), "valid" (around labelled pixels) or
-            "balanced" (around pixels of a class, all classes alike). None of them is without labels.
-        windows_per_epoch: null takes as many as cover the valid training pixels once.
-        samples: training samples from elsewhere: `_target_` of a torch Dataset and its options, see
-            docs/loading.md. Statistics, validation and test remain those of the scenes.
-        num_workers: processes that read samples; 0 reads them in the process that trains.
+        sampler: sampling of training windows: "uniform" (anywhere), "valid" (around labelled pixels) or
+            "balanced" (around pixels of a class, all classes equally often). Every window has labels.
+        windows_per_epoch: null for as many as cover the valid training pixels once.
+        samples: custom training samples: `_target_` of a torch Dataset and its options, see
+            docs/loading.md. Statistics, validation and test still use the scenes.
+        num_workers: processes that read samples; 0 reads them in the training process.
         batch_size: windows per step.
         num_threads: threads that read windows.
         cache: "memmap" keeps a decoded copy of every scene in cache_dir, which is read many times faster;
-            "auto" does so for compressed and striped files while that takes half of the free disk at most;
-            "none" reads windows from the files.
-        cache_dir: where decoded copies, burnt and aligned labels, and what was counted in a scene are kept
-            between runs; null is geo_seg in $XDG_CACHE_HOME or ~/.cache.
-        on_read_error: "raise", or "ignore": pixels that a corrupt file doesn't give are ignored, and the
-            report counts the windows.
+            "auto" does so for compressed and striped files, up to half of the free disk space; "none" reads
+            windows from the files.
+        cache_dir: folder of decoded copies, rasterized and aligned labels, and scene statistics, which are
+            kept between runs; null for geo_seg in $XDG_CACHE_HOME or ~/.cache.
+        on_read_error: "raise", or "ignore": unreadable pixels of a corrupt file are ignored, and the report
+            counts the windows.
     """
 
     name: str = MISSING

@@ -1,4 +1,4 @@
-"""Every wrong value in the configuration of a data set, found before torch is imported."""
+"""Checks of `dataset`, before torch is imported."""
 
 from geo_seg.config.class_rows import parse_class_rows
 from geo_seg.config.components import check_target
@@ -21,10 +21,10 @@ _MAX_VALUES = {"window": 16384, "batch_size": 1 << 16, "num_threads": 1024}  # m
 
 
 def check_dataset(data: DatasetConfig) -> None:
-    """Checks what can be told without the files.
+    """Check everything that needs no file.
 
     Raises:
-        ConfigError: a value that nothing can be made of, or that does nothing.
+        ConfigError: an invalid value, or one without effect.
     """
     for key, choices in _DATA_CHOICES.items():
         check_choice(f"dataset.{key}", getattr(data, key), choices)
@@ -54,9 +54,9 @@ def _check_files(data: DatasetConfig) -> None:
 def _check_loading(data: DatasetConfig) -> None:
     if data.generate is not None:
         check_choice("dataset.generate", data.generate, ("demo",))
-    for key, least in _MIN_VALUES.items():
-        if not least <= getattr(data, key) <= _MAX_VALUES[key]:
-            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected {least} to {_MAX_VALUES[key]}")
+    for key, minimum in _MIN_VALUES.items():
+        if not minimum <= getattr(data, key) <= _MAX_VALUES[key]:
+            raise ConfigError(f"dataset.{key}={getattr(data, key)}: expected {minimum} to {_MAX_VALUES[key]}")
     if data.windows_per_epoch is not None and data.windows_per_epoch < 1:
         raise ConfigError(f"dataset.windows_per_epoch={data.windows_per_epoch}: expected 1 or more, or null")
     if data.bands == []:

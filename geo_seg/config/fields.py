@@ -1,4 +1,4 @@
-"""Keys and words of a configuration against what there is. No torch in here."""
+"""Keys and plain values of a configuration, checked against its schema. No torch in here."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -10,61 +10,61 @@ from geo_seg.errors import ConfigError, did_you_mean
 
 
 def to_dataclass(cfg: DictConfig, schema: type) -> Any:
-    """Turns a composed configuration into its dataclass.
+    """Convert a composed configuration to its dataclass.
 
     Raises:
-        ConfigError: it has a key that the dataclass doesn't, or a text without a letter.
+        ConfigError: an unknown key, or an empty text.
     """
     _check_keys(cfg, schema)
-    found = OmegaConf.to_object(cfg)
-    _check_texts(found)
-    return found
+    config = OmegaConf.to_object(cfg)
+    _check_texts(config)
+    return config
 
 
 def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raises unless a value is one of the choices.
+    """Raise unless a value is one of the choices.
 
     Raises:
         ConfigError: it isn't.
     """
     if value not in choices:
-        raise ConfigError(f"{key}={value}: there is no such choice; {did_you_mean(value, choices)}")
+        raise ConfigError(f"{key}={value}: unknown choice {value!r}; {did_you_mean(value, choices)}")
 
 
 def scalar_parent(key: str, schema: type) -> str | None:
-    """Return the part of a dotted key that is one value by the schema, although more follows; None without.
+    """Return the prefix of a dotted key that is a single value by the schema; None if there is none.
 
     Args:
         key: such as "split.by", where split is a text.
-        schema: a dataclass; what it says nothing of (Any, dict) may hold anything.
+        schema: a dataclass; fields of type Any or dict may contain anything.
     """
     first, _, rest = key.partition(".")
-    kind = {field.name: field.type for field in fields(schema)}.get(first)
-    if not rest or kind is None or kind is Any or get_origin(kind) is dict:
+    type_ = {field.name: field.type for field in fields(schema)}.get(first)
+    if not rest or type_ is None or type_ is Any or get_origin(type_) is dict:
         return None
-    if isinstance(kind, type) and is_dataclass(kind):
-        below = scalar_parent(rest, kind)
-        return below and f"{first}.{below}"
-    return None if "list" in str(kind) and rest.split(".")[0].isdigit() else first
+    if isinstance(type_, type) and is_dataclass(type_):
+        nested = scalar_parent(rest, type_)
+        return nested and f"{first}.{nested}"
+    return None if "list" in str(type_) and rest.split(".")[0].isdigit() else first
 
 
-def dotted_keys(schema: type, at: str = "") -> Iterator[str]:
-    """Yield every key of a dataclass and of those in it, such as "dataset.split.by"."""
+def dotted_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Yield every key of a dataclass and of nested ones, such as "dataset.split.by"."""
     for field in fields(schema):
-        yield f"{at}{field.name}"
+        yield f"{prefix}{field.name}"
         if isinstance(field.type, type) and is_dataclass(field.type):
-            yield from dotted_keys(field.type, f"{at}{field.name}.")
+            yield from dotted_keys(field.type, f"{prefix}{field.name}.")
 
 
 def is_plain_data(value: Any, depth: int = 32) -> bool:
-    """Whether a value is what a resolved configuration consists of, and nothing that acts.
+    """Return whether a value is plain data, as in a resolved configuration.
 
-    That is: texts, numbers, true, false, null, lists of these, and mappings. A text that
-    OmegaConf would look up elsewhere (an interpolation, "${oc.env:HOME}") is not.
+    Plain data are texts, numbers, true, false, null, lists of these, and mappings. A text with an
+    interpolation ("${oc.env:HOME}"), which OmegaConf would resolve, is not.
 
     Args:
         value: of a file.
-        depth: of containers in containers at most.
+        depth: maximum depth of nested containers.
     """
     if isinstance(value, str):
         return "${" not in value
@@ -77,21 +77,23 @@ def is_plain_data(value: Any, depth: int = 32) -> bool:
     return value is None or type(value) in (bool, int, float)
 
 
-def _check_keys(cfg: DictConfig, schema: type, at: str = "") -> None:
-    """Raises for keys that were added with + to a section of which the dataclass knows all keys."""
-    known = {field.name: field.type for field in fields(schema)}
+def _check_keys(cfg: DictConfig, schema: type, prefix: str = "") -> None:
+    """Raise for keys that were added with + to a section whose keys are all in the schema."""
+    types = {field.name: field.type for field in fields(schema)}
     for key in map(str, cfg):
-        if key not in known:
-            raise ConfigError(f"{at}{key}: there is no such key; {did_you_mean(key, known)}")
-        if is_dataclass(known[key]) and isinstance(cfg[key], DictConfig):
-            _check_keys(cfg[key], known[key], f"{at}{key}.")  # type: ignore[arg-type]
+        if key not in types:
+            raise ConfigError(f"{prefix}{key}: unknown key {key!r}; {did_you_mean(key, types)}")
+        if is_dataclass(types[key]) and isinstance(cfg[key], DictConfig):
+            _check_keys(cfg[key], types[key], f"{prefix}{key}.")  # type: ignore[arg-type]
 
 
-def _check_texts(config: Any, at: str = "") -> None:
-    """Raises for empty texts and such as no file can be called: nothing is meant by them."""
+def _check_texts(config: Any, prefix: str = "") -> None:
+    """Raise for empty texts, and for texts with a NUL character, which can't name a file."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
-            _check_texts(value, f"{at}{field.name}.")
+            _check_texts(value, f"{prefix}{field.name}.")
         elif isinstance(value, str) and (not value.strip() or "\0" in value):
-            raise ConfigError(f"{at}{field.name}={value!r}: expected a text with letters, or nothing given")
+            raise ConfigError(
+                f"{prefix}{field.name}={value!r}: expected a text that isn't empty, or no value"
+            )

@@ -1,4 +1,4 @@
-"""Hydra: schemas, the run folder, and commands as a shell and Hydra take them. No torch in here."""
+"""Hydra: registration of schemas, the run folder, and quoting of commands. No torch in here."""
 
 import re
 import shlex
@@ -16,63 +16,60 @@ _SCRIPTS = Path(geo_seg.__file__).parents[1]
 
 
 def shell_command(script: str, **values: object) -> str:
-    """The line that starts a script of ours from the working folder.
+    """Return the shell command that starts a script of geo_seg from the working folder.
 
     Args:
-        script: its name.
-        values: by key; what has other signs than names of files usually have is quoted.
+        script: its file name.
+        values: by key; quoted where a shell or Hydra needs it.
     """
     path = _SCRIPTS / script
-    return portable_command(
-        script if path.parent == Path.cwd() else shlex.quote(str(path)),
-        **values,
-    )
+    return portable_command(script if path.parent == Path.cwd() else shlex.quote(str(path)), **values)
 
 
 def portable_command(script: str, **values: object) -> str:
-    """The same line for a file that others may read: without the folder of the script.
+    """Return the shell command without the folder of the script, for files that may be published.
 
     Args:
-        script: its name.
-        values: see command; their paths should be relative.
+        script: its file name.
+        values: see shell_command; paths should be relative.
     """
     return " ".join(["python", script, *(quote_override(key, str(value)) for key, value in values.items())])
 
 
 def this_command() -> str:
-    """Return the line that started this process."""
+    """Return the command that started this process."""
     return shlex.join(["python", *sys.argv])
 
 
 def quote_override(key: str, value: str) -> str:
-    """Return `key=value` as a shell and Hydra take it."""
+    """Return `key=value`, quoted for a shell and for Hydra."""
     if re.fullmatch(r"[\w./+%-]+", value, re.ASCII):
         return f"{key}={value}"
-    escaped = re.sub(r'(\\+)("|$)', r"\1\1\2", value).replace('"', r"\"")  # as Hydra's quoted values are
+    escaped = re.sub(r'(\\+)("|$)', r"\1\1\2", value).replace('"', r"\"")  # as Hydra quotes
     return shlex.quote(f'{key}="{escaped}"')
 
 
-def resolve_run_dir(resume: str | None, rerun: str | None, checkpoint: str | None, fresh: str) -> str:
-    """Where a run goes.
+def resolve_run_dir(resume: str | None, rerun: str | None, checkpoint: str | None, new: str) -> str:
+    """Return the folder of a run.
 
     Args:
-        resume: the folder of a run that goes on there.
-        rerun: the folder of a run that is done again, beside it.
-        checkpoint: a run folder or checkpoint file that is tested; the test goes beside the run.
-        fresh: where other runs go; its name begins with the time.
+        resume: folder of a run that is resumed there.
+        rerun: folder of a run that is repeated; the new folder lies beside it.
+        checkpoint: run folder or checkpoint file that is tested; the new folder lies beside the run.
+        new: folder of all other runs; its name begins with the time.
     """
     if resume and resume != "auto":
         return resume
-    time = fresh.rpartition("/")[2][:19]
+    time = new.rpartition("/")[2][:19]
     if rerun:
         return f"{rerun.rstrip('/')}_again_{time}"
     if checkpoint:
         return f"{run_dir_of(checkpoint)}_test_{time}"
-    return fresh
+    return new
 
 
 def run_dir_of(checkpoint: str) -> Path:
-    """The folder that a checkpoint belongs to; the file without its suffix if it lies in none."""
+    """Return the run folder of a checkpoint; the file without its suffix if it is in none."""
     path = Path(checkpoint)
     if path.suffix != ".ckpt":
         return path
@@ -80,7 +77,7 @@ def run_dir_of(checkpoint: str) -> Path:
 
 
 def register_schemas() -> None:
-    """Makes the schemas known to Hydra, and resolve_run_dir to the YAML files."""
+    """Register the schemas with Hydra, and the resolver resolve_run_dir with OmegaConf."""
     OmegaConf.register_new_resolver("resolve_run_dir", resolve_run_dir, replace=True)
     store = ConfigStore.instance()
     # there is one store, and it hands out copies; Hydra copies all of it for each group that --help lists

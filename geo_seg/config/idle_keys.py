@@ -1,4 +1,4 @@
-"""Keys that nothing reads in the setting that they are given in. No torch in here."""
+"""Keys that have no effect in combination with other keys. No torch in here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
@@ -9,20 +9,20 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError
 
 _TRAINER = "pytorch_lightning.Trainer"
-_MOMENTA = ("momentum", "betas")
-"""Of optimizers; a scheduler with cycle_momentum writes over them."""
+_MOMENTUM_KEYS = ("momentum", "betas")
+"""Of optimizers; a scheduler with cycle_momentum overwrites them."""
 
 
-def _takes_manifest(config: DatasetConfig) -> bool:
+def _may_read_outside(config: DatasetConfig) -> bool:
     globs = config.images if isinstance(config.images, list) else [config.images]
     return config.manifest is not None or any(str(glob).endswith(".json") for glob in globs)
 
 
-# key, whether something reads it, and what does
+# key, whether it has an effect, and with what it has one
 _READERS: tuple[tuple[str, Callable[[TrainConfig], bool], str], ...] = (
     ("average.decay", lambda c: c.average.name == "ema", "average=ema"),
     ("average.start", lambda c: c.average.name == "swa", "average=swa"),
-    ("dataset.allow_outside", lambda c: _takes_manifest(c.dataset), "dataset.manifest and STAC items"),
+    ("dataset.allow_outside", lambda c: _may_read_outside(c.dataset), "dataset.manifest and STAC items"),
     ("dataset.unlabelled", lambda c: c.dataset.manifest is None, "globs: a manifest names every label"),
     ("dataset.sampler", lambda c: c.dataset.samples is None, "windows of scenes, not for dataset.samples"),
     (
@@ -34,13 +34,13 @@ _READERS: tuple[tuple[str, Callable[[TrainConfig], bool], str], ...] = (
 
 
 def check_idle(config: TrainConfig) -> None:
-    """Raises for a key that differs from its default where nothing reads it.
+    """Raise for a key that differs from its default but has no effect.
 
     Raises:
-        ConfigError: names the key and what would read it.
+        ConfigError: with the key, and with what would make it effective.
     """
     for key, is_read, reader in _READERS:
-        value, default = _value(config, key)
+        value, default = _value_and_default(config, key)
         if value != default and not is_read(config):
             raise ConfigError(f"{key}={value}: does nothing here; it is for {reader}")
     _check_rates(config.optimizer, config.scheduler)
@@ -56,32 +56,32 @@ def check_idle(config: TrainConfig) -> None:
 
 
 def _check_rates(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> None:
-    """Raises where a scheduler writes over what the optimizer is given, or the other way round."""
+    """Raise if a scheduler would overwrite options of the optimizer, or options contradict each other."""
     if scheduler.get("max_lr") is not None:
         raise ConfigError(
-            f"scheduler.max_lr={scheduler['max_lr']}: would write over optimizer.lr and the rates of the "
+            f"scheduler.max_lr={scheduler['max_lr']}: would overwrite optimizer.lr and the rates of the "
             "encoder; give optimizer.lr, which is the highest"
         )
-    given = next((key for key in _MOMENTA if optimizer.get(key) is not None), None)
+    momentum = next((key for key in _MOMENTUM_KEYS if optimizer.get(key) is not None), None)
     cycles = scheduler.get("cycle_momentum")
-    if cycles and given:
+    if cycles and momentum:
         raise ConfigError(
-            f"scheduler.cycle_momentum=true: would write over optimizer.{given}={optimizer[given]}; leave "
-            f"one out (~optimizer.{given})"
+            f"scheduler.cycle_momentum=true: would overwrite optimizer.{momentum}={optimizer[momentum]}; "
+            f"leave one out (~optimizer.{momentum})"
         )
-    ends = next((key for key in ("base_momentum", "max_momentum") if key in scheduler), None)
-    if ends and (cycles is False or (cycles is None and given)):
+    limit = next((key for key in ("base_momentum", "max_momentum") if key in scheduler), None)
+    if limit and (cycles is False or (cycles is None and momentum)):
         raise ConfigError(
-            f"scheduler.{ends}={scheduler[ends]}: does nothing without scheduler.cycle_momentum=true"
-            + (f" and ~optimizer.{given}" if given else "")
+            f"scheduler.{limit}={scheduler[limit]}: does nothing without scheduler.cycle_momentum=true"
+            + (f" and ~optimizer.{momentum}" if momentum else "")
         )
 
 
-def _value(config: Any, key: str) -> tuple[Any, Any]:
-    """A value, and its default."""
+def _value_and_default(config: Any, key: str) -> tuple[Any, Any]:
+    """Return the value of a dotted key, and its default."""
     section, _, rest = key.partition(".")
     if rest:
-        return _value(getattr(config, section), rest)
+        return _value_and_default(getattr(config, section), rest)
     field = next(field for field in fields(config) if field.name == section)
     default = field.default_factory() if field.default_factory is not MISSING else field.default
     return getattr(config, section), default

@@ -1,4 +1,4 @@
-"""The schema of `python inference.py`, and its checks. No torch in here."""
+"""Schema and checks of `python inference.py`. No torch in here."""
 
 import os
 from dataclasses import dataclass
@@ -13,57 +13,56 @@ from geo_seg.runtime.files import expand_user
 from geo_seg.runtime.ranks import is_distributed
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-"""What a model may compute in where it predicts."""
+"""Choices of the precision of predictions."""
 
 
 @dataclass
 class InferenceConfig:
-    """What `python inference.py` takes.
+    """Configuration of `python inference.py`.
 
     Attributes:
         checkpoint: a run folder (its best checkpoint) or a checkpoint file; a list or a glob of these is an
             ensemble, whose probabilities are averaged.
         weights: per checkpoint of an ensemble, above 0; null weighs all alike.
         input: a raster, a folder, a glob, a STAC item, or a list of these.
-        output: the folder that the maps go to; it is made when it isn't there.
-        window: largest side of the windows in pixels, a multiple of 32; "auto" takes the largest up to 1536
-            that the memory holds. Windows are made smaller where as many cover the raster.
-        margin: pixels along the edges of a window that don't count, because the model sees too little of
-            what lies around them; null takes what lets neighbours share 15 % of a window (80 pixels at 1536),
+        output: folder of the maps; it is created if it doesn't exist.
+        window: maximum side of the windows in pixels, a multiple of 32; "auto" for the largest up to 1536
+            that fits in memory. Windows are smaller where the same number covers the raster.
+        margin: pixels along the edges of a window that are discarded, because the model has too little
+            context there; null for a margin at which neighbours share 15 % of a window (80 pixels at 1536),
             at least 32; "auto" measures on the raster how many the model needs.
         overlap: pixels between the margins of neighbouring windows, over which they are blended.
         blend: "hann" (a raised cosine), "linear", or "crop" (each window up to the middle of the overlap).
-        batch_size: windows that the model sees at once; "auto" takes 1 on a CPU and up to 8 on a GPU.
-        max_memory: gigabytes (1e9 bytes) that a map may take beyond the model; wide rasters are made in
-            panels of columns for it. null doesn't limit it: it follows the width times the window.
+        batch_size: windows per batch; "auto" is 1 on a CPU and up to 8 on a GPU.
+        max_memory: limit in gigabytes (1e9 bytes) of a map's memory beside the model; wide rasters are split
+            into panels of columns to stay below it. null for no limit: memory grows with width times window.
         tta: test-time augmentation, the mean over views of each window: "none", "flips" (4 views) or "d4"
-            (8, with quarter turns); predicting takes as many times as long.
-        resolution: side of the pixels that the model sees, in map units; windows are resampled to it, and
-            logits back onto the raster's grid. null sees the raster's own pixels.
-        temperature: what logits are divided by; null takes the checkpoint's.
-        threshold: probability above which a pixel of a binary map is foreground; null takes the checkpoint's.
+            (8, with quarter turns); prediction takes that many times as long.
+        resolution: pixel size of the model's input, in map units; windows are resampled to it, and logits
+            back onto the raster's grid. null for the raster's own pixels.
+        temperature: divisor of the logits; null for the checkpoint's.
+        threshold: probability above which a pixel of a binary map is foreground; null for the checkpoint's.
         probabilities: "none"; "top" writes the probability of the chosen class; "all" one band per class.
-        uncertainty: also writes how much more probable the class is than the second one (margin), and the
-            entropy of the probabilities as a share of the largest possible.
-        probability_type: of these rasters: "uint8" (times 254), "float16" or "float32".
-        polygons: also writes the map as polygons, into a GeoPackage.
-        min_area: of polygons, in square metres (in pixels where the raster has no CRS): smaller ones become
-            a part of the neighbour with which they share the longest border.
-        simplify: of polygons: tolerance in pixels; 1 takes the stairs away that pixels make, 0 nothing.
-        labels: what the maps are compared with: rasters or polygons as in training, as a file, a folder, a
-            glob or a list of these; those of several rasters are told by their names. null for none.
-        exists: what happens to a map that is there already: "overwrite", "skip" or "error".
-        dry_run: says what a map would take (windows, memory, time, size) and writes nothing.
-        engine: who makes the parts of the maps: "local" (this process), "torchrun" (the processes that
+        uncertainty: also writes the margin (probability of the class minus that of the second one) and the
+            entropy of the probabilities, normalised to 0 to 1.
+        probability_type: data type of these rasters: "uint8" (times 254), "float16" or "float32".
+        polygons: also writes the map as polygons, in a GeoPackage.
+        min_area: of polygons, in square metres (in pixels where the raster has no CRS): smaller ones are
+            merged into the neighbour with which they share the longest border.
+        simplify: of polygons: tolerance in pixels; 1 removes the stairs of pixel edges, 0 nothing.
+        labels: reference labels that the maps are compared with: rasters or polygons as in training, as a
+            file, a folder, a glob or a list of these; matched to several rasters by name. null for none.
+        exists: treatment of a map that exists already: "overwrite", "skip" or "error".
+        dry_run: estimates what a map would take (windows, memory, time, size) and writes nothing.
+        engine: what predicts the parts of the maps: "local" (this process), "torchrun" (the processes that
             torchrun has started) or "ray" (workers on this machine, or on the cluster of RAY_ADDRESS).
-        workers: of engine=ray; "auto" takes one for each GPU, or each core without one.
+        workers: of engine=ray; "auto" for one per GPU, or per core without a GPU.
         accelerator: "auto", "cpu", "gpu" or "mps".
-        precision: what the model computes in: "fp32", "bf16" or "fp16"; "auto" is fp32 with
-            labels, and measures else on a few windows which is fastest, of those that agree with fp32 about
-            99.9 % of the classes.
-        backend: what runs the models: "torch", or "openvino" (an extra, on a CPU), which is faster there.
-        compile: makes the model faster with torch.compile first, which takes a minute or more.
-        debug: shows the traceback of an error.
+        precision: of the model: "fp32", "bf16" or "fp16"; "auto" is fp32 with labels, otherwise the fastest
+            of those that agree with fp32 on 99.9 % of the classes, measured on a few windows.
+        backend: runtime of the models: "torch", or "openvino" (an extra), which is faster on a CPU.
+        compile: whether to use torch.compile, which takes a minute or more at the start.
+        debug: whether to show the traceback of an error.
     """
 
     checkpoint: Any = MISSING
@@ -112,10 +111,10 @@ _INFERENCE_CHOICES = {
 
 
 def parse_inference_config(cfg: DictConfig) -> InferenceConfig:
-    """Turns the composed configuration of inference into its dataclass.
+    """Convert the composed configuration of inference to its dataclass, and check it.
 
     Raises:
-        ConfigError: a key that nothing reads, a value of the wrong type, or one that is missing.
+        ConfigError: an unknown key, or an invalid or missing value.
     """
     config: InferenceConfig = to_dataclass(cfg, InferenceConfig)
     for key in ("checkpoint", "input", "output", "labels"):
@@ -155,8 +154,8 @@ def _check_outputs(config: InferenceConfig) -> None:
 
 
 def _check_models(config: InferenceConfig) -> None:
-    given = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
-    if not given or not all(isinstance(path, str) and path for path in given):
+    checkpoints = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
+    if not checkpoints or not all(isinstance(path, str) and path for path in checkpoints):
         raise ConfigError(
             f"checkpoint={config.checkpoint!r}: expected a run folder, a file, a glob or a list of these"
         )
@@ -176,12 +175,12 @@ def _check_engine(config: InferenceConfig) -> None:
         raise ConfigError(f"workers={config.workers}: is for engine=ray, not for engine={config.engine}")
     if config.engine == "torchrun" and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
-            "engine=torchrun: this process is none of torchrun's; start it with "
+            "engine=torchrun: torchrun has not started this process; start it with "
             "torchrun --nproc-per-node=2 inference.py ..."
         )
     if config.engine != "torchrun" and is_distributed():
         raise ConfigError(
-            f"engine={config.engine}: several processes were started together, and each would make all maps; "
+            f"engine={config.engine}: several processes were started together, each would write all maps; "
             "engine=torchrun shares them"
         )
     if config.engine == "ray" and find_spec("ray") is None:
@@ -192,13 +191,13 @@ def _check_backend(config: InferenceConfig) -> None:
     if config.backend == "torch":
         return
     if config.compile:
-        raise ConfigError("backend=openvino compile=true: torch compiles nothing there; leave one out")
+        raise ConfigError("backend=openvino compile=true: torch.compile has no effect there; leave one out")
     if config.precision == "fp16":
         raise ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
     if find_spec("openvino") is None:
         raise ConfigError(f"backend=openvino: {missing_extra('openvino')}, or take another backend")
 
 
-def _check_auto_or_min(key: str, value: int | str, least: int, expected: str) -> None:
-    if value != "auto" and (isinstance(value, str) or value < least):
+def _check_auto_or_min(key: str, value: int | str, minimum: int, expected: str) -> None:
+    if value != "auto" and (isinstance(value, str) or value < minimum):
         raise ConfigError(f"{key}={value}: expected auto, or {expected}")

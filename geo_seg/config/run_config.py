@@ -1,4 +1,4 @@
-"""Configurations of earlier runs, and the defaults to compare with. No torch in here."""
+"""Configurations of earlier runs, and the default configuration. No torch in here."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,61 +14,57 @@ from geo_seg.config import yaml_files
 from geo_seg.config.fields import is_plain_data
 from geo_seg.config.hydra_setup import run_dir_of
 from geo_seg.config.signatures import is_class_path
-from geo_seg.config.split_checks import keys_of_other_kinds
+from geo_seg.config.split_checks import keys_of_other_methods
 from geo_seg.config.training import TrainConfig
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError
 from geo_seg.runtime.ranks import rank
 
-_CONFIG = Path(geo_seg.__file__).parents[1] / "config"
-_HYDRA_KEYS = ("launcher", "sweeper", "experiment")  # groups that are no section of the configuration
+_CONFIG_DIR = Path(geo_seg.__file__).parents[1] / "config"
+_GROUPS_WITHOUT_SECTION = ("launcher", "sweeper", "experiment")
 ABSENT = "–"
-"""Stands for a key that isn't there."""
+"""Value of a missing key."""
 
 
 def default_config() -> dict[str, Any]:
-    """What `python train.py` runs with, without interpolations of Hydra."""
-    content = yaml.safe_load((_CONFIG / "train.yaml").read_text(encoding="utf-8"))
+    """Return the configuration of `python train.py` without overrides, composed without Hydra."""
+    content = yaml.safe_load((_CONFIG_DIR / "train.yaml").read_text(encoding="utf-8"))
     groups = [entry for entry in content.pop("defaults") if isinstance(entry, dict)]
     content.pop("hydra")
     for entry in groups:
         ((group, choice),) = entry.items()
-        if group not in _HYDRA_KEYS and choice is not None:
-            section = yaml.safe_load((_CONFIG / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+        if group not in _GROUPS_WITHOUT_SECTION and choice is not None:
+            section = yaml.safe_load((_CONFIG_DIR / group / f"{choice}.yaml").read_text(encoding="utf-8"))
             content[group] = section
-    found = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
-    plain: dict[str, Any] = OmegaConf.to_container(found)  # type: ignore[assignment]
+    config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
+    plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
     return plain
 
 
 def diff_configs(config: Mapping[str, Any], default: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Key, default and value of everything that differs, section by section; a dash is not there.
+    """Return key, default and value of everything that differs; ABSENT for missing keys.
 
     Args:
-        config: plain containers.
-        default: as well.
+        config: in plain containers.
+        default: in plain containers.
     """
-    found = []
+    differences = []
     for key in dict.fromkeys([*default, *config]):
-        one, other = default.get(key, ABSENT), config.get(key, ABSENT)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += [(f"{key}.{name}", a, b) for name, a, b in diff_configs(other, one)]
-        elif one != other:
-            found.append((str(key), one, other))
-    return found
+        old, new = default.get(key, ABSENT), config.get(key, ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            differences += [(f"{key}.{name}", a, b) for name, a, b in diff_configs(new, old)]
+        elif old != new:
+            differences.append((str(key), old, new))
+    return differences
 
 
 CONFIG = "config.yaml"
-"""File of a run folder with its whole configuration."""
+"""File in a run folder with its resolved configuration."""
 
-_KNOWN_PACKAGES = (
-    "torch",
-    "pytorch_lightning",
-    "lightning",
-    "geo_seg",
-)  # packages whose classes are called untold
+# packages whose classes are instantiated without a note
+_TRUSTED_PACKAGES = ("torch", "pytorch_lightning", "lightning", "geo_seg")
 _RUN_SOURCE_KEYS = ("resume", "rerun")
-# keys that an interrupted run may go on with changed: where and for how long, not what is learnt
+# keys that may change when a run is resumed: where and for how long it runs, not what is learnt
 _CHANGEABLE_ON_RESUME = ("trainer.", "dataset.root", "dataset.num_threads", "save_minutes", "on_nan", "debug")
 _TEST_KEYS = ("mode", "checkpoint", "split", "debug")
 _TEST_GROUPS = ("dataset", "trainer")
@@ -76,17 +72,17 @@ _TEST_SECTIONS = ("dataset.", "trainer.", "evaluation.")
 
 
 def resolve_config(cfg: DictConfig, overrides: Sequence[str]) -> TrainConfig:
-    """What a run is to do, checked: the composed configuration, or that of a run folder.
+    """Return the checked configuration of a run: the composed one, or that of a run folder.
 
-    It comes from the run folder with resume= and rerun=, and in a test of a run, with what the command line
-    changes.
+    With resume= and rerun=, and in a test of a run, it is the one of the run folder with the overrides of the
+    command line.
 
     Args:
         cfg: composed from the YAML files and the command line.
-        overrides: the command line's share of it, such as "seed=1".
+        overrides: of the command line, such as "seed=1".
 
     Raises:
-        ConfigError: the folder holds no run, an override doesn't go with it, or see parse_train_config.
+        ConfigError: the folder is no run folder, an override isn't allowed, or see parse_train_config.
     """
     return parse_train_config(_requested_config(cfg, overrides))
 
@@ -95,26 +91,28 @@ def _requested_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if cfg.mode == "test" and cfg.checkpoint:
         return _test_config(cfg, overrides)
     if cfg.resume and cfg.rerun:
-        raise ConfigError("resume and rerun: expected one of them; resume goes on, rerun begins anew")
+        raise ConfigError(
+            "resume and rerun: expected one of them; resume continues a run, rerun starts a new one"
+        )
     if not cfg.rerun and cfg.resume in {None, "auto"}:
         return cfg
     folder = Path(cfg.resume or cfg.rerun)
-    found = load_run_config(folder)
-    _warn_of_targets(dict(_targets(OmegaConf.to_container(found))), folder / CONFIG)
+    config = load_run_config(folder)
+    _warn_of_targets(dict(_targets(OmegaConf.to_container(config))), folder / CONFIG)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group not in _RUN_SOURCE_KEYS:
-            _apply_override(found, override, resumes=bool(cfg.resume))
-    found.resume = cfg.resume
-    return found
+            _apply_override(config, override, resumes=bool(cfg.resume))
+    config.resume = cfg.resume
+    return config
 
 
 def load_run_config(folder: str | Path) -> DictConfig:
-    """The configuration that a run folder holds.
+    """Read the configuration of a run folder.
 
     Raises:
-        ConfigError: there is none, or one of another geo_seg.
+        ConfigError: it is missing, not YAML, or not a resolved configuration.
     """
-    yaml_files.forget_yaml_files()  # the run folder's file holds all of it
+    yaml_files.forget_yaml_files()  # the file of the run folder replaces them
     file = Path(folder) / CONFIG
     if not file.is_file():
         raise ConfigError(f"{folder}: no {CONFIG} in there; expected the folder of a run")
@@ -124,113 +122,112 @@ def load_run_config(folder: str | Path) -> DictConfig:
         raise ConfigError(f"{file}: not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict) or not is_plain_data(content):
         raise ConfigError(f"{file}: no configuration of a run; expected keys with resolved values")
-    found = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
+    config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
     split = OmegaConf.select(OmegaConf.create(content), "dataset.split") or {}
     if split.get("by") == "blocks" and "balance" not in split:
-        OmegaConf.update(
-            found, "dataset.split.balance", False
-        )  # as blocks were drawn before there was a choice
-    assert isinstance(found, DictConfig)  # noqa: S101 - merge says less than it knows
-    return found
+        # as blocks were drawn before the key was introduced
+        OmegaConf.update(config, "dataset.split.balance", False)
+    assert isinstance(config, DictConfig)  # noqa: S101 - the annotation of merge is wider
+    return config
 
 
 def _test_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a test: data set, trainer and evaluation are the run's unless asked for otherwise.
+    """Return the configuration of a test: data set, trainer and evaluation are the run's unless overridden.
 
-    Nothing else of the run is read: a test needs none of it.
+    Nothing else of the run is used: a test needs none of it.
     """
     run = run_dir_of(cfg.checkpoint)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     groups = {override.key_or_group for override in parsed} & set(_TEST_GROUPS)
     single = []
     for override in parsed:
-        key, said = override.key_or_group, str(override.input_line)
+        key, text = override.key_or_group, str(override.input_line)
         if not (key in _TEST_KEYS or key in groups or key.startswith(_TEST_SECTIONS)):
             allowed = ", ".join((*_TEST_KEYS, *(f"{name}*" for name in _TEST_SECTIONS)))
-            raise ConfigError(f"{said}: nothing reads it in a test; it takes {allowed}")
+            raise ConfigError(f"{text}: nothing reads it in a test; allowed: {allowed}")
         if key.partition(".")[0] not in {*groups, *_TEST_KEYS}:
             single.append(override)
     if (run / CONFIG).is_file():
-        found = load_run_config(run)
+        config = load_run_config(run)
         for override in single:
-            _apply_override(found, override, resumes=False)
+            _apply_override(config, override, resumes=False)
         for name in {section.rstrip(".") for section in _TEST_SECTIONS} - groups:
-            cfg[name] = found[name]
-    _drop_other_kinds(cfg.dataset.split, {override.key_or_group for override in parsed})
+            cfg[name] = config[name]
+    _drop_other_methods(cfg.dataset.split, {override.key_or_group for override in parsed})
     return cfg
 
 
 def _warn_of_targets(targets: Mapping[str, str], file: Path) -> None:
-    """Shows what the configuration of a run has called, before it is: it may be of unknown origin."""
-    strange = {key: target for key, target in targets.items() if not _is_known(target)}
-    if strange and rank() == 0:
-        listed = ", ".join(f"{target} ({key})" for key, target in strange.items())
-        shown = listed if listed.isprintable() else ascii(listed)
+    """Print the targets of a run's configuration that aren't trusted: it may be of unknown origin."""
+    untrusted = {key: target for key, target in targets.items() if not _is_trusted(target)}
+    if untrusted and rank() == 0:
+        listed = ", ".join(f"{target} ({key})" for key, target in untrusted.items())
+        printable = listed if listed.isprintable() else ascii(listed)
         print(
-            f"note: {file} has this called, which is no class of {', '.join(_KNOWN_PACKAGES)}: {shown}",
+            f"note: {file} has this called, which is no class of {', '.join(_TRUSTED_PACKAGES)}: {printable}",
             flush=True,
         )
 
 
-def _is_known(target: str) -> bool:
-    """Whether a dotted name is a class of a package that is known."""
+def _is_trusted(target: str) -> bool:
+    """Return whether a dotted name is a class of a trusted package."""
     package = target.partition(".")[0]
-    return package in _KNOWN_PACKAGES and is_class_path(target)
+    return package in _TRUSTED_PACKAGES and is_class_path(target)
 
 
-def _targets(content: Any, at: str = "") -> Iterator[tuple[str, str]]:
-    """Where something is called in a configuration, at any depth, and what."""
+def _targets(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the value of every `_target_` in a configuration, at any depth."""
     if isinstance(content, Mapping):
         if "_target_" in content:
-            yield at or "_target_", str(content["_target_"])
+            yield key or "_target_", str(content["_target_"])
         parts = content.items()
     elif isinstance(content, list):
         parts = ((str(number), part) for number, part in enumerate(content))  # type: ignore[assignment]
     else:
         return
-    for key, part in parts:
-        yield from _targets(part, f"{at}.{key}" if at else str(key))
+    for name, part in parts:
+        yield from _targets(part, f"{key}.{name}" if key else str(name))
 
 
-def _drop_other_kinds(split: DictConfig, given: Collection[str]) -> None:
-    """Forget, in a test with another kind of split, what was said for the former kind: it names other scenes.
+def _drop_other_methods(split: DictConfig, given: Collection[str]) -> None:
+    """Reset keys of the run's `split.by` in a test with another one: they select other scenes.
 
     Args:
-        split: as changed by the command line.
-        given: the keys that the command line names.
+        split: with the overrides of the command line.
+        given: keys of these overrides.
     """
     if "dataset.split.by" in given:
-        for key in keys_of_other_kinds(OmegaConf.to_object(split)):  # type: ignore[arg-type]
+        for key in keys_of_other_methods(OmegaConf.to_object(split)):  # type: ignore[arg-type]
             if f"dataset.split.{key}" not in given:
                 split[key] = None
 
 
-def _apply_override(found: DictConfig, override: Override, resumes: bool) -> None:
-    key, said = override.key_or_group, str(override.input_line)
+def _apply_override(config: DictConfig, override: Override, resumes: bool) -> None:
+    key, text = override.key_or_group, str(override.input_line)
     if resumes and not key.startswith(_CHANGEABLE_ON_RESUME):
         allowed = ", ".join(name + "*" if name.endswith(".") else name for name in _CHANGEABLE_ON_RESUME)
         raise ConfigError(
-            f"{said}: resume= goes on with the run's own configuration, but for {allowed}; "
-            "rerun= begins anew with any change"
+            f"{text}: resume= continues with the run's own configuration, except for {allowed}; "
+            "rerun= starts a new run with any change"
         )
     if override.is_delete():
-        _delete_key(found, key, said)
+        _delete_key(config, key, text)
         return
     section, _, _ = key.rpartition(".")
-    there = OmegaConf.select(found, key)
-    if (isinstance(there, DictConfig) and isinstance(override.value(), str)) or key == "experiment":
+    current = OmegaConf.select(config, key)
+    if (isinstance(current, DictConfig) and isinstance(override.value(), str)) or key == "experiment":
         raise ConfigError(
-            f"{said}: expected a single value, such as {key}.name=...: a run folder has no groups"
+            f"{text}: expected a single value, such as {key}.name=...: a run folder has no groups"
         )
-    if section and OmegaConf.select(found, section) is None:
-        raise ConfigError(f"{said}: the run has no section {section}")
-    OmegaConf.update(found, key, override.value(), force_add=override.is_add() or override.is_force_add())
+    if section and OmegaConf.select(config, section) is None:
+        raise ConfigError(f"{text}: the run has no section {section}")
+    OmegaConf.update(config, key, override.value(), force_add=override.is_add() or override.is_force_add())
 
 
-def _delete_key(found: DictConfig, key: str, said: str) -> None:
+def _delete_key(config: DictConfig, key: str, text: str) -> None:
     section, _, name = key.rpartition(".")
-    parent = OmegaConf.select(found, section) if section else found
+    parent = OmegaConf.select(config, section) if section else config
     if not isinstance(parent, DictConfig) or name not in parent:
-        raise ConfigError(f"{said}: the run has no {key}")
+        raise ConfigError(f"{text}: the run has no {key}")
     OmegaConf.set_struct(parent, False)
     del parent[name]

@@ -1,6 +1,6 @@
-"""What a class or function accepts, read from its source without importing it.
+"""Signatures of classes and functions, read from their source without importing it.
 
-Importing torch takes seconds; a typo in the configuration is answered before that. So the options of a
+Importing torch takes seconds; a typo in the configuration is reported before that. So the options of a
 loss, a model, an optimizer or a Lightning Trainer are read with `ast` from the file that defines them.
 """
 
@@ -14,7 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-_ATOMS: dict[str, tuple[type, ...]] = {
+_TYPES_BY_NAME: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
@@ -31,25 +31,25 @@ _ATOMS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter.
+    """A parameter of a callable.
 
     Attributes:
-        annotation: source of its annotation, "" without.
-        default: source of its default, None when it has to be given.
+        annotation: source of its annotation, "" if it has none.
+        default: source of its default, None if it has none.
     """
 
     annotation: str
     default: str | None
 
     def accepts(self, value: Any) -> bool:
-        """Whether a plain value from YAML fits the annotation; True where that can't be told."""
+        """Return whether a plain value from YAML matches the annotation; True if that is unknown."""
         if value is None and self.default == "None":
             return True
-        atoms = _union(self.annotation)
-        known = [a for a in atoms if a.partition("[")[0] in _ATOMS or a.startswith("Literal[")]
-        if "Any" in atoms or not set(known) - {"None"}:
+        members = _union_members(self.annotation)
+        known = [m for m in members if m.partition("[")[0] in _TYPES_BY_NAME or m.startswith("Literal[")]
+        if "Any" in members or not set(known) - {"None"}:
             return True
-        return any(_fits(atom, value) for atom in known)
+        return any(_matches(member, value) for member in known)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Signature:
 
     Attributes:
         parameters: by name, without self.
-        accepts_kwargs: whether it takes further keywords (**kwargs).
+        accepts_kwargs: whether it has **kwargs.
     """
 
     parameters: dict[str, Parameter]
@@ -67,58 +67,61 @@ class Signature:
 
 @cache
 def signature(target: str) -> Signature | None:
-    """The signature of a dotted name, or None where the source doesn't tell."""
-    package, *rest = target.split(".")
-    found = _find(_package_file(package), rest) if rest else None
-    return _signature_of(*found) if found else None
+    """Return the signature of a dotted name, or None if it can't be read from the source."""
+    definition = _find_definition(target)
+    return _signature_of(*definition) if definition else None
 
 
 @cache
 def is_class_path(target: str) -> bool:
-    """Whether a dotted name leads to a class of its own package: not to torch.os.system, nor a function."""
-    package, *rest = target.split(".")
-    file = _package_file(package)
-    found = _find(file, rest) if file and rest else None
-    return (
-        file is not None
-        and found is not None
-        and isinstance(found[1], ast.ClassDef)
-        and found[0].is_relative_to(file.parent)
-    )
+    """Return whether a dotted name is a class of its own package: not torch.os.system, nor a function."""
+    package = _package_file(target.partition(".")[0])
+    definition = _find_definition(target)
+    if package is None or definition is None:
+        return False
+    file, node = definition
+    return isinstance(node, ast.ClassDef) and file.is_relative_to(package.parent)
 
 
 def describe_unknown(target: str) -> str | None:
-    """What is wrong with a dotted name that can't be there; None for one that is, or may be."""
+    """Return what is wrong with a dotted name that can't exist; None for one that does, or may."""
     package, *rest = target.split(".")
     file = _package_file(package)
     if not rest:
         return "expected a dotted name, such as torch.optim.AdamW"
     if file is None:
-        return None if PathFinder.find_spec(package) else f"there is no package {package}"
+        return None if PathFinder.find_spec(package) else f"unknown package {package}"
     while len(rest) > 1 and file.name == "__init__.py":
-        below = file.parent / rest[0]
-        found = next((p for p in (below / "__init__.py", below.with_suffix(".py")) if p.exists()), None)
-        if found is None:
+        submodule = _module_file(file.parent / rest[0])
+        if submodule is None:
             break
-        file, rest = found, rest[1:]
+        file, rest = submodule, rest[1:]
     names = _names_in(file)
     if not names or rest[0] in names or (file.parent / rest[0]).is_dir():
         return None
-    close = get_close_matches(rest[0], [name for name in names if not name.startswith("_")], n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"there is no {rest[0]} in {target.removesuffix('.'.join(['', *rest]))}{hint}"
+    matches = get_close_matches(
+        rest[0], [name for name in names if not name.startswith("_")], n=1, cutoff=0.5
+    )
+    hint = f"; did you mean {matches[0]!r}?" if matches else ""
+    return f"unknown name {rest[0]!r} in {target.removesuffix('.'.join(['', *rest]))}{hint}"
 
 
 def ancestors(target: str) -> set[str] | None:
-    """Names of a class and of all classes that it comes from; None where the source doesn't tell."""
-    package, *rest = target.split(".")
-    found = _find(_package_file(package), rest) if rest else None
-    return _ancestors_of(*found) if found else None
+    """Return the names of a class and of all its base classes; None if they can't be read from the source."""
+    definition = _find_definition(target)
+    return _ancestors_of(*definition) if definition else None
 
 
 def registered_factories(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
-    """Names, options and modes of the factories that the files of a folder put under @register."""
-    found = {}
+    """Return signature and modes of every factory that a file of the folder decorates with @register.
+
+    Args:
+        folder: of the Python files.
+
+    Returns:
+        By registered name.
+    """
+    factories = {}
     for file in sorted(folder.glob("*.py")):
         for node in _parse(file).body:
             if isinstance(node, ast.FunctionDef):
@@ -128,12 +131,12 @@ def registered_factories(folder: Path) -> dict[str, tuple[Signature, tuple[str, 
                         modes = next(
                             (ast.literal_eval(k.value) for k in call.keywords if k.arg == "modes"), ()
                         )
-                        found[name] = (_keywords(node, only=True), tuple(modes))
-    return found
+                        factories[name] = (_parameters(node, keyword_only=True), tuple(modes))
+    return factories
 
 
 def _names_in(file: Path) -> set[str]:
-    """What a module defines or imports; nothing where there may be more than its source says."""
+    """Return the names that a module defines or imports; empty if it may have more than its source shows."""
     names: set[str] = set()
     for node in _top_level(_parse(file)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -151,16 +154,16 @@ def _ancestors_of(file: Path, node: ast.stmt) -> set[str] | None:
     names = {node.name}
     for parent in node.bases:
         text = ast.unparse(parent).partition("[")[0]
-        found = _find(file, text.split("."))
-        above = {text} if text in {"object", "ABC", "Generic", "Protocol"} else None
-        above = _ancestors_of(*found) if found else above
-        if above is None:
+        definition = _find(file, text.split("."))
+        bases = {text} if text in {"object", "ABC", "Generic", "Protocol"} else None
+        bases = _ancestors_of(*definition) if definition else bases
+        if bases is None:
             return None
-        names |= above
+        names |= bases
     return names
 
 
-def _union(annotation: str) -> list[str]:
+def _union_members(annotation: str) -> list[str]:
     text = re.sub(
         r"^(typing\.|t\.)?Optional\[(.*)\]$", r"\2 | None", annotation.replace("collections.abc.", "")
     )
@@ -168,24 +171,24 @@ def _union(annotation: str) -> list[str]:
     return [part.strip().replace("typing.", "") for part in _split(text, "|") if part.strip()]
 
 
-def _split(text: str, mark: str) -> list[str]:
+def _split(text: str, separator: str) -> list[str]:
     parts, depth = [""], 0
     for char in text:
         depth += (char == "[") - (char == "]")
-        if char == mark and depth == 0:
+        if char == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += char
     return parts
 
 
-def _fits(atom: str, value: Any) -> bool:
-    if atom.startswith("Literal["):
-        return value in ast.literal_eval(f"({atom[8:-1]},)")
-    name = atom.partition("[")[0]
+def _matches(member: str, value: Any) -> bool:
+    if member.startswith("Literal["):
+        return value in ast.literal_eval(f"({member[8:-1]},)")
+    name = member.partition("[")[0]
     if isinstance(value, bool):
         return name == "bool"
-    return isinstance(value, _ATOMS.get(name, ()))
+    return isinstance(value, _TYPES_BY_NAME.get(name, ()))
 
 
 def _package_file(package: str) -> Path | None:
@@ -193,15 +196,24 @@ def _package_file(package: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
+def _module_file(path: Path) -> Path | None:
+    """Return the file of a package or module at a path without suffix."""
+    return next((p for p in (path / "__init__.py", path.with_suffix(".py")) if p.exists()), None)
+
+
+def _find_definition(target: str) -> tuple[Path, ast.stmt] | None:
+    """Return the file and the definition of a dotted name."""
+    package, *rest = target.split(".")
+    return _find(_package_file(package), rest) if rest else None
+
+
 def _find(file: Path | None, names: list[str]) -> tuple[Path, ast.stmt] | None:
-    """Follows names from a module's file down to a definition, through re-exports."""
+    """Follow names from a module's file to a definition, through re-exports."""
     if file is None or not names:
         return None
     head, rest = names[0], names[1:]
     if rest:
-        below = file.parent / head
-        files = (below / "__init__.py", below.with_suffix(".py")) if file.name == "__init__.py" else ()
-        return _find(next((path for path in files if path.exists()), None), rest)
+        return _find(_module_file(file.parent / head) if file.name == "__init__.py" else None, rest)
     for node in _top_level(_parse(file)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == head:
             return file, node
@@ -223,30 +235,29 @@ def _imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
         if root is None:
             return None
         folder, parts = root.parent, parts[1:]
-    path = folder.joinpath(*parts)
-    return next((p for p in (path / "__init__.py", path.with_suffix(".py")) if p.exists()), None)
+    return _module_file(folder.joinpath(*parts))
 
 
 def _signature_of(file: Path, node: ast.stmt) -> Signature | None:
     if isinstance(node, ast.FunctionDef):
-        return _keywords(node)
+        return _parameters(node)
     if isinstance(node, ast.ClassDef):
         for item in node.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                return _keywords(item)
+                return _parameters(item)
         for parent in node.bases:
-            found = _find(file, [ast.unparse(parent)])
-            inherited = _signature_of(*found) if found else None
+            definition = _find(file, [ast.unparse(parent)])
+            inherited = _signature_of(*definition) if definition else None
             if inherited:
                 return inherited
     return None
 
 
-def _keywords(node: ast.FunctionDef, only: bool = False) -> Signature:
+def _parameters(node: ast.FunctionDef, keyword_only: bool = False) -> Signature:
     args = node.args
-    positional = [] if only else [*args.posonlyargs, *args.args]
-    missing: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults))
-    defaults = [] if only else [*missing, *args.defaults]
+    positional = [] if keyword_only else [*args.posonlyargs, *args.args]
+    no_defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults))
+    defaults = [] if keyword_only else [*no_defaults, *args.defaults]
     pairs = [*zip(positional, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
     parameters = {
         arg.arg: Parameter(

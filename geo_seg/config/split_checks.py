@@ -1,4 +1,4 @@
-"""What dataset.split may say, found before torch is imported."""
+"""Checks of `dataset.split`, before torch is imported."""
 
 import re
 from typing import Any
@@ -7,8 +7,8 @@ from geo_seg.config.dataset import SplitConfig
 from geo_seg.config.fields import check_choice
 from geo_seg.errors import ConfigError
 
-_KINDS = ("fraction", "pattern", "list", "manifest", "blocks")
-_KEYS_BY_KIND = {  # keys that only some kinds of split read
+_METHODS = ("fraction", "pattern", "list", "manifest", "blocks")
+_METHODS_BY_KEY = {  # of keys that only some values of `by` use
     "train": ("pattern", "list"),
     "group": ("fraction",),
     "table": ("fraction",),
@@ -18,17 +18,17 @@ _KEYS_BY_KIND = {  # keys that only some kinds of split read
 
 
 def check_split(split: SplitConfig) -> None:
-    """Check that all keys of a split go with its kind.
+    """Check that all keys of a split are valid for its `by`.
 
     Raises:
-        ConfigError: one doesn't.
+        ConfigError: one isn't.
     """
-    check_choice("dataset.split.by", split.by, _KINDS)
+    check_choice("dataset.split.by", split.by, _METHODS)
     check_choice("dataset.split.unit", split.unit, ("pixels", "metres"))
     if not 0 <= split.buffer < float("inf"):
         raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
-    for said in keys_of_other_kinds(split).values():
-        raise ConfigError(said)
+    for message in keys_of_other_methods(split).values():
+        raise ConfigError(message)
     if not split.balance and split.by != "blocks":
         raise ConfigError(f"dataset.split.balance=false: is for dataset.split.by=blocks, not {split.by}")
     if split.by == "blocks" and (split.block is None or not 0 < split.block < float("inf")):
@@ -44,23 +44,23 @@ def check_split(split: SplitConfig) -> None:
         _check_group(split)
 
 
-def keys_of_other_kinds(split: SplitConfig) -> dict[str, str]:
-    """Return what is said for another kind of split than `by`: key, and the answer to it."""
-    found = {}
-    for key, kinds in _KEYS_BY_KIND.items():
-        if getattr(split, key) is not None and split.by not in kinds:
-            found[key] = (
-                f"dataset.split.{key}={getattr(split, key)}: is for dataset.split.by={' or '.join(kinds)}, "
+def keys_of_other_methods(split: SplitConfig) -> dict[str, str]:
+    """Return the keys that are for another value of `by`, each with its error message."""
+    messages = {}
+    for key, methods in _METHODS_BY_KEY.items():
+        if getattr(split, key) is not None and split.by not in methods:
+            messages[key] = (
+                f"dataset.split.{key}={getattr(split, key)}: is for dataset.split.by={' or '.join(methods)}, "
                 f"not {split.by}"
             )
     for key in ("train", "val", "test"):
         expected = _expected(split.by, getattr(split, key))
-        if expected and key not in found:
-            found[key] = (
+        if expected and key not in messages:
+            messages[key] = (
                 f"dataset.split.{key}={getattr(split, key)!r}: expected {expected}, "
                 f"because of dataset.split.by={split.by}"
             )
-    return found
+    return messages
 
 
 def _check_group(split: SplitConfig) -> None:
@@ -73,7 +73,7 @@ def _check_group(split: SplitConfig) -> None:
 
 
 def _expected(by: str, value: Any) -> str | None:
-    """What a kind of split takes for train, val or test; None if the value is that."""
+    """Return what train, val or test should be for a value of `by`; None if the value is valid."""
     if value is None or by == "manifest":
         return None
     if by == "pattern":

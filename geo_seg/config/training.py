@@ -1,4 +1,4 @@
-"""The schema of the configuration: what `config/*.yaml` and the command line may say. No torch in here."""
+"""Schema of `python train.py`: the keys of `config/train.yaml` and its groups. No torch in here."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +11,13 @@ from geo_seg.config.dataset import DatasetConfig
 
 @dataclass
 class EncoderConfig:
-    """How the encoder learns, beside the rest of the model.
+    """Training of the encoder, as opposed to the rest of the model.
 
     Attributes:
-        freeze_epochs: epochs at the beginning in which its weights and statistics stay as they are.
+        freeze_epochs: first epochs in which its weights and batch norm statistics are frozen.
         lr_factor: its learning rate is optimizer.lr times this.
-        layer_decay: each of its layers has the rate of the next, towards the decoder, times this; up to 1.
+        layer_decay: factor between the learning rates of a layer and of the next one towards the decoder;
+            above 0, up to 1.
     """
 
     freeze_epochs: int = 0
@@ -26,12 +27,12 @@ class EncoderConfig:
 
 @dataclass
 class AverageConfig:
-    """A mean of the weights over the run, which is validated, kept and tested in place of the last weights.
+    """Averaging of weights; the average is validated, saved and tested in place of the last weights.
 
     Attributes:
-        name: "none"; "ema" (exponential, renewed at every step); "swa" (equal parts, one per epoch).
-        decay: of ema: the part that the mean keeps at a step, from 0 to below 1; less in the first steps.
-        start: of swa: share of the epochs, from 0 to below 1, after which weights are taken into the mean.
+        name: "none"; "ema" (exponential, updated at every step); "swa" (equal weights, one per epoch).
+        decay: of ema, from 0 to below 1; smaller in the first steps.
+        start: of swa: fraction of the epochs, from 0 to below 1, after which averaging begins.
     """
 
     name: str = "none"
@@ -41,15 +42,14 @@ class AverageConfig:
 
 @dataclass
 class EvaluationConfig:
-    """What is looked at in validation and tests.
+    """Metrics of validation and test.
 
     Attributes:
-        boundary: width of the band along outlines in which boundary IoU is taken: below 1 a share of the
-            evaluation window's diagonal, from 1 pixels; 0 leaves boundary IoU out.
-        precision: what the model computes in where the splits of a run are scored, as in inference: "fp32",
-            "bf16", "fp16", or "auto", which measures as inference does.
-        draws: how often the places of a split are drawn again for the intervals of its scores; 0 leaves the
-            intervals out.
+        boundary: width of the boundary region for boundary IoU: below 1 a fraction of the evaluation window's
+            diagonal, from 1 pixels; 0 for no boundary IoU.
+        precision: of the model while the splits of a run are scored, as in inference: "fp32", "bf16",
+            "fp16", or "auto", which measures as inference does.
+        draws: bootstrap resamples for the confidence intervals of scores; 0 for no intervals.
     """
 
     boundary: float = 0.02
@@ -59,38 +59,38 @@ class EvaluationConfig:
 
 @dataclass
 class TrainConfig:
-    """What `python train.py` takes.
+    """Configuration of `python train.py`.
 
     Attributes:
-        mode: "train"; "check", which looks at the data set; "test", which takes the scores of a checkpoint;
-            or "leaderboard", which compares the runs of a sweep.
-        checkpoint: what mode=test tests: a run folder (its best checkpoint) or a checkpoint file.
-        split: what mode=test tests it on: "val" or "test"; null for both.
-        sweep: the folder of that sweep; null unless mode=leaderboard.
+        mode: "train"; "check", which examines the data set; "test", which evaluates a checkpoint; or
+            "leaderboard", which compares the runs of a sweep.
+        checkpoint: of mode=test: a run folder (its best checkpoint) or a checkpoint file.
+        split: of mode=test: "val" or "test"; null for both.
+        sweep: of mode=leaderboard: the folder of the sweep; null otherwise.
         seed: of weights, windows and augmentation.
-        debug: shows the traceback of an error.
-        resume: a run folder in which training goes on where it was interrupted, with its own configuration;
-            "auto" goes on in hydra.run.dir if that holds a run of this configuration, and else begins one.
-        rerun: a run folder whose configuration a new run takes.
-        save_minutes: how often a checkpoint is written within an epoch, beside the one at its end; 0 after
-            every step.
-        on_nan: what becomes of a loss that is not finite: "stop" ends the run, "skip" leaves the step out,
-            "rollback" goes back to the weights of the last checkpoint and on with the next batch.
-        find: "none", "lr" (a learning rate, in place of optimizer.lr), "batch_size" (the largest that the GPU
-            holds, in place of dataset.batch_size) or "both", looked for before training.
-        compile: has torch.compile translate the model: slow to begin, faster in long runs.
-        dataset: what is learnt from.
-        augment: random changes to training windows.
+        debug: whether to show the traceback of an error.
+        resume: folder of an interrupted run, which is continued there with its own configuration; "auto"
+            continues in hydra.run.dir if that has a run of this configuration, otherwise starts one.
+        rerun: run folder whose configuration is used for a new run.
+        save_minutes: interval of checkpoints within an epoch, in addition to the one at its end; 0 saves
+            after every step.
+        on_nan: reaction to a loss that is not finite: "stop" ends the run, "skip" skips the step, "rollback"
+            restores the weights of the last checkpoint and continues with the next batch.
+        find: what is tuned before training: "none", "lr" (replaces optimizer.lr), "batch_size" (the largest
+            that fits on the GPU, replaces dataset.batch_size) or "both".
+        compile: whether to use torch.compile: slow to start, faster in long runs.
+        dataset: the data set.
+        augment: random augmentation of training windows.
         model: name of an architecture and its options.
         loss: name of a loss and its options.
         optimizer: `_target_` of a torch optimizer and its options.
-        scheduler: `_target_` of a learning-rate scheduler and its options, and the `interval` it steps at.
+        scheduler: `_target_` of a learning rate scheduler and its options, and the `interval` of its steps.
         encoder: see EncoderConfig.
         average: see AverageConfig.
         evaluation: see EvaluationConfig.
         trainer: options of Lightning's Trainer.
-        callbacks: further Lightning callbacks by any name, each with a `_target_`.
-        logger: Lightning loggers beside metrics.csv by any name, each with a `_target_`.
+        callbacks: additional Lightning callbacks under any names, each with a `_target_`.
+        logger: Lightning loggers in addition to metrics.csv under any names, each with a `_target_`.
     """
 
     mode: str = "train"

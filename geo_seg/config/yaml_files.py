@@ -1,4 +1,4 @@
-"""The YAML files that a configuration is read from: what is wrong in one, and which line says what."""
+"""YAML files of a configuration: their errors, and the line of each key."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,65 +16,65 @@ from omegaconf.errors import OmegaConfBaseException
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, did_you_mean, first_line
 
-_ROOT = ("train", "inference")  # whose keys are no choice of anybody's
-_KINDS = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
+_ROOT_FILES = ("train", "inference")  # their keys are defaults, no choice of a group
+_TYPE_NAMES = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
 
 
 @dataclass(frozen=True)
 class _File:
     path: Path
-    package: str  # of its keys: "dataset." or ""
+    prefix: str  # of its keys: "dataset." or ""
 
     @property
-    def shown(self) -> str:
-        """Its path, from the working folder where it lies below."""
-        here = Path.cwd()
-        return str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path)
+    def display_path(self) -> str:
+        """The path, relative to the working folder if it is below it."""
+        folder = Path.cwd()
+        return str(self.path.relative_to(folder) if self.path.is_relative_to(folder) else self.path)
 
 
-_read: dict[str, _File] = {}  # by what Hydra calls them, in the order in which they were read
+_loaded: dict[str, _File] = {}  # by their names in Hydra, in the order in which they were read
 
 
 def record_yaml_files() -> None:
-    """Has Hydra's reader of YAML files note where they lie, and answer those that hold no configuration."""
-    Plugins.instance()  # makes them known; Hydra would do so next
+    """Make Hydra record the paths of YAML files that it reads, and report those that are invalid."""
+    Plugins.instance()  # registers the reader; Hydra would do so next
     reader: Any = SourcesRegistry.instance().resolve("file")
-    if not hasattr(reader, "watched"):
-        reader.watched, reader.load_config = reader.load_config, _watched
+    if not hasattr(reader, "load_unrecorded"):
+        reader.load_unrecorded, reader.load_config = reader.load_config, _load_recorded
 
 
 def forget_yaml_files() -> None:
-    """Forgets what was read: the configuration comes from elsewhere."""
-    _read.clear()
+    """Forget the recorded files: the configuration comes from a run folder."""
+    _loaded.clear()
 
 
 def last_yaml_file() -> str:
-    """Return the file that was read last and a colon: what Hydra fails at next is its list of defaults."""
-    return f"{[*_read.values()][-1].shown}: " if _read else ""
+    """Return the path of the last file and ": ", for an error of Hydra in its list of defaults."""
+    return f"{[*_loaded.values()][-1].display_path}: " if _loaded else ""
 
 
 def origin_of(key: str) -> str:
-    """Where a file gives a key its value: " (mine/dataset/rivers.yaml line 3)".
+    """Return the file and line that set a key: " (mine/dataset/rivers.yaml line 3)".
 
     Args:
-        key: "dataset.split.val" or "dataset.classes[2].color"; a list stands for parts that aren't there.
+        key: "dataset.split.val" or "dataset.classes[2].color"; for missing elements the line of the list.
 
     Returns:
-        "" for what no file of a choice says.
+        "" if no file of a group sets it.
     """
-    for file in reversed(_read.values()):
+    for file in reversed(_loaded.values()):
         lines = _lines(file)
-        for name in _section_of(key):
+        for name in _key_and_lists(key):
             if name in lines:
-                written = file.path.read_text(encoding="utf-8").splitlines()[lines[name] - 1]
-                value = written.partition(f"{name.rpartition('.')[2]}:")[2].lstrip()
+                line = file.path.read_text(encoding="utf-8").splitlines()[lines[name] - 1]
+                value = line.partition(f"{name.rpartition('.')[2]}:")[2].lstrip()
                 hash_first = ", where # begins a comment: it needs quotes" if value.startswith("#") else ""
-                return f" ({file.shown} line {lines[name]}{hash_first})"
+                return f" ({file.display_path} line {lines[name]}{hash_first})"
     return ""
 
 
-def _section_of(key: str) -> Iterator[str]:
-    """A key, and the elements of lists and the lists that it lies in."""
+def _key_and_lists(key: str) -> Iterator[str]:
+    """Yield a key, then the elements and lists that contain it, from the inside out."""
     yield key
     while "[" in key:
         key = key.rpartition("[" if key.endswith("]") else ".")[0]
@@ -82,81 +82,82 @@ def _section_of(key: str) -> Iterator[str]:
 
 
 def yaml_error(name: str) -> str | None:
-    """What is wrong in a file that can't become a part of the configuration; None where that isn't known.
+    """Return the error of a file that can't be merged into the configuration; None if it is unknown.
 
     Args:
-        name: what Hydra calls it, "dataset/rivers".
+        name: of the file in Hydra, "dataset/rivers".
     """
-    file = _read.get(name)
+    file = _loaded.get(name)
     if file is None:
         return None
     lines = _lines(file)
     content = yaml.safe_load(file.path.read_text(encoding="utf-8"))
-    schema, at = TrainConfig, ""
-    for section in filter(None, file.package.split(".")):
-        found = {field.name: field.type for field in fields(schema)}.get(section)
-        if not is_dataclass(found):
+    schema, prefix = TrainConfig, ""
+    for section in filter(None, file.prefix.split(".")):
+        type_ = {field.name: field.type for field in fields(schema)}.get(section)
+        if not is_dataclass(type_):
             return None
-        schema, at = found, f"{at}{section}."  # type: ignore[assignment]
-    for key, said in _schema_errors(content, schema, at):
-        return f"{file.shown} line {lines.get(key, 1)}: {said}"
+        schema, prefix = type_, f"{prefix}{section}."  # type: ignore[assignment]
+    for key, message in _schema_errors(content, schema, prefix):
+        return f"{file.display_path} line {lines.get(key, 1)}: {message}"
     return None
 
 
-def _schema_errors(content: dict[Any, Any], schema: type, at: str) -> Iterator[tuple[str, str]]:
-    """Keys of a file that don't fit, each with what is wrong."""
-    known = {field.name: field.type for field in fields(schema)}
+def _schema_errors(content: dict[Any, Any], schema: type, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the invalid keys of a file, each with its error message."""
+    types = {field.name: field.type for field in fields(schema)}
     for name, value in content.items():
-        key = f"{at}{name}"
-        if not at and name in {"defaults", "hydra"}:
+        key = f"{prefix}{name}"
+        if not prefix and name in {"defaults", "hydra"}:
             continue
-        if name not in known:
-            yield key, f"{key}: there is no such key; {did_you_mean(str(name), known)}"
+        if name not in types:
+            yield key, f"{key}: unknown key {str(name)!r}; {did_you_mean(str(name), types)}"
             continue
-        kind = known[name]
-        if is_dataclass(kind) and isinstance(value, dict):
-            yield from _schema_errors(value, kind, f"{key}.")  # type: ignore[arg-type]
+        type_ = types[name]
+        if is_dataclass(type_) and isinstance(value, dict):
+            yield from _schema_errors(value, type_, f"{key}.")  # type: ignore[arg-type]
             continue
         try:
             OmegaConf.merge(OmegaConf.structured(schema), {name: value})
         except OmegaConfBaseException as error:
-            yield key, f"{key}={value!r}: {_expected(kind, value, error)}"
+            yield key, f"{key}={value!r}: {_mismatch(type_, value, error)}"
 
 
-def _expected(kind: Any, value: Any, error: OmegaConfBaseException) -> str:
-    kinds = [dict if is_dataclass(one) else get_origin(one) or one for one in (get_args(kind) or [kind])]
-    wanted = next((one for one in (list, dict) if one in [get_origin(kind), *kinds]), kinds[0])
-    if wanted in {dict, list} or isinstance(value, dict | list):
-        expected, got = (_KINDS.get(one, "a single value") for one in (wanted, type(value)))
+def _mismatch(annotation: Any, value: Any, error: OmegaConfBaseException) -> str:
+    members = get_args(annotation) or [annotation]
+    types = [dict if is_dataclass(member) else get_origin(member) or member for member in members]
+    wanted_type = next((c for c in (list, dict) if c in [get_origin(annotation), *types]), types[0])
+    if wanted_type in {dict, list} or isinstance(value, dict | list):
+        expected, got = (_TYPE_NAMES.get(type_, "a single value") for type_ in (wanted_type, type(value)))
         return f"expected {expected}, got {got}"
     return first_line(Exception(error.msg) if error.msg else error)
 
 
 def shadowed_files(argv: Sequence[str]) -> str | None:
-    """A file of --config-dir that Hydra doesn't read, because the repository has one of that name.
+    """Return the error of a file in --config-dir that Hydra ignores: the repository has one of that name.
 
     Args:
-        argv: the words of the command line.
+        argv: the command line.
     """
-    given = [word.partition("=")[2] for word in argv if word.startswith(("--config-dir=", "-cd="))]
-    given += [other for word, other in pairwise(argv) if word in {"--config-dir", "-cd"}]
-    for folder in given:
-        for name, file in _read.items():
-            mine = Path(folder) / f"{name}.yaml"
-            if mine.is_file() and not mine.samefile(file.path):
-                return f"{mine}: {file.shown} has that name, too, and is what is read; give yours another one"
+    folders = [word.partition("=")[2] for word in argv if word.startswith(("--config-dir=", "-cd="))]
+    folders += [value for word, value in pairwise(argv) if word in {"--config-dir", "-cd"}]
+    for folder in folders:
+        for name, file in _loaded.items():
+            user_file = Path(folder) / f"{name}.yaml"
+            if user_file.is_file() and not user_file.samefile(file.path):
+                return f"{user_file}: {file.display_path} has the same name and is read instead; rename yours"
     return None
 
 
-def _watched(source: Any, config_path: str) -> Any:
+def _load_recorded(source: Any, config_path: str) -> Any:
     name = config_path.removesuffix(".yaml")
-    if name in _ROOT:  # a configuration begins
-        _read.clear()
+    if name in _ROOT_FILES:  # start of a configuration
+        _loaded.clear()
     path = Path(source.path) / f"{name}.yaml"
     try:
-        found = source.watched(config_path)
+        result = source.load_unrecorded(config_path)
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_marked(path, error)) from error
+        raise ConfigError(_syntax_error(path, error)) from error
     except yaml.YAMLError as error:  # a character that YAML doesn't have
         raise ConfigError(f"{path}{_line_of(path, error)}: not YAML ({first_line(error)})") from error
     except UnicodeDecodeError as error:
@@ -165,27 +166,27 @@ def _watched(source: Any, config_path: str) -> Any:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ConfigError(f"{path}: expected a mapping of keys and values ({first_line(error)})") from error
-    if not isinstance(found.config, DictConfig):
+    if not isinstance(result.config, DictConfig):
         raise ConfigError(f"{path}: expected a mapping of keys and values, got a list")
-    package = found.header.get("package") or ".".join(name.split("/")[:-1])
-    if name not in _ROOT:
-        _read[name] = _File(path, "" if package == "_global_" else f"{package}.".removeprefix("."))
-    return found
+    package = result.header.get("package") or ".".join(name.split("/")[:-1])
+    if name not in _ROOT_FILES:
+        _loaded[name] = _File(path, "" if package == "_global_" else f"{package}.".removeprefix("."))
+    return result
 
 
-def _marked(path: Path, error: yaml.MarkedYAMLError) -> str:
+def _syntax_error(path: Path, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
-    at = mark.line if mark else 0
-    said = (error.problem or error.context or "").replace("\n", " ")
-    before = enumerate(path.read_text(encoding="utf-8").splitlines()[: at + 1])
-    cut = [number for number, line in before if re.match(r"[^#]*[{\[][^#]*: +#", line)]
-    if cut:
-        at, said = cut[-1], "here # begins a comment: a colour needs quotes"
-    elif "'\\t'" in said:
-        said += "; indent with spaces instead of tabs"
-    elif said.startswith("mapping values are not allowed"):
-        said += "; a text with a colon needs quotes"
-    return f"{path} line {at + 1}: not YAML ({said})"
+    line = mark.line if mark else 0
+    message = (error.problem or error.context or "").replace("\n", " ")
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines()[: line + 1])
+    unquoted = [number for number, text in lines if re.match(r"[^#]*[{\[][^#]*: +#", text)]
+    if unquoted:
+        line, message = unquoted[-1], "here # begins a comment: a colour needs quotes"
+    elif "'\\t'" in message:
+        message += "; indent with spaces instead of tabs"
+    elif message.startswith("mapping values are not allowed"):
+        message += "; a text with a colon needs quotes"
+    return f"{path} line {line + 1}: not YAML ({message})"
 
 
 def _line_of(path: Path, error: yaml.YAMLError) -> str:
@@ -196,19 +197,19 @@ def _line_of(path: Path, error: yaml.YAMLError) -> str:
 
 
 def _lines(file: _File) -> dict[str, int]:
-    """The line of every key and of every element of a list."""
-    found: dict[str, int] = {}
+    """Return the line of every key and of every element of a list."""
+    lines: dict[str, int] = {}
 
-    def walk(node: Any, at: str) -> None:
+    def walk(node: Any, prefix: str) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                name = f"{at}.{key.value}".removeprefix(".")
-                found[name] = key.start_mark.line + 1
+                name = f"{prefix}.{key.value}".removeprefix(".")
+                lines[name] = key.start_mark.line + 1
                 walk(value, name)
         elif isinstance(node, yaml.SequenceNode):
             for number, value in enumerate(node.value):
-                found[f"{at}[{number}]"] = value.start_mark.line + 1
-                walk(value, f"{at}[{number}]")
+                lines[f"{prefix}[{number}]"] = value.start_mark.line + 1
+                walk(value, f"{prefix}[{number}]")
 
-    walk(yaml.compose(file.path.read_text(encoding="utf-8"), yaml.SafeLoader), file.package.removesuffix("."))
-    return found
+    walk(yaml.compose(file.path.read_text(encoding="utf-8"), yaml.SafeLoader), file.prefix.removesuffix("."))
+    return lines

@@ -114,9 +114,9 @@ def check_encoder(encoder: str) -> None:
             return
     hint = did_you_mean(encoder, names)
     if len(hint) > 300:
-        nearest, mark, _ = hint.rpartition("? ")  # the list of names is left out
-        hint = f"{nearest}{mark}There are {len(names)}; tu-<name> takes any encoder of timm"
-    raise ConfigError(f"model.encoder={encoder}: unknown encoder; {hint}")
+        similar = hint.rpartition("Available")[0]
+        hint = f"{similar}{len(names)} are available; tu-<name> takes any encoder of timm"
+    raise ConfigError(f"model.encoder={encoder}: unknown encoder {encoder!r}; {hint}")
 
 
 def _describe_origin(net: nn.Module, weights: str, loaded: float) -> str:

@@ -1,4 +1,4 @@
-"""The folder of what is made once of a data set and kept between runs."""
+"""The folder of files that are computed once per data set and kept between runs."""
 
 import os
 from collections.abc import Callable
@@ -9,29 +9,29 @@ from geo_seg.errors import DataError
 from geo_seg.runtime.files import atomic_write, expand_user
 
 
-def cache_dir(chosen: str | None) -> Path:
-    """The folder; it need not exist.
+def cache_dir(configured: str | None) -> Path:
+    """Return the absolute path of the cache folder; it need not exist.
 
     Args:
-        chosen: by the configuration; None takes geo_seg in $XDG_CACHE_HOME or ~/.cache.
+        configured: `dataset.cache_dir`; None for geo_seg in $XDG_CACHE_HOME or ~/.cache.
 
     Raises:
-        ConfigError: it is in the home folder, and this user has none.
+        ConfigError: the path begins with ~, and this user has no home folder.
     """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = expand_user(chosen or str(Path(home) / "geo_seg"))
+    folder = expand_user(configured or str(Path(home) / "geo_seg"))
     return Path(folder).absolute()
 
 
 def write_cache_file(path: Path, content: bytes | Callable[[Path], Any]) -> None:
-    """Writes a file of the folder, whoever else writes it at the same time.
+    """Write a file of the cache folder atomically, safe against other processes that write it too.
 
     Args:
-        path: of the file; its folder is made.
-        content: what it holds, or what writes the file that it is given.
+        path: of the file; its folder is created.
+        content: bytes, or a function that writes to the path it receives.
 
     Raises:
-        DataError: the folder can't be written to.
+        DataError: the folder isn't writable, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the console shows: progress bars, and none of the libraries' own warnings."""
+"""Console output: progress bars, and filters for warnings of libraries."""
 
 import logging
 import os
@@ -11,17 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def show_progress_bars(console: Console) -> bool:
-    """Whether progress bars have somebody to look at them: a terminal, and not CI."""
+    """Return whether to draw progress bars: in a terminal, and not in CI."""
     return console.is_terminal and os.environ.get("CI", "").lower() not in {"true", "1"}
 
 
 def silence_library_warnings() -> None:
-    """Silences what says nothing to the user."""
+    """Suppress warnings and log messages of libraries that a user can do nothing about."""
     # Lightning 2.6 uses a name that torch renamed; it warns at every fit
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # our windows are read by threads, not by workers of a DataLoader
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # our batches begin where the checkpoint stands; Lightning looks for another way of doing so
+    # our loader resumes at the batch of the checkpoint; Lightning looks for another way of doing so
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # scores come from one synchronised matrix and are the same on every rank already; a rank may have none
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
@@ -38,15 +38,15 @@ def silence_library_warnings() -> None:
 
 @contextmanager
 def progress_bar(console: Console, path: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar, where somebody looks.
+    """Show a progress bar while the block runs, if the console is a terminal.
 
     Args:
-        console: where.
-        path: of the raster.
-        total: of what is counted.
+        console: to draw on.
+        path: of the raster; its name labels the bar.
+        total: number of steps.
 
     Yields:
-        To be told how many more are done.
+        Function that advances the bar by a number of steps.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = console.quiet or not show_progress_bars(console)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, and moved to it."""
+"""Atomic writes, and paths with ~."""
 
 import os
 import socket
@@ -11,10 +11,12 @@ from geo_seg.errors import ConfigError
 
 
 def expand_user(value: Any) -> Any:
-    """A path, or a list of paths, with the home folder in place of ~: a shell doesn't expand it after a =.
+    """Replace ~ by the home folder in a path or a list of paths: a shell doesn't expand it after a =.
+
+    Other values are returned as they are.
 
     Raises:
-        ConfigError: there is no such home folder.
+        ConfigError: this user has no home folder.
     """
     if isinstance(value, list):
         return [expand_user(path) for path in value]
@@ -32,16 +34,16 @@ def expand_user(value: Any) -> Any:
 def atomic_write(
     path: Path, content: str | bytes | Callable[[Path], Any], *, concurrent: bool = False, fsync: bool = False
 ) -> None:
-    """Writes a file; whoever reads it finds the old one or the new one, never half of one.
+    """Write a file atomically: a reader finds the old file or the new one, never a part of one.
 
     Args:
         path: of the file; its folder must exist.
-        content: text, bytes, or what writes the file under the name that it is given.
-        concurrent: whether others may write it at the same time, on this machine or another one.
-        fsync: waits until the disk has it, so that not even a power cut leaves half of it.
+        content: text, bytes, or a function that writes to the path it receives.
+        concurrent: whether other processes may write it at the same time, on this machine or another one.
+        fsync: whether to wait until the disk has stored it, so that it survives a power cut.
 
     Raises:
-        OSError: the disk doesn't take it; what was there before is still there.
+        OSError: the file can't be written; the old one is unchanged.
     """
     part = temp_path(path, concurrent=concurrent)
     try:
@@ -59,12 +61,12 @@ def atomic_write(
 
 
 def temp_path(path: Path, *, concurrent: bool) -> Path:
-    """Where a file is written before it gets its name.
+    """Return where a file is written before it is moved to its path.
 
     Args:
         path: of the file.
-        concurrent: a name that nobody else chooses, on any machine; else one and the same, so that
-            what a killed process leaves is written over.
+        concurrent: whether the name has to be unique among all processes on all machines; otherwise it is
+            always the same, so that what a killed process left is overwritten.
     """
     mark = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}." if concurrent else ""
     return path.with_name(f".{path.name}.{mark}part")

@@ -1,4 +1,4 @@
-"""A folder or a map belongs to one process at a time; the system frees it however that process ends."""
+"""Locks of run folders and maps; the system releases them however the process ends."""
 
 import hashlib
 import os
@@ -15,49 +15,49 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_FILE = ".lock"
-_MAPS = ".maps.lock"
+_LOCK_FILE = ".lock"
+_MAPS_LOCK_FILE = ".maps.lock"
 
 
 @contextmanager
-def folder_lock(folder: Path, said: str = "another process is training there") -> Iterator[None]:
-    """Holds a folder as long as the block lasts.
+def folder_lock(folder: Path, conflict: str = "another process is training there") -> Iterator[None]:
+    """Lock a folder while the block runs.
 
     Args:
-        folder: made if it isn't there.
-        said: what the error says of whoever holds it.
+        folder: created if it doesn't exist.
+        conflict: text of the error if another process holds the lock.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield
         return
-    with (folder / _FILE).open("ab") as file:
-        if not _take(file, tries=3):  # whoever only looks at it holds it for a moment
-            raise ConfigError(f"{folder}: {said}; wait for it, or choose another folder")
+    with (folder / _LOCK_FILE).open("ab") as file:
+        if not _acquire(file, tries=3):  # a process that only asks holds it for a moment
+            raise ConfigError(f"{folder}: {conflict}; wait for it, or choose another folder")
         yield
 
 
 def is_unlocked(folder: Path) -> bool:
-    """Whether it is certain that no process holds a folder."""
-    return _look(folder) is True
+    """Return whether it is certain that no process holds the lock of a folder."""
+    return _probe(folder) is True
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether it is certain that a process holds a folder."""
-    return _look(folder) is False
+    """Return whether it is certain that a process holds the lock of a folder."""
+    return _probe(folder) is False
 
 
-def _look(folder: Path) -> bool | None:
-    """Whether a folder is free; None where the system doesn't tell."""
+def _probe(folder: Path) -> bool | None:
+    """Return whether a folder is unlocked; None if the system can't tell."""
     if fcntl is None:
         return None
     try:
-        with (folder / _FILE).open("rb+") as file:
+        with (folder / _LOCK_FILE).open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:  # nobody has ever held it
+    except FileNotFoundError:  # never locked
         return True
     except BlockingIOError:
         return False
@@ -66,8 +66,8 @@ def _look(folder: Path) -> bool | None:
     return True
 
 
-def _take(file: IO[bytes], tries: int) -> bool:
-    """Locks a file; False if another process has it."""
+def _acquire(file: IO[bytes], tries: int) -> bool:
+    """Lock a file; return False if another process holds it."""
     for left in reversed(range(tries)):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,30 +82,30 @@ def _take(file: IO[bytes], tries: int) -> bool:
 
 @contextmanager
 def maps_lock(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Hold maps of a folder as long as the block lasts; other processes may make others there.
+    """Lock maps of a folder while the block runs; other processes may write other maps there.
 
-    Each name locks one byte of one file, so that thousands of maps take one file handle. The file goes with
-    the last process that holds a map.
+    Each name locks one byte of one file, so that thousands of maps need one file handle. The last process
+    that holds a map deletes the file.
 
     Args:
         folder: of the maps.
         names: of the maps.
 
     Raises:
-        ConfigError: another process makes one of them.
+        ConfigError: another process writes one of them.
     """
-    file = _claim(folder / _MAPS, names)
+    file = _lock_names(folder / _MAPS_LOCK_FILE, names)
     try:
         yield
     finally:
         if file is not None:
             with file, suppress(OSError):
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it: nobody else holds a map
-                (folder / _MAPS).unlink()
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it: no other process holds a map
+                (folder / _MAPS_LOCK_FILE).unlink()
 
 
-def _claim(path: Path, names: Sequence[str]) -> IO[bytes] | None:
-    """Return the file with a lock for each name; None where the file system has none, or another user's."""
+def _lock_names(path: Path, names: Sequence[str]) -> IO[bytes] | None:
+    """Return the open file with a lock for each name; None if it can't be created or opened."""
     while fcntl is not None:
         try:
             file = path.open("ab")
@@ -113,8 +113,8 @@ def _claim(path: Path, names: Sequence[str]) -> IO[bytes] | None:
             return None
         try:
             for name in names:
-                place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                offset = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except (BlockingIOError, PermissionError) as error:
@@ -127,5 +127,5 @@ def _claim(path: Path, names: Sequence[str]) -> IO[bytes] | None:
             pass
         except OSError:  # a file system without locks
             return file
-        file.close()  # its last holder has removed it in between
+        file.close()  # its last holder has deleted it in between
     return None

@@ -1,9 +1,9 @@
-"""Processes of a run end with the one that started them. No torch in here.
+"""Child processes that end when their parent has ended. No torch in here.
 
 A sweep starts runs, a run starts ranks, torchrun starts ranks. When the parent is killed it can't stop them:
-they would go on training in a folder that the same command then wants, or wait half an hour for each other.
-So each of them looks at who its parent is. A pipe would tell at once, but torchrun hands none over, and
-PR_SET_PDEATHSIG is Linux alone; the number of the parent is there on every POSIX system.
+they would continue to train in a folder that the same command then needs, or wait half an hour for each
+other. So each of them polls the number of its parent. A pipe would react at once, but torchrun passes none
+on, and PR_SET_PDEATHSIG exists on Linux only; the number of the parent exists on every POSIX system.
 """
 
 import os
@@ -13,34 +13,34 @@ import time
 from collections.abc import Callable, MutableMapping
 
 PARENT = "GEO_SEG_PARENT"
-"""Environment variable with the number of the process that a process ends with."""
+"""Environment variable with the number of the process that a child ends with."""
 
 GRACE = 45.0
 """Seconds that an orphan has to write its checkpoint."""
 
-_POLL = 1.0  # seconds between two looks
+_POLL_SECONDS = 1.0
 
 
 def adopt(environment: MutableMapping[str, str]) -> None:
-    """Has the processes that are started with an environment end with this one."""
+    """Mark an environment so that processes started with it end with this one."""
     environment[PARENT] = str(os.getpid())
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent has ended, if a sweep, a run or torchrun has started it.
+    """End this process when its parent has ended, if a sweep, a run or torchrun has started it.
 
-    It is told by SIGTERM, as by whoever stops a run, and killed when that is of no use.
+    It gets SIGTERM first, as when a user stops a run, and SIGKILL after GRACE seconds.
     """
-    told = os.environ.pop(PARENT, None)
-    if told is None and "TORCHELASTIC_RUN_ID" not in os.environ:
+    number = os.environ.pop(PARENT, None)
+    if number is None and "TORCHELASTIC_RUN_ID" not in os.environ:
         return
-    parent = os.getppid() if told is None else int(told)
+    parent = os.getppid() if number is None else int(number)
     threading.Thread(target=_watch, args=(parent, _end), daemon=True, name="parent").start()
 
 
 def _watch(parent: int, end: Callable[[], None]) -> None:
     while os.getppid() == parent:
-        time.sleep(_POLL)
+        time.sleep(_POLL_SECONDS)
     end()
 
 

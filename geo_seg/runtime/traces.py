@@ -1,4 +1,4 @@
-"""A start that fails leaves no folder behind. No torch in here."""
+"""Removal of the empty run folder of a start that failed. No torch in here."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from hydra.types import RunMode
 
 @contextmanager
 def remove_empty_folders_on_error() -> Iterator[None]:
-    """Removes the folder that Hydra has made for a job, if the job fails before it writes anything."""
+    """Remove the folder that Hydra has created for a job, if the job fails before it writes anything."""
     try:
         yield
     except BaseException:
@@ -21,14 +21,14 @@ def remove_empty_folders_on_error() -> Iterator[None]:
         raise
 
 
-def _remove_empty(folder: Path, of_hydra: set[str]) -> None:
-    """Removes a folder in which there is nothing but what Hydra writes, and the empty ones above it."""
+def _remove_empty(folder: Path, hydra_files: set[str]) -> None:
+    """Remove a folder that contains nothing but files of Hydra, and the empty ones above it."""
     here = Path.cwd()
-    if folder == here or not folder.is_dir() or {path.name for path in folder.iterdir()} - of_hydra:
+    if folder == here or not folder.is_dir() or {path.name for path in folder.iterdir()} - hydra_files:
         return
     for path in list(folder.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with suppress(OSError):  # the first that isn't empty ends it
+    with suppress(OSError):  # stops at the first that isn't empty
         folder.rmdir()
         for above in folder.relative_to(here).parents[:-1] if folder.is_relative_to(here) else ():
             (here / above).rmdir()

@@ -1,4 +1,4 @@
-"""What Hydra finds by the name of this folder: our launcher and sweepers. Nothing heavy is imported here."""
+"""Launcher and sweepers of geo_seg, as a plugin of Hydra. Nothing heavy is imported here."""
 
 from hydra.core.config_store import ConfigStore
 
@@ -8,15 +8,15 @@ from geo_seg.sweeps import process_launcher as launcher
 
 
 class ProcessLauncher(launcher.ProcessLauncher):
-    """launcher=process."""
+    """Launcher of launcher=process."""
 
 
 class GridSweeper(grid.GridSweeper):
-    """sweeper=grid."""
+    """Sweeper of sweeper=grid."""
 
 
 class OptunaSweeper(search.OptunaSweeper):
-    """sweeper=optuna."""
+    """Sweeper of sweeper=optuna."""
 
 
 _STORE = ConfigStore.instance()

@@ -257,7 +257,7 @@ def answer_to(one: Typed) -> str:
             if "_target_" in known and (options := signature(there["_target_"])):
                 known += options.parameters  # that a YAML needn't name
             if name not in known and not (CONFIG / key).is_dir():
-                return f"{key}: there is no such key"
+                return f"{key}: unknown key"
     return ""
 
 

@@ -55,21 +55,21 @@ MOMENTUM = "optimizer momentum and betas under the one-cycle scheduler, which wr
         ("+optimizer._partial_=true", "optimizer._partial_: nothing reads it"),
         (
             "scheduler.max_lr=0.1",
-            "scheduler.max_lr=0.1: would write over optimizer.lr and the rates of the enco",
+            "scheduler.max_lr=0.1: would overwrite optimizer.lr and the rates of the enco",
         ),
         (
             "optimizer=sgd scheduler.cycle_momentum=true",
-            "scheduler.cycle_momentum=true: would write over optimizer.momentum=0.9; leave one out (~optim",
+            "scheduler.cycle_momentum=true: would overwrite optimizer.momentum=0.9; leave one out (~optim",
         ),
         (
             "+optimizer.betas=[0.8,0.99] scheduler.cycle_momentum=true",
-            "would write over optimizer.betas=[0.8, ",
+            "would overwrite optimizer.betas=[0.8, ",
         ),
         (
             "optimizer=sgd +scheduler.base_momentum=0.7",
             "scheduler.base_momentum=0.7: does nothing without schedu",
         ),
-        ("callbacks.early_stopping.monitor=val/miuo", "there is no such score; did you mean 'val/miou'"),
+        ("callbacks.early_stopping.monitor=val/miuo", "unknown score 'val/miuo'; did you mean 'val/miou'"),
     ],
 )
 def test_what_would_do_nothing_is_refused(overrides: str, words: str) -> None:

@@ -83,7 +83,7 @@ def answer_to_text(folder: Path, text: str, group: str = "dataset") -> str:
         (
             "root: data",
             "root: ''",
-            "dataset.root='': expected a text with letters, or nothing given (FILE li",
+            "dataset.root='': expected a text that isn't empty, or no value (FILE li",
         ),
         ("root: data", 'root: "a\\0b"', "dataset.root='a\\x00b': expected a text with letters"),
         (
@@ -99,7 +99,7 @@ def answer_to_text(folder: Path, text: str, group: str = "dataset") -> str:
         (
             "root: data",
             "root: data\nsplit: {vall: 1}",
-            "FILE line 3: dataset.split.vall: there is no such key",
+            "FILE line 3: dataset.split.vall: unknown key 'vall'",
         ),
         (
             "root: data",
@@ -109,12 +109,12 @@ def answer_to_text(folder: Path, text: str, group: str = "dataset") -> str:
         (
             "root: data",
             "root: data\n1: a",
-            "FILE line 3: dataset.1: there is no such key; There is: allow_lea",
+            "FILE line 3: dataset.1: unknown key '1'; available: allow_lea",
         ),
         (
             "classes:",
             "class:",
-            "FILE line 5: dataset.class: there is no such key; did you mean 'classes'? There is: allow_leaka",
+            "FILE line 5: dataset.class: unknown key 'class'; did you mean 'classes'? Available: allow_leaka",
         ),
         (
             'color: "#3b7dbf"',
@@ -200,7 +200,7 @@ def test_a_yaml_file_in_the_wrong_folder_is_found_for_the_user(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rivers.yaml").write_text(OWN)
     answer = answer_to(tmp_path, "dataset=rivers")
-    assert f"{tmp_path / 'rivers.yaml'} lies in no folder dataset: move it into one" in answer
+    assert f"{tmp_path / 'rivers.yaml'} is in no folder dataset: move it into one" in answer
     assert answer.endswith(f"looked in {CONFIG / 'dataset'} and {tmp_path / 'dataset'}")
     (tmp_path / "mine" / "dataset").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "mine")
@@ -328,7 +328,7 @@ def test_whatever_is_wrong_in_a_shipped_yaml_file_is_one_line_or_a_configuration
         (
             ["seed=1"],
             {"LOCAL_RANK": "x"},
-            "LOCAL_RANK=x: expected a whole number in this variable of the envir",
+            "LOCAL_RANK=x: expected a whole number in this environment varia",
         ),
         (["hydra.run.dir="], {}, "hydra.run.dir=: expected the folder that the run goes to"),
     ],
@@ -367,7 +367,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     command = f"cd {gone} && rmdir {gone} && exec {sys.executable} {REPOSITORY / 'train.py'}"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: the working folder is gone; change to one that is there\n"
+    assert result.stderr == "error: the working folder no longer exists; change to another one\n"
 
 
 @pytest.mark.fault("first_hour", "a wrong checkpoint path or band name is answered after torch is imported")

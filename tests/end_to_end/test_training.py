@@ -271,7 +271,7 @@ def test_terms_of_a_compound_loss_are_logged_and_follow_their_schedule(
     ("override", "message"),
     [
         ("trainer.accelerator=gpu", "trainer: "),
-        ("trainer.precision=17", "trainer.precision=17: there is no such choice"),
+        ("trainer.precision=17", "trainer.precision=17: unknown choice 17"),
         ("model.encoder=resnt18", "'resnet18'"),
         ("+trainer.max_time=soon", "trainer: "),
     ],

@@ -106,7 +106,7 @@ def test_bands_without_any_name_go_by_number(tmp_path: Path) -> None:
     header, image, _ = opened(tmp_path, assets, [3, 1])
     np.testing.assert_array_equal(image, PIXELS[[BLUE, RED]])
     assert header.names == ("", "")
-    with pytest.raises(DataError, match=r"item\.json: no band 'red' among its assets; There is: nothing"):
+    with pytest.raises(DataError, match=r"item\.json: no band 'red' among its assets; available: nothing"):
         opened(tmp_path, assets, ["red"])
     with pytest.raises(DataError, match=r"item\.json: no band 5 among its assets"):
         opened(tmp_path, assets, [5])

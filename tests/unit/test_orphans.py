@@ -12,7 +12,7 @@ from geo_seg.runtime.orphans import PARENT, end_with_parent
 CHILD = (
     "import signal, sys, time\n"
     "from geo_seg import orphans\n"
-    "orphans.GRACE, orphans._POLL = .2, .05\n"
+    "orphans.GRACE, orphans._POLL_SECONDS = .2, .05\n"
     "{before}\n"
     "orphans.end_with_parent()\n"
     "print('on', flush=True); time.sleep(60)"

@@ -289,7 +289,7 @@ def replace_file(path: Path, how: str) -> None:
         ("empty layer", "the layer 'labels' is empty"),
         ("attribute", "no attribute 'kid' in the layer 'labels'; did you mean 'kind'"),
         ("layer", "no layer 'lables' with polygons; did you mean 'labels'"),
-        ("two layers", "several layers; There is: labels, more"),
+        ("two layers", "several layers; available: labels, more"),
         ("lines", "is a LineString, expected polygons"),
         ("no CRS", r"labels.shp: has no CRS, .*a.tif has one"),
         ("no georeference", "a.tif: has no georeference, so that the polygons"),

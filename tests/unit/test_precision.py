@@ -92,7 +92,7 @@ def test_both_precisions_are_stepped_through_and_leave_no_gradient() -> None:
 @pytest.mark.parametrize("wrong", ["bf16-true", "16-true", "64-true", "64", "transformer-engine", "bf32"])
 def test_a_precision_that_training_does_not_have_is_answered_at_once(wrong: str) -> None:
     answer = answer_to(f"trainer.precision={wrong}")
-    assert answer.startswith(f"trainer.precision={wrong}: there is no such choice; ")
+    assert answer.startswith(f"trainer.precision={wrong}: unknown choice ")
     assert "16-mixed, 32, 32, 32-true, auto, bf16-mixed" in answer
 
 
