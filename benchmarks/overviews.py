@@ -23,9 +23,11 @@ from rasterio.transform import from_origin
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from geo_seg.raster import cog as mosaic
 from geo_seg.raster.cog import RasterSpec, write_cog
+from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.overviews import downsample_mode
 from geo_seg.raster.writer import RowWriter
+from geo_seg.runtime.process import setup_process
 from geo_seg.tiling import Window
 
 NODATA = 255
@@ -93,6 +95,8 @@ def levels(folder: Path, way: str) -> list[int]:
 
 def main() -> None:
     """Draws, measures and prints."""
+    setup_process()
+    configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="emptied of what is drawn")
     parser.add_argument("--width", type=int, default=8192)

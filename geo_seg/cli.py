@@ -26,7 +26,9 @@ from geo_seg.errors import (
     first_line,
     missing_extra,
 )
+from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.orphans import end_with_parent
+from geo_seg.runtime.process import setup_process
 from geo_seg.runtime.ranks import check_ranks, no_output_overrides, rank
 from geo_seg.runtime.traces import remove_empty_folders_on_error
 
@@ -88,7 +90,13 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Report errors of a job in one line, so that Hydra adds nothing; in a sweep Hydra continues."""
+    """Set up the process of a job, and report its errors in one line, so that Hydra adds nothing.
+
+    Every job runs in it, in whatever process a launcher has started: before torch is imported and a raster
+    is opened. In a sweep Hydra continues after an error.
+    """
+    setup_process()
+    configure_gdal()
     try:
         with remove_empty_folders_on_error():
             if (message := yaml_files.shadowed_files(sys.argv)) is not None:

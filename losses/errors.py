@@ -1,28 +1,28 @@
-"""Errors of losses, and suggestions for unknown names."""
+"""Exceptions of the losses, and the hint that ends a message about an unknown name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class LossError(ValueError):
-    """A loss, an option or a task is invalid; one line with what was found and what was expected."""
+    """A loss, an option or a task is invalid; one line with what was given and what was expected."""
 
 
 class ClassWeightsError(LossError):
-    """The task has class weights, which the loss can't use."""
+    """The task has class weights, and the loss cannot use them."""
 
 
-def did_you_mean(given: object, names: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the most similar one, and all valid ones.
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest name, and all available ones.
 
     Args:
-        given: the unknown name.
-        names: all valid names.
+        name: what was given.
+        names: the available names.
 
     Returns:
-        "; did you mean 'b'? Available: a, b, c", or "; available: a, b, c" if no name is similar.
+        "; did you mean 'x'? Available: x, y" or, with no name near, ". Available: x, y".
     """
     available = sorted(names)
-    matches = get_close_matches(str(given), available, n=1, cutoff=0.5)
-    listed = ", ".join(available) or "nothing"
-    return f"; did you mean {matches[0]!r}? Available: {listed}" if matches else f"; available: {listed}"
+    matches = get_close_matches(str(name), available, n=1, cutoff=0.5)
+    hint = f"; did you mean {matches[0]!r}?" if matches else "."
+    return f"{hint} Available: {', '.join(available) or 'nothing'}"

@@ -2,8 +2,9 @@
 
 import os
 
-# spinning OpenMP threads make small networks several times slower on a busy machine
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+from geo_seg.runtime.process import PROCESS_VARIABLES
+
+os.environ.update({**PROCESS_VARIABLES, **os.environ})  # as setup_process, before torch is imported
 os.environ.setdefault("CI", "true")
 
 import subprocess
@@ -25,8 +26,10 @@ from geo_seg.data.index import index_scenes
 from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.windows.loader import WindowReader
+from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.tiling import Window
 
+configure_gdal()
 _CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 REPOSITORY = Path(__file__).parents[1]

@@ -1,8 +1,5 @@
 """Rasters through rasterio: what a file holds, its pixels window by window, and which of them are valid."""
 
-import logging
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +10,7 @@ import numpy as np
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from geo_seg.errors import DataError, did_you_mean
 from geo_seg.raster.band_names import match_bands
@@ -22,19 +19,6 @@ from geo_seg.raster.validity import Validity, mask_from_flags, nodata_as_pixel
 from geo_seg.tiling import Window
 
 Band = int | str
-
-os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "4")  # of remote rasters: a busy server is asked again
-os.environ.setdefault("GDAL_HTTP_RETRY_DELAY", "1")  # seconds, growing
-
-# masks and world files are asked for by name: listing a folder of thousands takes as long as all else
-os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "TRUE")
-
-# megabytes of decoded blocks that a process keeps, whatever its memory: windows are hardly ever read twice
-os.environ.setdefault("GDAL_CACHEMAX", "512")
-
-# rasters without georeference (PNG, JPG, plain TIFF) are welcome, and their maps are written the same way
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # it logs what it raises, too
 
 
 @dataclass(frozen=True)

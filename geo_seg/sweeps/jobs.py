@@ -20,7 +20,6 @@ from geo_seg.run_folder import RUN_FILE, code_hash, config_hash, read_run_state
 from geo_seg.runtime.lock import is_locked, is_unlocked
 from geo_seg.runtime.orphans import GRACE
 from geo_seg.runtime.ranks import rank
-from geo_seg.sweeps.leaderboard import print_leaderboard
 from geo_seg.sweeps.outcomes import Outcome, delete_outcome, validation_score, write_outcome
 
 _CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -106,6 +105,8 @@ def instead_of_training(config: TrainConfig) -> Callable[[], float | None] | Non
 
         return partial(check, config, HydraConfig.get().runtime.output_dir)
     if config.mode == "leaderboard":
+        from geo_seg.sweeps.leaderboard import print_leaderboard  # imports torch
+
         return partial(print_leaderboard, str(config.sweep))
     look_before_training(config)
     earlier = earlier_run(config)

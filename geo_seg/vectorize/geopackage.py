@@ -1,6 +1,5 @@
 """A class raster as polygons in a GeoPackage, made strip by strip of rows."""
 
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -28,8 +27,6 @@ from geo_seg.vectorize.region_table import (
     regions_by_strip,
 )
 from geo_seg.vectorize.regions import Ids, label_regions
-
-logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every batch
 
 LAYER = "classes"
 """Name of the layer of polygons."""

@@ -261,7 +261,7 @@ def test_a_multiclass_task_decodes_to_the_most_likely_class():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"mode": "multilabel", "num_classes": 3}, "available: binary, multiclass"),
+        ({"mode": "multilabel", "num_classes": 3}, "Available: binary, multiclass"),
         ({"mode": "multiclass"}, "num_classes of at least 2, got None"),
         ({"mode": "multiclass", "num_classes": 1}, "num_classes of at least 2, got 1"),
         ({"mode": "multiclass", "num_classes": 2.0}, "num_classes of at least 2, got 2.0"),

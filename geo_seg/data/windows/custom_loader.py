@@ -16,6 +16,8 @@ from geo_seg.data.class_table import ClassTable
 from geo_seg.data.scene_reader import label_dtype
 from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, DataError, first_line
+from geo_seg.raster.gdal_options import configure_gdal
+from geo_seg.runtime.process import setup_process
 
 CUSTOM_SAMPLE = -1
 """Scene number in a batch's "place" if the sample is of a user-defined data set."""
@@ -87,6 +89,7 @@ class CustomDatasetLoader:
             batch_sampler=self._order,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            worker_init_fn=_setup_worker,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # seeds the workers
         )
@@ -165,6 +168,12 @@ class _BatchOrder:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _setup_worker(number: int) -> None:
+    """Set up a worker process, which need not be a copy of this one."""
+    setup_process()
+    configure_gdal()
 
 
 def _tensor(samples: Any, key: str) -> Tensor:

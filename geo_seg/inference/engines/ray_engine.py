@@ -1,6 +1,7 @@
 """Ray engine: the parts of maps on workers of a Ray cluster, or of this machine."""
 
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +15,9 @@ from geo_seg.errors import DataError, GeoSegError, first_line
 from geo_seg.inference.engines.local import MapResult, finalize, plan_map
 from geo_seg.inference.mapper import MapJob, Mapper, build_predictor, predict_part
 from geo_seg.prediction.ensemble import load_ensemble
+from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.console import progress_bar
+from geo_seg.runtime.process import PROCESS_VARIABLES
 
 _MAX_LOST_WORKERS = 3  # maximum workers that may die in a row without finishing a part
 
@@ -27,6 +30,7 @@ class Worker:
     """
 
     def __init__(self, config: InferenceConfig) -> None:
+        configure_gdal()
         self._predictor = build_predictor(config, load_ensemble(config))
 
     def predict(self, job: MapJob, number: int) -> None:
@@ -72,7 +76,9 @@ class _WorkerPool:
         gpu = mapper.predictor.device.type == "cuda"
         count = int(resources["GPU" if gpu else "CPU"]) if config.workers == "auto" else int(config.workers)
         cores = 1 if gpu else max(int(resources["CPU"]) // count, 1)  # torch uses as many threads
-        self._start_worker = ray.remote(num_gpus=1 if gpu else 0, num_cpus=cores)(Worker).remote
+        variables = {name: os.environ.get(name, value) for name, value in PROCESS_VARIABLES.items()}
+        options = {"num_gpus": int(gpu), "num_cpus": cores, "runtime_env": {"env_vars": variables}}
+        self._start_worker = ray.remote(**options)(Worker).remote
         self._config = config
         self._mapper = mapper
         self._idle: list[Any] = [self._start_worker(config) for _ in range(count)]
