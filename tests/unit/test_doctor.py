@@ -122,9 +122,7 @@ def test_where_no_scene_can_be_looked_at_the_first_reason_stands_for_all(config:
     for number in range(6):
         image, mask = draw_scene(number)
         scene(Path(config.root), number, image, np.stack([mask, mask]))
-    with pytest.raises(
-        DataError, match=r"s0\.tif: the mask has 2 bands.*\(none of 6 scenes can be read\)"
-    ):
+    with pytest.raises(DataError, match=r"s0\.tif: the mask has 2 bands.*\(none of 6 scenes can be read\)"):
         examine(config, 0)
 
 

@@ -136,7 +136,7 @@ def test_through_a_hole_shows_what_lies_below(config: DatasetConfig) -> None:
     config.label.uncovered = "ground"
     assert labels(config)[25, 28] == 0
     config.label.uncovered = "grond"
-    with pytest.raises(ConfigError, match="unknown class .*; did you mean 'ground'"):
+    with pytest.raises(ConfigError, match=r"unknown class .*; did you mean 'ground'"):
         labels(config)
 
 

@@ -77,7 +77,11 @@ class _WorkerPool:
         count = int(resources["GPU" if gpu else "CPU"]) if config.workers == "auto" else int(config.workers)
         cores = 1 if gpu else max(int(resources["CPU"]) // count, 1)  # torch uses as many threads
         variables = {name: os.environ.get(name, value) for name, value in PROCESS_VARIABLES.items()}
-        options = {"num_gpus": int(gpu), "num_cpus": cores, "runtime_env": {"env_vars": variables}}
+        options: dict[str, Any] = {
+            "num_gpus": int(gpu),
+            "num_cpus": cores,
+            "runtime_env": {"env_vars": variables},
+        }
         self._start_worker = ray.remote(**options)(Worker).remote
         self._config = config
         self._mapper = mapper
