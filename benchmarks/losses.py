@@ -1,12 +1,12 @@
-"""Time and memory of the losses, forward and backward, beside the same losses of public libraries.
+"""Benchmark of the losses: time and memory of forward and backward, and those of public libraries.
 
     python benchmarks/losses.py [--losses dice lovasz] [--shapes 4x6x256] [--ignored 0 0.3] [--threads 1 2]
 
-Every round times each formulation once, so that whatever else the machine does meets them all alike; what is
-printed are medians over rounds, of our milliseconds and of the ratio theirs / ours (above 1: ours is faster).
-One thread is timed by its own clock, more of them by the wall. Saved: bytes kept for the backward pass; peak:
-memory taken on top of the inputs, both in units of the logits. The libraries come with the extra `bench`;
-those that are not installed are left out.
+Every round times each implementation once, so that other load on the machine affects them all alike; printed
+are medians over rounds, of our milliseconds and of the ratio theirs / ours (above 1: ours is faster). One
+thread is timed in process time, several in wall time. Saved: bytes kept for the backward pass; peak: memory
+allocated on top of the inputs, both in units of the logits. The libraries come with the extra `bench`; those
+that are not installed are skipped.
 """
 
 import argparse
@@ -50,7 +50,7 @@ OURS = {
 }
 # Freeing a block of nearly 32 MB once makes glibc keep smaller ones for the next call, as the activations of
 # a network do in training; without it every call of every library pays for fresh pages.
-_SETTLING = 31 << 20
+_WARM_UP_BYTES = 31 << 20
 BINARY = ("focal", "soft_bce", "dice", "jaccard", "generalized_dice", "lovasz")
 
 
@@ -68,30 +68,30 @@ class Batch:
 
 
 def draw(shape: tuple[int, int, int], ignored: float) -> Batch:
-    """A batch of (N, C, side), drawn from a fixed seed; C = 1 is a binary task."""
-    count, channels, side = shape
+    """Return a batch of (N, C, side, side) from a fixed seed; C = 1 is a binary task."""
+    images, channels, side = shape
     generator = torch.Generator().manual_seed(0)
     classes = max(channels, 2)
-    coarse = torch.randint(0, classes, (count, -(-side // 16), -(-side // 16)), generator=generator)
+    coarse = torch.randint(0, classes, (images, -(-side // 16), -(-side // 16)), generator=generator)
     labels = coarse.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, :side, :side].contiguous()
     noisy = torch.rand(labels.shape, generator=generator) < 0.2
-    seen = torch.where(noisy, torch.randint(0, classes, labels.shape, generator=generator), labels)
-    logits = torch.randn(count, channels, side, side, generator=generator)
+    noisy_labels = torch.where(noisy, torch.randint(0, classes, labels.shape, generator=generator), labels)
+    logits = torch.randn(images, channels, side, side, generator=generator)
     if channels == 1:
-        logits += (seen * 6.0 - 3.0).unsqueeze(1)
+        logits += (noisy_labels * 6.0 - 3.0).unsqueeze(1)
     else:
-        logits.scatter_add_(1, seen.unsqueeze(1), torch.full((count, 1, side, side), 4.0))
+        logits.scatter_add_(1, noisy_labels.unsqueeze(1), torch.full((images, 1, side, side), 4.0))
     labels[torch.rand(labels.shape, generator=generator) < ignored] = 255
     return Batch(logits, labels)
 
 
 def mode_of(batch: Batch) -> str:
-    """What one channel, or several, are for."""
+    """Return the mode that the channels of a batch are for."""
     return "binary" if batch.logits.shape[1] == 1 else "multiclass"
 
 
 def build(row: str, batch: Batch) -> Loss | None:
-    """Our loss of a row; None if it has no form for the batch's number of channels."""
+    """Return our loss of a row, or None if it does not work with the batch's number of channels."""
     name, options = OURS[row]
     mode = mode_of(batch)
     if mode not in losses.modes(name) or (mode == "binary" and row not in BINARY):
@@ -102,60 +102,63 @@ def build(row: str, batch: Batch) -> Loss | None:
 
 
 def step(loss: Loss, batch: Batch, threads: int) -> float:
-    """Seconds of one forward and backward pass; the gradient is handed on, as to the layer below."""
+    """Return the seconds of one forward and backward pass, with the gradient handed to the layer below."""
     leaf = batch.logits.detach().requires_grad_()
     clock = time.process_time if threads == 1 else time.perf_counter
-    begin = clock()
+    start = clock()
     torch.autograd.grad(loss(leaf, batch.labels), leaf)
-    return clock() - begin
+    return clock() - start
 
 
 def time_all(
-    forms: dict[str, Loss], batch: Batch, threads: int, rounds: int, seconds: float
+    implementations: dict[str, Loss], batch: Batch, threads: int, rounds: int, seconds: float
 ) -> dict[str, list]:
-    """Seconds of every form in every round; at least 3 rounds, then until rounds or seconds are used up."""
-    begin = time.monotonic()
-    for loss in forms.values():
+    """Return the seconds of every implementation in every round.
+
+    Runs at least 3 rounds, then until `rounds` or `seconds` are used up.
+    """
+    start = time.monotonic()
+    for loss in implementations.values():
         step(loss, batch, threads)
-    taken: dict[str, list] = {name: [] for name in forms}
-    order = list(forms)
+    times: dict[str, list] = {name: [] for name in implementations}
+    order = list(implementations)
     for number in range(rounds):
-        if number >= 3 and time.monotonic() - begin > seconds:
+        if number >= 3 and time.monotonic() - start > seconds:
             break
         random.shuffle(order)
         for name in order:
-            taken[name].append(step(forms[name], batch, threads))
-    return taken
+            times[name].append(step(implementations[name], batch, threads))
+    return times
 
 
 def saved_bytes(loss: Loss, batch: Batch) -> int:
-    """Bytes that the graph keeps for the backward pass, each storage once, the inputs left out."""
+    """Return the bytes that the graph keeps for the backward pass: each storage once, without the inputs."""
     inputs = {batch.logits.untyped_storage().data_ptr(), batch.labels.untyped_storage().data_ptr()}
-    kept: dict[int, Tensor] = {}  # tensors stay alive, so that no address is used twice
+    saved: dict[int, Tensor] = {}  # tensors stay alive, so that no address is used twice
 
     def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
+        saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss(batch.logits.detach().requires_grad_(), batch.labels)
-    return sum(t.untyped_storage().nbytes() for place, t in kept.items() if place not in inputs)
+    return sum(t.untyped_storage().nbytes() for address, t in saved.items() if address not in inputs)
 
 
 def peak_bytes(loss: Loss, batch: Batch) -> int:
-    """The most memory that a forward and backward pass holds beyond the inputs, the gradient included."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watch:
+    """Return the peak memory of a forward and backward pass beyond the inputs, with the gradient."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step(loss, batch, 1)
-    held = peak = 0
-    for event in watch.profiler.kineto_results.events():
+    allocated = peak = 0
+    for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
+            allocated += event.nbytes()
+            peak = max(peak, allocated)
     return peak
 
 
 def rows(options: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table, one by one, as they are measured."""
+    """Yield the lines of the table as they are measured."""
     yield "| loss | N x C x side | ignored | threads | ms | saved | peak | theirs / ours: time, saved, peak |"
     yield "|---|---|---|---|---|---|---|---|"
     for shape in options.shapes:
@@ -166,15 +169,16 @@ def rows(options: argparse.Namespace) -> Iterator[str]:
                 ours = build(row, batch)
                 if ours is None:
                     continue
-                forms = {"ours": ours, **dict(peers_of(row, mode_of(batch), ignored=ignored > 0))}
+                peers = dict(peers_of(row, mode_of(batch), ignored=ignored > 0))
+                implementations = {"ours": ours, **peers}
                 memory = {
-                    name: (saved_bytes(form, batch) / unit, peak_bytes(form, batch) / unit)
-                    for name, form in forms.items()
+                    name: (saved_bytes(loss, batch) / unit, peak_bytes(loss, batch) / unit)
+                    for name, loss in implementations.items()
                 }
                 for threads in options.threads:
                     torch.set_num_threads(threads)
-                    taken = time_all(forms, batch, threads, options.rounds, options.seconds)
-                    yield line(row, shape, ignored, threads, taken, memory)
+                    times = time_all(implementations, batch, threads, options.rounds, options.seconds)
+                    yield line(row, shape, ignored, threads, times, memory)
 
 
 def line(
@@ -182,15 +186,15 @@ def line(
     shape: tuple[int, int, int],
     ignored: float,
     threads: int,
-    taken: dict[str, list],
+    times: dict[str, list],
     memory: dict[str, tuple[float, float]],
 ) -> str:
-    """One line of the table."""
-    ours = taken["ours"]
+    """Return one line of the table."""
+    ours = times["ours"]
     peers = [
-        f"{name} {statistics.median(t / o for t, o in zip(times, ours, strict=True)):.2f} "
+        f"{name} {statistics.median(t / o for t, o in zip(theirs, ours, strict=True)):.2f} "
         f"({memory[name][0]:.1f}, {memory[name][1]:.1f})"
-        for name, times in taken.items()
+        for name, theirs in times.items()
         if name != "ours"
     ]
     saved, peak = memory["ours"]
@@ -201,13 +205,13 @@ def line(
 
 
 def shape_of(text: str) -> tuple[int, int, int]:
-    """4x6x256 as (4, 6, 256)."""
-    count, channels, side = (int(part) for part in text.split("x"))
-    return count, channels, side
+    """Return "4x6x256" as (4, 6, 256)."""
+    images, channels, side = (int(number) for number in text.split("x"))
+    return images, channels, side
 
 
 def main() -> None:
-    """Prints the table, a line as soon as it is measured."""
+    """Print the table, each line as soon as it is measured."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -220,7 +224,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="per line, then no further round")
     options = parser.parse_args()
     random.seed(0)
-    torch.empty(_SETTLING, dtype=torch.uint8)
+    torch.empty(_WARM_UP_BYTES, dtype=torch.uint8)
     warnings.simplefilter("ignore")
     for text in rows(options):
         print(text, flush=True)

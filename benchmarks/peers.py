@@ -1,4 +1,4 @@
-"""The same losses elsewhere: what each row of the loss benchmark is compared with."""
+"""Public implementations that each row of the loss benchmark is compared with."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ BINARY = ("binary",)
 
 @dataclass(frozen=True)
 class Peer:
-    """A public formulation.
+    """A public implementation of a loss.
 
     Attributes:
-        rows: of the benchmark that it belongs to.
-        name: of the library, or of who published it.
-        modes: that it works in.
-        ignores: whether it can leave pixels out.
+        rows: rows of the benchmark that it is compared in.
+        name: name of the library or the author.
+        modes: modes that it works in.
+        ignores: whether it supports ignored pixels.
         make: (mode, ignore_index or None) -> loss; an ImportError if the library is missing.
     """
 
@@ -37,20 +37,20 @@ class Peer:
     make: Callable[[str, int | None], Loss]
 
 
-def _take(module: str, name: str, **options: Any) -> Any:
+def _construct(module: str, name: str, **options: Any) -> Any:
     return getattr(import_module(module), name)(**options)
 
 
 def _monai(name: str, **options: Any) -> Callable[[str, int | None], Loss]:
     def make(mode: str, ignore_index: int | None) -> Loss:
-        mine = dict(options)
+        arguments = dict(options)
         if ignore_index is not None:
-            mine["ignore_index"] = ignore_index
+            arguments["ignore_index"] = ignore_index
         if mode == "multiclass":
-            mine |= {"to_onehot_y": True}
+            arguments |= {"to_onehot_y": True}
         if name != "FocalLoss":
-            mine |= {"softmax": True} if mode == "multiclass" else {"sigmoid": True}
-        loss = _take("monai.losses", name, **mine)
+            arguments |= {"softmax": True} if mode == "multiclass" else {"sigmoid": True}
+        loss = _construct("monai.losses", name, **arguments)
         return lambda logits, labels: loss(logits, labels.unsqueeze(1))
 
     return make
@@ -61,7 +61,7 @@ def _smp(name: str, **options: Any) -> Callable[[str, int | None], Loss]:
 
 
 def _toolbelt(name: str, **options: Any) -> Callable[[str, int | None], Loss]:
-    return lambda mode, ignore_index: _take("pytorch_toolbelt.losses", name, **options)
+    return lambda mode, ignore_index: _construct("pytorch_toolbelt.losses", name, **options)
 
 
 def _torch_and_smp(mode: str, ignore_index: int | None) -> Loss:
@@ -74,17 +74,23 @@ def _soft_bce(mode: str, ignore_index: int | None) -> Loss:
     return lambda z, y: loss(z, y.unsqueeze(1).float())
 
 
-def _plain(loss: Callable[..., Tensor], *options: Any) -> Callable[[str, int | None], Loss]:
+def _any_mode(loss: Callable[..., Tensor], *options: Any) -> Callable[[str, int | None], Loss]:
     return lambda mode, ignore_index: partial(loss, *options)
 
 
-def _half(loss: Callable[..., Tensor]) -> Callable[[str, int | None], Loss]:
+def _keep_half(loss: Callable[..., Tensor]) -> Callable[[str, int | None], Loss]:
     return lambda mode, ignore_index: lambda z, y: loss(0.0, y.numel() // 2, z, y)
 
 
 LOVASZ = ("lovasz", "lovasz_1024_bins")
 PEERS = [
-    Peer(("cross_entropy",), "torch", MULTICLASS, True, _plain(partial(F.cross_entropy, ignore_index=255))),
+    Peer(
+        ("cross_entropy",),
+        "torch",
+        MULTICLASS,
+        True,
+        _any_mode(partial(F.cross_entropy, ignore_index=255)),
+    ),
     Peer(
         ("cross_entropy",),
         "smp",
@@ -98,7 +104,7 @@ PEERS = [
         "kornia",
         MULTICLASS,
         True,
-        lambda mode, ignore_index: _take(
+        lambda mode, ignore_index: _construct(
             "kornia.losses", "FocalLoss", alpha=None, reduction="mean", ignore_index=255
         ),
     ),
@@ -113,27 +119,27 @@ PEERS = [
     Peer(("jaccard",), "smp", BOTH, False, lambda mode, ignore_index: smp.JaccardLoss(mode)),
     Peer(("generalized_dice",), "monai", BOTH, False, _monai("GeneralizedDiceLoss", batch=True)),
     Peer(LOVASZ, "smp", BOTH, True, _smp("LovaszLoss")),
-    Peer(LOVASZ, "berman", MULTICLASS, False, _plain(published.lovasz)),
-    Peer(("boundary_19_19",), "published", MULTICLASS, False, _plain(published.boundary, 19, 19)),
-    Peer(("boundary_3_5",), "published", MULTICLASS, False, _plain(published.boundary, 3, 5)),
-    Peer(("ohem",), "numpy", MULTICLASS, True, _plain(published.ohem_by_numpy, 0.6, 0)),
-    Peer(("ohem",), "mmseg", MULTICLASS, True, _plain(published.ohem_by_sort, 0.6, 0)),
-    Peer(("ohem_half",), "numpy", MULTICLASS, True, _half(published.ohem_by_numpy)),
-    Peer(("ohem_half",), "mmseg", MULTICLASS, True, _half(published.ohem_by_sort)),
-    Peer(("duo_19_19",), "published", MULTICLASS, False, _plain(published.duo, 19, 19)),
-    Peer(("duo_3_5",), "published", MULTICLASS, False, _plain(published.duo, 3, 5)),
+    Peer(LOVASZ, "berman", MULTICLASS, False, _any_mode(published.lovasz)),
+    Peer(("boundary_19_19",), "published", MULTICLASS, False, _any_mode(published.boundary, 19, 19)),
+    Peer(("boundary_3_5",), "published", MULTICLASS, False, _any_mode(published.boundary, 3, 5)),
+    Peer(("ohem",), "numpy", MULTICLASS, True, _any_mode(published.ohem_by_numpy, 0.6, 0)),
+    Peer(("ohem",), "mmseg", MULTICLASS, True, _any_mode(published.ohem_by_sort, 0.6, 0)),
+    Peer(("ohem_half",), "numpy", MULTICLASS, True, _keep_half(published.ohem_by_numpy)),
+    Peer(("ohem_half",), "mmseg", MULTICLASS, True, _keep_half(published.ohem_by_sort)),
+    Peer(("duo_19_19",), "published", MULTICLASS, False, _any_mode(published.duo, 19, 19)),
+    Peer(("duo_3_5",), "published", MULTICLASS, False, _any_mode(published.duo, 3, 5)),
     Peer(("cross_entropy_dice",), "torch+smp", MULTICLASS, True, _torch_and_smp),
     Peer(("cross_entropy_dice",), "monai", MULTICLASS, False, _monai("DiceCELoss", batch=True)),
 ]
 
 
 def peers_of(row: str, mode: str, *, ignored: bool) -> Iterator[tuple[str, Loss]]:
-    """Public formulations of a row of the benchmark.
+    """Yield the public implementations of a row of the benchmark.
 
     Args:
         row: name of the row.
         mode: "binary" or "multiclass".
-        ignored: whether some pixels are (label 255); formulations that can't leave them out are skipped then.
+        ignored: whether some pixels are ignored (label 255); those without support are skipped then.
 
     Yields:
         Name and callable (logits, labels) -> scalar of those that are installed.

@@ -24,6 +24,7 @@ def test_a_section_says_what_docstrings_and_yaml_say(name):
 @pytest.mark.parametrize("name", losses.available())
 def test_the_measured_errors_of_a_loss_are_small(name):
     for mode in losses.modes(name):
-        of_value, of_grad = losses_table.errors(name, losses_table.task_of(mode), losses_table.DTYPES[-1])
-        assert of_value < 1e-6
-        assert of_grad < 1e-5
+        task = losses_table.task_of(mode)
+        value_error, grad_error = losses_table.errors(name, task, losses_table.DTYPES[-1])
+        assert value_error < 1e-6
+        assert grad_error < 1e-5
