@@ -14,11 +14,11 @@ def pixel_list(logits, labels, task):
     rows, numbers = [], []
     for image, label in zip(logits, labels, strict=True):
         flat, lab = image.flatten(1).T, label.flatten().long()
-        keep = (
+        valid = (
             torch.ones_like(lab, dtype=torch.bool) if task.ignore_index is None else lab != task.ignore_index
         )
-        rows.append(flat[keep])
-        numbers.append(lab[keep])
+        rows.append(flat[valid])
+        numbers.append(lab[valid])
     return torch.cat(rows), torch.cat(numbers)
 
 
@@ -240,8 +240,8 @@ def boundary(logits, labels, task, theta0=3, theta=3, classes="present"):
         )
         p = z.softmax(0)
         for k in range(task.num_classes):
-            one = (lab == k).to(F64)
-            edge_y = (pool(1 - one, valid, theta0) - (1 - one)) * valid
+            y = (lab == k).to(F64)
+            edge_y = (pool(1 - y, valid, theta0) - (1 - y)) * valid
             edge_p = (pool(1 - p[k], valid, theta0) - (1 - p[k])) * valid
             actual, predicted = edge_y.sum(), edge_p.sum()
             if actual > 0:

@@ -40,9 +40,9 @@ def run(loss, logits, labels):
     return value.detach(), leaf.grad
 
 
-def assert_equal(one, other, tolerance=1e-6):
-    torch.testing.assert_close(one[0], other[0], rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(one[1], other[1], rtol=tolerance, atol=tolerance * 0.1)
+def assert_equal(actual, expected, tolerance=1e-6):
+    torch.testing.assert_close(actual[0], expected[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(actual[1], expected[1], rtol=tolerance, atol=tolerance * 0.1)
 
 
 def saturated(task, labels, size=40.0):
@@ -154,12 +154,12 @@ def hard_batches(task):
     speck = torch.zeros_like(labels)
     speck[1, 4, 5] = task.num_classes - 1
     masks = [labels, torch.zeros_like(labels), torch.full_like(labels, task.num_classes - 1), lone, speck]
-    known = torch.where(labels == 255, 0, labels)
+    classes = torch.where(labels == 255, 0, labels)
     for mask in masks:
         for size in (0.0, 1.0, 1e2, 6e4):
-            yield saturated(task, known, size), mask
-            yield -saturated(task, known, size), mask
-            yield torch.full_like(saturated(task, known), size), mask
+            yield saturated(task, classes, size), mask
+            yield -saturated(task, classes, size), mask
+            yield torch.full_like(saturated(task, classes), size), mask
 
 
 @every_loss
@@ -240,11 +240,11 @@ def test_a_step_down_the_gradient_lowers_the_loss(name, mode):
     assert after < value
 
 
-OF_BOUNDARIES = ("boundary", "duo")  # a tile of one class has none to miss, and repeating a tile adds some
-OF_PIXELS = [case for case in CASES if case[0] not in OF_BOUNDARIES]
+BOUNDARY_LOSSES = ("boundary", "duo")  # a tile of one class has none to miss, and repeating a tile adds some
+PIXEL_LOSSES = [case for case in CASES if case[0] not in BOUNDARY_LOSSES]
 
 
-@for_losses(OF_PIXELS)
+@for_losses(PIXEL_LOSSES)
 def test_a_wrong_prediction_of_a_tile_without_foreground_costs_something(name, mode):
     task, loss = make(name, mode)
     _, labels = draw(task)
@@ -264,9 +264,9 @@ def test_softmax_losses_dont_change_when_a_constant_is_added_to_the_logits_of_a_
     task, loss = make(name, "multiclass")
     logits, labels = draw(task)
     shift = torch.randn(3, 1, 10, 12, generator=torch.manual_seed(2)) * 4
-    one, other = run(loss, logits.double(), labels), run(loss, logits.double() + shift, labels)
-    assert_equal(one, other)
-    torch.testing.assert_close(one[1].sum(1), torch.zeros(3, 10, 12).double(), rtol=0, atol=1e-12)
+    plain, shifted = run(loss, logits.double(), labels), run(loss, logits.double() + shift, labels)
+    assert_equal(plain, shifted)
+    torch.testing.assert_close(plain[1].sum(1), torch.zeros(3, 10, 12).double(), rtol=0, atol=1e-12)
 
 
 @every_loss
@@ -279,7 +279,7 @@ def test_the_order_of_a_batch_changes_nothing(name, mode):
     assert_equal((value, grad[order]), run(loss, logits[order], labels[order]))
 
 
-@for_losses(OF_PIXELS)
+@for_losses(PIXEL_LOSSES)
 def test_repeating_the_content_changes_nothing(name, mode):
     task, loss = make(name, mode)
     logits, labels = draw(task)
@@ -300,9 +300,9 @@ def test_label_dtypes_and_a_channel_of_one_make_no_difference(name, mode):
     plain = run(loss, logits, labels)
     dtypes = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16]
     for dtype in [*dtypes, *([torch.bool] if mode == "binary" else [])]:
-        other = run(loss, logits, labels.to(dtype).unsqueeze(1))
-        assert torch.equal(plain[0], other[0])
-        assert torch.equal(plain[1], other[1])
+        converted = run(loss, logits, labels.to(dtype).unsqueeze(1))
+        assert torch.equal(plain[0], converted[0])
+        assert torch.equal(plain[1], converted[1])
 
 
 @every_loss
@@ -387,11 +387,11 @@ def test_one_tensor_of_the_size_of_the_logits_is_kept_for_backward(name, mode):
     task, loss = make(name, mode)
     logits, labels = draw(task)
     labels[0, :3] = 255
-    kept = []
+    saved = []
     leaf = logits.requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         loss(leaf, labels)
-    assert sum(t.numel() for t in kept) <= logits.numel() + 16
+    assert sum(t.numel() for t in saved) <= logits.numel() + 16
 
 
 @every_loss

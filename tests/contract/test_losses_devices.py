@@ -13,21 +13,19 @@ from torch.utils._pytree import tree_leaves
 import losses
 from tests.contract.test_losses_values import IDS, VARIANTS, make_task
 
-EVERYWHERE = [*zip(VARIANTS, IDS, strict=True)]
-
 
 class Copies(TorchDispatchMode):
     """Notes operations that touch a tensor of the CPU."""
 
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.operations = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, torch.Tensor)]
         if any(t.device.type == "cpu" for t in tensors):
-            self.seen.append(str(func))
+            self.operations.append(str(func))
         return result
 
 
@@ -44,7 +42,7 @@ def test_on_cuda_nothing_waits_for_the_device_and_nothing_is_copied(variant, ign
             value = loss(logits, labels)
     assert value.device.type == "cuda"
     assert value.requires_grad
-    assert copies.seen == []
+    assert copies.operations == []
 
 
 @pytest.mark.parametrize("name", losses.available())

@@ -9,13 +9,13 @@ import losses
 
 # The mean over the processes is the loss of the whole batch where a loss is a mean over pixels and each
 # process has as many valid ones (of the kind and weight that count).
-OF_PIXELS = (
+PIXEL_LOSSES = (
     *(("cross_entropy", "multiclass"), ("softmax_focal", "multiclass"), ("focal", "multiclass")),
     *(("soft_bce", "binary"), ("focal", "binary")),
 )
 # Those are functions of the set of all pixels, so every process has its own: the mean of the losses of the
 # parts, as with the batch statistics of a norm that is not synchronised.
-OF_SETS = tuple(
+SET_LOSSES = tuple(
     (name, mode)
     for name in ("dice", "generalized_dice", "tversky", "mcc", "lovasz", "boundary", "duo", "ohem")
     for mode in losses.modes(name)
@@ -47,13 +47,13 @@ def work(rank, store, results, cases):
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     for name, mode in cases:
         task, image, labels = draw(mode)
-        mine = slice(2 * rank, 2 * rank + 2)
+        part = slice(2 * rank, 2 * rank + 2)
         model = DistributedDataParallel(network(task))
         loss = losses.build(name, task)
-        both = gradient(model, loss, image[mine], labels[mine])
+        both = gradient(model, loss, image[part], labels[part])
         # an empty share must not leave the other process waiting
-        nothing = torch.full_like(labels[mine], 255) if rank else labels[mine]
-        loss(model(image[mine]), nothing).backward()
+        nothing = torch.full_like(labels[part], 255) if rank else labels[part]
+        loss(model(image[part]), nothing).backward()
         if rank == 0:
             results[name, mode] = both.tolist()
     distributed.destroy_process_group()
@@ -62,7 +62,7 @@ def work(rank, store, results, cases):
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """Gradient of every loss in two processes."""
-    cases = (*OF_PIXELS, *OF_SETS)
+    cases = (*PIXEL_LOSSES, *SET_LOSSES)
     with multiprocessing.get_context("spawn").Manager() as manager:
         results = manager.dict()
         store = tmp_path_factory.mktemp("store") / "file"
@@ -71,7 +71,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "mode"), OF_PIXELS)
+@pytest.mark.parametrize(("name", "mode"), PIXEL_LOSSES)
 def test_two_processes_have_the_gradient_of_one_for_means_over_pixels(together, name, mode):
     task, image, labels = draw(mode)
     alone = gradient(network(task), losses.build(name, task), image, labels)
@@ -79,7 +79,7 @@ def test_two_processes_have_the_gradient_of_one_for_means_over_pixels(together, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "mode"), OF_SETS)
+@pytest.mark.parametrize(("name", "mode"), SET_LOSSES)
 def test_two_processes_have_the_mean_gradient_of_their_shares_for_losses_of_sets(together, name, mode):
     task, image, labels = draw(mode)
     loss = losses.build(name, task)

@@ -50,11 +50,11 @@ def test_the_losses_of_the_design_are_there_and_sorted():
 
 
 def test_every_loss_has_a_yaml_that_lists_its_options_and_defaults_in_order():
-    found = {
+    configs = {
         path.stem: yaml.safe_load(path.read_text()) for path in (REPOSITORY / "config/loss").glob("*.yaml")
     }
-    assert set(found) == set(losses.available())
-    for name, options in found.items():
+    assert set(configs) == set(losses.available())
+    for name, options in configs.items():
         assert next(iter(options)) == "name"
         assert options.pop("name") == name
         assert list(options.items()) == list(losses.options(name).items())
@@ -226,10 +226,10 @@ print(losses.options("square"), loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2
 def test_a_new_loss_is_one_file(tmp_path):
     shutil.copytree(REPOSITORY / "losses", tmp_path / "losses")
     (tmp_path / "losses" / "square.py").write_text(NEW_LOSS)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "{'power': 2.0} tensor(1.)"
+    assert process.stdout.strip() == "{'power': 2.0} tensor(1.)"
 
 
 # --- tasks -------------------------------------------------------------------------------------------------
@@ -308,18 +308,18 @@ def test_inverse_weights_are_total_over_classes_times_count_and_0_for_an_absent_
 def test_median_weights_are_median_over_frequency_in_the_images_that_hold_the_class():
     images = np.array([[60, 0, 0, 40], [30, 0, 10, 0], [0, 0, 20, 0]])  # pixels of each class in three images
     frequency = [90 / 140, 0, 30 / 60, 40 / 100]  # of the pixels of the images that have the class
-    wanted = [0.5 / f if f else 0 for f in frequency]
-    held = ((images > 0) * images.sum(1, keepdims=True)).sum(0)
-    made = losses.class_weights(images.sum(0).tolist(), "median", image_pixels=held.tolist())
-    assert made == pytest.approx(wanted)
+    expected = [0.5 / f if f else 0 for f in frequency]
+    image_pixels = ((images > 0) * images.sum(1, keepdims=True)).sum(0)
+    weights = losses.class_weights(images.sum(0).tolist(), "median", image_pixels=image_pixels.tolist())
+    assert weights == pytest.approx(expected)
 
 
 @pytest.mark.fault(
     "config", "weights=median is inverse: Eigen and Fergus count the images that have the class"
 )
 def test_where_every_image_has_all_classes_median_weights_are_median_over_count():
-    made = losses.class_weights([60, 0, 30, 10], "median", image_pixels=[100, 0, 100, 100])
-    assert made == pytest.approx([0.5, 0, 1, 3])
+    weights = losses.class_weights([60, 0, 30, 10], "median", image_pixels=[100, 0, 100, 100])
+    assert weights == pytest.approx([0.5, 0, 1, 3])
 
 
 @pytest.mark.fault(
@@ -333,18 +333,18 @@ def test_median_weights_need_the_pixels_of_the_images_that_hold_a_class(pixels, 
 
 
 def test_effective_weights_follow_the_number_of_samples_that_say_something_new():
-    made = losses.class_weights([1000, 0, 10], "effective", beta=0.99)
+    weights = losses.class_weights([1000, 0, 10], "effective", beta=0.99)
     raw = [0.01 / (1 - 0.99**1000), 0, 0.01 / (1 - 0.99**10)]
-    assert made == pytest.approx([w * 2 / sum(raw) for w in raw])
+    assert weights == pytest.approx([w * 2 / sum(raw) for w in raw])
     nearly_inverse = losses.class_weights([60, 0, 30, 10], "effective", beta=1 - 1e-9)
     assert [w / nearly_inverse[0] for w in nearly_inverse] == pytest.approx([1, 0, 2, 6], rel=1e-4)
 
 
 def test_cap_bounds_the_ratio_and_keeps_the_mean_at_1():
-    made = losses.class_weights([10**6, 0, 10**3, 1], "inverse", cap=50)
-    assert max(made) / min(w for w in made if w) == pytest.approx(50)
-    assert sum(made) / 3 == pytest.approx(1)
-    assert made[1] == 0
+    weights = losses.class_weights([10**6, 0, 10**3, 1], "inverse", cap=50)
+    assert max(weights) / min(w for w in weights if w) == pytest.approx(50)
+    assert sum(weights) / 3 == pytest.approx(1)
+    assert weights[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -369,12 +369,12 @@ def test_weighted_cross_entropy_is_cross_entropy_with_the_weights_of_its_counts(
     task = losses.Task("multiclass", 3, class_counts=counts, image_pixels=[1000, 500, 20])
     beta = {"beta": 0.99} if method == "effective" else {}
     loss = losses.build("weighted_cross_entropy", task, weights=method, cap=20.0, **beta)
-    made = losses.class_weights(counts, method, cap=20.0, image_pixels=[1000, 500, 20], **beta)
-    assert loss.class_weights.tolist() == pytest.approx(made)
-    same = losses.build("cross_entropy", losses.Task("multiclass", 3, class_weights=made))
+    weights = losses.class_weights(counts, method, cap=20.0, image_pixels=[1000, 500, 20], **beta)
+    assert loss.class_weights.tolist() == pytest.approx(weights)
+    same = losses.build("cross_entropy", losses.Task("multiclass", 3, class_weights=weights))
     logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
     torch.testing.assert_close(loss(logits, labels), same(logits, labels))
-    both = losses.Task("multiclass", 3, class_counts=counts, class_weights=made)
+    both = losses.Task("multiclass", 3, class_counts=counts, class_weights=weights)
     assert "cross_entropy" in build_message("weighted_cross_entropy", both)
 
 
@@ -471,8 +471,8 @@ def test_the_four_classes_are_the_losses_of_the_registry(ignore_index):
         (LovaszSoftmax(ignore_index, False), losses.build("lovasz", task, classes="all")),
         (DuoLoss(ignore_index=ignore_index, theta=9, theta0=5), losses.build("duo", task)),
     ]
-    for one, other in pairs:
-        assert torch.equal(one(logits, labels), other(logits, labels))
+    for loss, registered in pairs:
+        assert torch.equal(loss(logits, labels), registered(logits, labels))
 
 
 def test_duo_is_the_mean_of_two_submodules_and_refuses_what_neither_knows():
