@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from geo_seg.data.scenes.scene import Scene, first_of
-from geo_seg.raster.scale_offset import ScaleOffset, scale_offset
+from geo_seg.raster.reader import ScaleOffset
 
 SCALE_REMEDY = "gdal_translate -unscale -ot Float32 writes what values mean"
 """Command that applies scale and offset, for messages."""
@@ -20,7 +20,7 @@ def describe_scales(scenes: Sequence[Scene]) -> Iterator[str]:
     """
     by_scale: dict[ScaleOffset, list[str]] = {}
     for scene in scenes:
-        by_scale.setdefault(scale_offset(scene.image, scene.bands), []).append(scene.name)
+        by_scale.setdefault(scene.image.scale_offset(scene.bands), []).append(scene.name)
     if len(by_scale) > 1:
         groups = [f"{format_scales(values)} in {first_of(names)}" for values, names in by_scale.items()]
         yield (
@@ -31,7 +31,7 @@ def describe_scales(scenes: Sequence[Scene]) -> Iterator[str]:
 
 def common_scale(scenes: Sequence[Scene]) -> list[list[float]] | None:
     """Return scale and offset of each band as plain lists, or None if the scenes differ."""
-    scales = {scale_offset(scene.image, scene.bands) for scene in scenes}
+    scales = {scene.image.scale_offset(scene.bands) for scene in scenes}
     return [list(pair) for pair in scales.pop()] if len(scales) == 1 else None
 
 

@@ -8,8 +8,7 @@ from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.data.scales import SCALE_REMEDY, format_scales
 from geo_seg.prediction.window_reader import RasterInput
 from geo_seg.raster.geobox import GeoBox
-from geo_seg.raster.reader import RasterInfo, RasterReader
-from geo_seg.raster.scale_offset import ScaleOffset, scale_offset
+from geo_seg.raster.reader import RasterInfo, RasterReader, ScaleOffset
 from geo_seg.tiling import Window
 
 _WINDOW_SIDE = 128  # side of a sampled window in pixels
@@ -46,7 +45,7 @@ class Suitability:
                 f"holds {info.dtype}, the training images {self._metadata.dtype}; the map is only correct "
                 "if the values have the same meaning"
             )
-        declared = scale_offset(info, bands)
+        declared = info.scale_offset(bands)
         expected, declared_by = self._declared or (declared, info.path)
         self._declared = (expected, declared_by)
         if declared != expected:

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform
+
+from geo_seg.raster.writer import GDAL_ERRORS
 
 _POINTS = 22  # along a side
 _DEGREES = np.array([0.0, 1.0, 120.0, -120.0])
@@ -26,7 +26,7 @@ def full_turn(crs: CRS | None) -> float | None:
     lon, lat = np.tile(_DEGREES, 2), np.repeat([0.0, 50.0], len(_DEGREES))
     try:
         x = np.array(transform("EPSG:4326", crs, lon, lat)[0]).reshape(2, -1)
-    except (RasterioError, CPLE_BaseError):
+    except GDAL_ERRORS:
         return None
     turn = 360 * float(x[0, 1] - x[0, 0])
     if not np.isfinite(x).all() or not turn > 0:
@@ -60,7 +60,7 @@ def bounds_around(
     x, y = np.meshgrid(np.linspace(left, right, _POINTS), np.linspace(low, high, _POINTS))
     try:
         found = np.array(transform(crs, other, x.ravel(), y.ravel())[:2]).reshape(2, _POINTS, _POINTS)
-    except CPLE_BaseError:
+    except GDAL_ERRORS:
         return None
     if not np.isfinite(found).all():
         return None

@@ -1,4 +1,4 @@
-"""One Cloud Optimized GeoTIFF out of the parts of a map."""
+"""Cloud Optimized GeoTIFFs from the parts of a map, and their class histograms."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -8,33 +8,33 @@ from typing import Any
 
 import numpy as np
 import rasterio.shutil
-from rasterio.dtypes import typename_fwd
 
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.overviews import write_overviews
 from geo_seg.raster.pixel_areas import PixelAreas
 from geo_seg.raster.reader import RasterReader
 from geo_seg.raster.sidecars import Color, write_class_sidecars, write_gray_style
+from geo_seg.raster.vrt import VrtBand, VrtSource, vrt_xml
 from geo_seg.raster.writer import TEMP_SUFFIX, WRITE_ERRORS, commit, remove_leftovers, write_error
 from geo_seg.tiling import Window
 
-_CACHE = 64 << 20  # bytes of decoded blocks: parts are read, and the map is written, once from the top down
-_BLOCK = 512
+_CACHE_BYTES = 64 << 20  # of decoded blocks: parts are read, and the map is written, once from top to bottom
+_BLOCK_SIZE = 512
 
 
 @dataclass(frozen=True)
 class RasterSpec:
-    """What a raster of a map holds.
+    """Content and metadata of a raster of a map.
 
     Attributes:
-        suffix: of its file.
+        suffix: of its file name.
         dtype: NumPy name of the type of its pixels.
-        nodata: value that means "nothing here".
+        nodata: nodata value.
         bands: names of its bands.
-        classes: names of the classes whose ids are its pixels; none for other things.
+        classes: names of the classes whose ids are its pixels; empty for other rasters.
         colors: of these classes, red, green and blue from 0 to 255.
-        scale: what its pixels are multiplied with to get what they mean.
-        tags: of the whole file.
+        scale: factor from stored pixels to their values.
+        tags: metadata of the file.
         float16: whether floating-point pixels take 16 bits in the file.
     """
 
@@ -54,59 +54,59 @@ class RasterSpec:
         return 2 if self.float16 else np.dtype(self.dtype).itemsize
 
 
-def write_cog(file: Path, layer: RasterSpec, geometry: GeoBox, parts: Sequence[tuple[Window, Path]]) -> None:
-    """Joins parts to a Cloud Optimized GeoTIFF; memory doesn't depend on its size.
+def write_cog(file: Path, spec: RasterSpec, geobox: GeoBox, parts: Sequence[tuple[Window, Path]]) -> None:
+    """Write parts as one Cloud Optimized GeoTIFF, atomically; memory doesn't depend on its size.
 
-    Overviews show the most frequent class of the raster's own pixels, or the mean of anything else.
+    Overviews show the most frequent class of the full-resolution pixels, or the mean of other rasters.
 
     Args:
-        file: where it goes; nothing has that name before it is complete.
-        layer: what it holds.
-        geometry: its grid.
-        parts: rasters in the folder of the file, and where each lies.
+        file: the GeoTIFF to write.
+        spec: its content.
+        geobox: its grid.
+        parts: window and path of each part; the parts are in the folder of the file.
 
     Raises:
         DataError: it can't be written, or a part can't be read.
     """
-    frame, hidden = file.with_suffix(".vrt"), file.with_name(f"{file.name}{TEMP_SUFFIX}")
+    vrt_file, temporary = file.with_suffix(".vrt"), file.with_name(f"{file.name}{TEMP_SUFFIX}")
     try:
-        remove_leftovers(hidden)
-        described = build_vrt(layer, geometry, parts)
-        ET.ElementTree(described).write(frame, encoding="utf-8")
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=False):
-            if layer.classes:
-                _add_overviews(described, write_overviews(frame, int(layer.nodata), _BLOCK))
-                ET.ElementTree(described).write(frame, encoding="utf-8")
+        remove_leftovers(temporary)
+        vrt = build_vrt(spec, geobox, parts)
+        ET.ElementTree(vrt).write(vrt_file, encoding="utf-8")
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES, GDAL_PAM_ENABLED=False):
+            if spec.classes:
+                _add_overviews(vrt, write_overviews(vrt_file, int(spec.nodata), _BLOCK_SIZE))
+                ET.ElementTree(vrt).write(vrt_file, encoding="utf-8")
             rasterio.shutil.copy(
-                frame,
-                hidden,
+                vrt_file,
+                temporary,
                 driver="COG",
                 compress="deflate",
-                blocksize=_BLOCK,
+                blocksize=_BLOCK_SIZE,
                 bigtiff="if_safer",
                 **(
                     {"overviews": "force_use_existing"}
-                    if layer.classes
+                    if spec.classes
                     else {"overview_resampling": "average"}
                 ),
-                **({"nbits": 16} if layer.float16 else {}),
+                **({"nbits": 16} if spec.float16 else {}),
             )
-        commit(hidden, file)
-        if layer.classes:
-            write_class_sidecars(file, layer.classes, layer.colors)
+        commit(temporary, file)
+        if spec.classes:
+            write_class_sidecars(file, spec.classes, spec.colors)
         else:
-            write_gray_style(file, 1 / layer.scale)
+            write_gray_style(file, 1 / spec.scale)
     except WRITE_ERRORS as error:
         raise write_error(file, error) from error
 
 
 def class_histogram(path: Path, classes: int, ground: PixelAreas | None) -> tuple[Any, Any]:
-    """Pixels and area of each class in a part.
+    """Return the number of pixels and the area of each class in a part.
 
     Args:
-        path: raster of the part.
+        path: class raster of the part.
         classes: number of classes.
-        ground: square metres of the pixels of the part, if known.
+        ground: square metres of the pixels of the part; None if unknown.
 
     Returns:
         (classes,) pixels, int64; and (classes,) square metres, or None.
@@ -116,52 +116,42 @@ def class_histogram(path: Path, classes: int, ground: PixelAreas | None) -> tupl
     """
     with RasterReader(path) as reader:
         info = reader.info
-        counts, square = np.zeros(classes, np.int64), np.zeros(classes)
+        counts, square_metres = np.zeros(classes, np.int64), np.zeros(classes)
         panels, panel = (1, np.intp(0)) if ground is None else (ground.areas.shape[1], ground.panel)
-        for row in range(0, info.height, _BLOCK):
-            height = min(_BLOCK, info.height - row)
+        for row in range(0, info.height, _BLOCK_SIZE):
+            height = min(_BLOCK_SIZE, info.height - row)
             pixels, _ = reader.read(Window(row, 0, height, info.width))
-            places = np.arange(height)[:, None] * panels + panel
-            cells = np.minimum(pixels[0], classes) + places * (classes + 1)  # nodata last
-            found = np.bincount(cells.ravel(), minlength=height * panels * (classes + 1))
-            by_place = found.reshape(-1, classes + 1)[:, :classes]
-            counts += by_place.sum(axis=0)
+            rows_and_panels = np.arange(height)[:, None] * panels + panel
+            cells = np.minimum(pixels[0], classes) + rows_and_panels * (classes + 1)  # nodata last
+            histogram = np.bincount(cells.ravel(), minlength=height * panels * (classes + 1))
+            histogram = histogram.reshape(-1, classes + 1)[:, :classes]  # per row and panel
+            counts += histogram.sum(axis=0)
             if ground is not None:
-                square += ground.areas[row : row + height].ravel() @ by_place
-    return counts, None if ground is None else square
+                square_metres += ground.areas[row : row + height].ravel() @ histogram
+    return counts, None if ground is None else square_metres
 
 
-def build_vrt(layer: RasterSpec, geometry: GeoBox, parts: Sequence[tuple[Window, Path]]) -> ET.Element:
-    """A virtual raster of GDAL's that shows the parts as one."""
-    root = ET.Element("VRTDataset", rasterXSize=str(geometry.width), rasterYSize=str(geometry.height))
-    if geometry.crs:
-        ET.SubElement(root, "SRS").text = geometry.crs.to_wkt()
-    if not geometry.transform.is_identity:
-        numbers = geometry.transform.to_gdal()
-        ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, numbers))
-    _add_metadata(root, layer.tags)
-    for number, name in enumerate(layer.bands, 1):
-        band = ET.SubElement(
-            root,
-            "VRTRasterBand",
-            dataType=typename_fwd[rasterio.dtypes.dtype_rev[layer.dtype]],
-            band=str(number),
+def build_vrt(spec: RasterSpec, geobox: GeoBox, parts: Sequence[tuple[Window, Path]]) -> ET.Element:
+    """Return the XML of a virtual raster that mosaics the parts."""
+    bands = []
+    for number, name in enumerate(spec.bands, 1):
+        # three bands of bytes are not red, green and blue
+        interpretation = "Palette" if spec.colors else "Gray" if number == 1 else "Undefined"
+        bands.append(
+            VrtBand(
+                dtype=spec.dtype,
+                sources=[VrtSource(path.name, str(number), True, window) for window, path in parts],
+                name=name,
+                nodata=spec.nodata,
+                scale=spec.scale if spec.scale != 1 else None,
+                tags={f"CLASS_{n}": name for n, name in enumerate(spec.classes)} if spec.colors else None,
+                color_interp=interpretation,
+                colors=spec.colors,
+            )
         )
-        ET.SubElement(band, "Description").text = name
-        ET.SubElement(band, "NoDataValue").text = str(layer.nodata)
-        if layer.scale != 1:
-            ET.SubElement(band, "Scale").text = repr(layer.scale)
-        if layer.colors:
-            _add_metadata(band, {f"CLASS_{index}": text for index, text in enumerate(layer.classes)})
-            ET.SubElement(band, "ColorInterp").text = "Palette"
-            table = ET.SubElement(band, "ColorTable")
-            for red, green, blue in layer.colors:
-                ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4="255")
-        else:  # three bands of bytes are not red, green and blue
-            ET.SubElement(band, "ColorInterp").text = "Gray" if number == 1 else "Undefined"
-        for window, path in parts:
-            _add_source(band, number, window, path)
-    return root
+    transform = None if geobox.transform.is_identity else geobox.transform.to_gdal()
+    crs = geobox.crs.to_wkt() if geobox.crs else None
+    return vrt_xml(geobox.width, geobox.height, bands, crs, transform, spec.tags)
 
 
 def _add_overviews(root: ET.Element, files: Sequence[Path]) -> None:
@@ -171,18 +161,3 @@ def _add_overviews(root: ET.Element, files: Sequence[Path]) -> None:
         overview = ET.SubElement(band, "Overview")
         ET.SubElement(overview, "SourceFilename", relativeToVRT="1").text = file.name
         ET.SubElement(overview, "SourceBand").text = "1"
-
-
-def _add_metadata(parent: ET.Element, tags: Mapping[str, str]) -> None:
-    metadata = ET.SubElement(parent, "Metadata")
-    for key, value in tags.items():
-        ET.SubElement(metadata, "MDI", key=key).text = value
-
-
-def _add_source(band: ET.Element, number: int, window: Window, path: Path) -> None:
-    source = ET.SubElement(band, "SimpleSource")
-    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = path.name
-    ET.SubElement(source, "SourceBand").text = str(number)
-    for name, col, row in (("SrcRect", 0, 0), ("DstRect", window.col, window.row)):
-        size = {"xSize": str(window.width), "ySize": str(window.height)}
-        ET.SubElement(source, name, {"xOff": str(col), "yOff": str(row), **size})

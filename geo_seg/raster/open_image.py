@@ -1,4 +1,4 @@
-"""Images whose bands lie in several files, and STAC items: a VRT that GDAL reads as one raster."""
+"""Images from several files or STAC items, opened as one raster through a VRT."""
 
 import hashlib
 import xml.etree.ElementTree as ET
@@ -6,23 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from geo_seg.errors import DataError
-from geo_seg.raster.georeference import describe_grid, same_grid
+from geo_seg.raster.georeference import affine_of, describe_grid, same_grid
 from geo_seg.raster.paths import absolute_path, is_remote
 from geo_seg.raster.reader import Band, RasterInfo, read_info, resolve_bands
-from geo_seg.raster.scale_offset import scale_offset
 from geo_seg.raster.stac_items import item_bands
+from geo_seg.raster.vrt import VRT_TYPES, VrtBand, VrtSource, vrt_xml
 from geo_seg.runtime.cache_dir import write_cache_file
-
-_TYPES = {
-    "uint8": "Byte",
-    "int8": "Int8",
-    "uint16": "UInt16",
-    "int16": "Int16",
-    "uint32": "UInt32",
-    "int32": "Int32",
-    "float32": "Float32",
-    "float64": "Float64",
-}
 
 
 def open_image(
@@ -32,18 +21,18 @@ def open_image(
     read_info: Callable[[str], RasterInfo] = read_info,
     root: Path | None = None,
 ) -> tuple[RasterInfo, tuple[int, ...]]:
-    """The header of an image and the bands that are wanted; where it isn't one raster, a VRT makes one of it.
+    """Return the header of an image and the chosen bands; several files become one VRT.
 
     Args:
-        images: one raster, one STAC item, or several rasters that line up.
-        bands: numbers or names, in the order wanted; None takes every data band. Only the assets of a STAC
+        images: one raster, one STAC item, or several rasters on the same grid.
+        bands: numbers or names, in output order; None for all data bands. Only the assets of a STAC
             item that hold them are opened.
-        folder: where VRTs go; their names follow from their content.
+        folder: for the VRTs, which are named by a hash of their content.
         read_info: reads the header of a raster.
-        root: the folder that assets of a STAC item must lie below; None lets them lie anywhere.
+        root: folder that assets of a STAC item must be inside of; None for anywhere.
 
     Raises:
-        DataError: a file can't be opened, lies elsewhere, or doesn't line up, or there is no such band.
+        DataError: a file can't be opened, is outside of root or on another grid, or a band is missing.
     """
     if len(images) == 1 and images[0].lower().endswith(".json"):
         headers = item_bands(images[0], bands, lambda path: read_image_info(path, read_info), root)
@@ -57,38 +46,38 @@ def open_image(
 
 
 def check_types(info: RasterInfo, bands: Sequence[int]) -> None:
-    """Check that bands which are read together hold one type.
+    """Check that bands which are read together have the same type.
 
     Raises:
-        DataError: they don't; names two of them.
+        DataError: they differ; names two of them.
     """
-    types = {band: kind for band, kind in zip(info.bands, info.types, strict=False) if band in bands}
-    for band, kind in types.items():
+    types = {band: dtype for band, dtype in zip(info.bands, info.types, strict=False) if band in bands}
+    for band, dtype in types.items():
         first = next(iter(types))
-        if kind != types[first]:
+        if dtype != types[first]:
             raise DataError(
-                f"{info.path}: band {first} holds {types[first]}, band {band} holds {kind}; the bands of an "
+                f"{info.path}: band {first} holds {types[first]}, band {band} holds {dtype}; the bands of an "
                 "image must hold one type; gdal_translate -ot Float32 is one way to convert them"
             )
 
 
-def read_image_info(path: str, look: Callable[[str], RasterInfo] = read_info) -> RasterInfo:
+def read_image_info(path: str, read_info: Callable[[str], RasterInfo] = read_info) -> RasterInfo:
     """Read the header of a raster whose values are measurements.
 
     Raises:
-        DataError: it can't be opened, or its values are numbers of colours.
+        DataError: it can't be opened, or its values are indices of a palette.
     """
-    header = look(path)
+    header = read_info(path)
     if header.palette:
         raise DataError(
-            f"{path}: its values are numbers of the colours of a palette, no measurements; make red, green "
-            "and blue of them (gdal_translate -expand rgb), or take the palette away if they are measurements"
+            f"{path}: its values are numbers of the colours of a palette, no measurements; expand them to "
+            "red, green and blue (gdal_translate -expand rgb), or remove the palette if they are measurements"
         )
     return header
 
 
 def _stack(headers: Sequence[RasterInfo], folder: Path) -> str:
-    """Path of a VRT of rasters that line up; one of a kind is made once."""
+    """Return the path of a VRT of rasters on the same grid, written unless it exists."""
     for header in headers[1:]:
         if not same_grid(headers[0], header):
             raise DataError(
@@ -109,41 +98,26 @@ def _stack(headers: Sequence[RasterInfo], folder: Path) -> str:
 
 def _vrt(headers: Sequence[RasterInfo]) -> bytes:
     first = headers[0]
-    root = ET.Element("VRTDataset", rasterXSize=str(first.width), rasterYSize=str(first.height))
-    if first.crs:
-        ET.SubElement(root, "SRS").text = first.crs
-    if first.transform:
-        a, b, c, d, e, f = first.transform
-        ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, (c, a, b, f, d, e)))
-    number = 0
+    bands = []
     for header in headers:
-        own = (header.bands, header.names, header.nodata, header.masks)
-        for band, name, nodata, mask in zip(*own, strict=True):
-            number += 1
-            made = ET.SubElement(root, "VRTRasterBand", dataType=_type(header), band=str(number))
-            if name:
-                ET.SubElement(made, "Description").text = name
-            if nodata is not None:
-                ET.SubElement(made, "NoDataValue").text = repr(nodata)
-            ((scale, offset),) = scale_offset(header, [band])
-            if (scale, offset) != (1, 0):
-                ET.SubElement(made, "Offset").text = repr(offset)
-                ET.SubElement(made, "Scale").text = repr(scale)
-            _source(made, header.path, str(band))
-            if mask or header.transparent:
-                inside = ET.SubElement(ET.SubElement(made, "MaskBand"), "VRTRasterBand", dataType="Byte")
-                _source(inside, header.path, f"mask,{mask}" if mask else str(header.transparent))
-    return ET.tostring(root)
-
-
-def _source(band: ET.Element, path: str, number: str) -> None:
-    source = ET.SubElement(band, "SimpleSource")
-    file = ET.SubElement(source, "SourceFilename", relativeToVRT="0")
-    file.text = path if is_remote(path) else absolute_path(path)
-    ET.SubElement(source, "SourceBand").text = number
-
-
-def _type(header: RasterInfo) -> str:
-    if header.dtype not in _TYPES:
-        raise DataError(f"{header.path}: holds {header.dtype}; expected one of {', '.join(_TYPES)}")
-    return _TYPES[header.dtype]
+        if header.dtype not in VRT_TYPES:
+            raise DataError(f"{header.path}: holds {header.dtype}; expected one of {', '.join(VRT_TYPES)}")
+        path = header.path if is_remote(header.path) else absolute_path(header.path)
+        columns = (header.bands, header.names, header.nodata, header.masks)
+        for number, name, nodata, mask in zip(*columns, strict=True):
+            (pair,) = header.scale_offset([number])
+            scale, offset = pair if pair != (1, 0) else (None, None)
+            mask_band = f"mask,{mask}" if mask else str(header.transparent)
+            bands.append(
+                VrtBand(
+                    dtype=header.dtype,
+                    sources=[VrtSource(path, str(number))],
+                    name=name,
+                    nodata=nodata,
+                    scale=scale,
+                    offset=offset,
+                    mask=VrtSource(path, mask_band) if mask or header.transparent else None,
+                )
+            )
+    transform = affine_of(first).to_gdal() if first.transform else None
+    return ET.tostring(vrt_xml(first.width, first.height, bands, first.crs, transform))

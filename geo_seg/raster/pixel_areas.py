@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.warp import transform
 
 from geo_seg.raster.geobox import GeoBox
+from geo_seg.raster.writer import GDAL_ERRORS
 from geo_seg.tiling import Window
 
 _REACH = 500.0  # metres to each side, over which a pixel's sides are measured
@@ -211,7 +211,7 @@ def transform_points(
         found = np.array(transform(source, target, x, y)[:2])
         found[~np.isfinite(found)] = np.nan
         return found[0], found[1]
-    except (RasterioError, CPLE_BaseError):
+    except GDAL_ERRORS:
         if len(x) == 1:
             return np.array([np.nan]), np.array([np.nan])
     half = len(x) // 2

@@ -1,4 +1,4 @@
-"""Rasters through rasterio: what a file holds, its pixels window by window, and which of them are valid."""
+"""Reading rasters: header, pixels window by window, and the mask of valid pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,9 @@ from geo_seg.tiling import Window
 
 Band = int | str
 
+ScaleOffset = tuple[tuple[float, float], ...]
+"""Per band the factor of its stored values, and what is then added."""
+
 
 @dataclass(frozen=True)
 class RasterInfo:
@@ -30,20 +33,17 @@ class RasterInfo:
         width: columns.
         height: rows.
         bands: 1-based numbers of the bands that hold data (an alpha band does not).
-        dtype: NumPy name of the narrowest type that holds all of these bands.
+        dtype: NumPy name of the smallest type for all of these bands.
         crs: coordinate reference system as WKT, or None.
-        transform: the six coefficients a, b, c, d, e, f of the affine transform from (column, row) to
-            map coordinates, or None without georeference.
-        nodata: per data band the value that means "no measurement", as pixels hold it, or None.
+        transform: a, b, c, d, e, f of the affine transform, or None without georeference.
+        nodata: per data band its nodata value in the type of its pixels, or None.
         names: per data band its description, or "".
-        block: rows and columns of the blocks that the file is read in.
-        masks: per data band the band whose mask says which of its pixels are valid: one for all in most
-            files; 0 for none. Alpha bands are none of them.
-        palette: whether the values of its one data band stand for colours.
+        block: rows and columns of the file's blocks.
+        masks: per data band the number of the band whose mask applies to it; 0 for none, or an alpha band.
+        palette: whether the values of its one data band are indices of a palette.
         alpha: 1-based numbers of its alpha bands.
-        scales: per data band what its values are multiplied with to give what they mean; they are read as
-            they are stored.
-        offsets: per data band what is then added.
+        scales: per data band the factor of its values, which are read as stored.
+        offsets: per data band the offset that is then added.
         types: per data band NumPy's name of its type.
     """
 
@@ -64,9 +64,14 @@ class RasterInfo:
     offsets: tuple[float, ...] = ()
     types: tuple[str, ...] = ()
 
+    def scale_offset(self, bands: Sequence[int]) -> ScaleOffset:
+        """Return the declared scale and offset of each of some bands; 1 and 0 where none is declared."""
+        declared = dict(zip(self.bands, zip(self.scales, self.offsets, strict=True), strict=False))
+        return tuple(declared.get(band, (1.0, 0.0)) for band in bands)
+
     @property
     def transparent(self) -> int:
-        """The alpha band that says which pixels are valid; 0 for none."""
+        """Number of the alpha band that decides which pixels are valid; 0 for none."""
         return self.alpha[0] if self.alpha and self.alpha != self.bands else 0
 
     @property
@@ -76,23 +81,22 @@ class RasterInfo:
 
 
 class RasterReader:
-    """One open raster, read in windows. A handle belongs to one thread.
+    """One open raster, read in windows; for use in one thread.
 
-    A pixel is valid unless a mask band or alpha band says otherwise, any band holds its nodata value (see
-    geo_seg.raster.validity: as GDAL compares it), or any band is NaN, infinite or beyond LARGEST. Zero is a
-    measurement as well as the usual nodata value, so a pixel is nodata at 0 only where all the bands are 0.
-    An alpha band that is asked for is a measurement: GDAL marks near infrared so that is written as the
-    fourth band of uint8.
+    A pixel is invalid if a mask or alpha band marks it, any band has its nodata value (see validity), or any
+    band is NaN, infinite or beyond LARGEST. Zero is a measurement as well as the usual nodata value: it counts
+    as nodata only where all bands are 0. An alpha band that is read is a measurement: GDAL takes near infrared
+    for alpha in the fourth band of uint8.
 
     Attributes:
-        validity: decides that, and counts strays.
+        validity: computes the mask of valid pixels, and counts strays.
 
     Args:
         path: the file, or anything else that GDAL opens (VRT, /vsicurl/ ...).
-        bands: 1-based numbers or names, in the order wanted; None takes every data band.
-        nodata: overrides the value that the file declares.
-        zero_is_nodata: a pixel whose bands are all 0 is nodata, whatever else is.
-        whole: all pixels are known to be valid.
+        bands: 1-based numbers or names, in output order; None for all data bands.
+        nodata: overrides the nodata value of the file.
+        zero_is_nodata: pixels whose bands are all 0 are nodata, too.
+        all_valid: all pixels are known to be valid.
 
     Raises:
         DataError: the file can't be opened, is no raster of real numbers, or has no such band.
@@ -104,7 +108,7 @@ class RasterReader:
         bands: Sequence[Band] | None = None,
         nodata: float | None = None,
         zero_is_nodata: bool = False,
-        whole: bool = False,
+        all_valid: bool = False,
     ) -> None:
         self._source = open_source(path)
         self.info = _header(self._source, str(path))
@@ -112,10 +116,10 @@ class RasterReader:
         declared = dict(zip(self.info.bands, self.info.nodata, strict=True))
         types = [self._source.dtypes[band - 1] for band in self.bands]
         self.nodata = tuple(
-            declared.get(band) if nodata is None else nodata_as_pixel(nodata, kind)
-            for band, kind in zip(self.bands, types, strict=True)
+            declared.get(band) if nodata is None else nodata_as_pixel(nodata, dtype)
+            for band, dtype in zip(self.bands, types, strict=True)
         )
-        self._whole = whole
+        self._all_valid = all_valid
         masks = dict(zip(self.info.bands, self.info.masks, strict=True))
         self.validity = Validity(
             self._source,
@@ -126,12 +130,14 @@ class RasterReader:
             alpha=0 if self.info.transparent in self.bands else self.info.transparent,
         )
 
-    def read(self, window: Window, own: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Reads a window, which may reach past the raster.
+    def read(
+        self, window: Window, stray_window: Window | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window, which may extend beyond the raster.
 
         Args:
             window: rows and columns of the raster.
-            own: the part of it in which strays are counted; None is all of it.
+            stray_window: the part of it in which strays are counted; None for all of it.
 
         Returns:
             image: (bands, height, width) in the file's own dtype; 0 outside the raster.
@@ -142,7 +148,7 @@ class RasterReader:
         """
         image = np.empty((len(self.bands), window.height, window.width), self.info.dtype)
         valid = np.empty((window.height, window.width), bool)
-        self.read_into(window, image, valid, own)
+        self.read_into(window, image, valid, stray_window)
         return image, valid
 
     def read_into(
@@ -150,15 +156,15 @@ class RasterReader:
         window: Window,
         image: NDArray[Any],
         valid: NDArray[np.bool_] | None,
-        own: Window | None = None,
+        stray_window: Window | None = None,
     ) -> None:
-        """Reads a window, which may reach past the raster, into arrays that are there already.
+        """Read a window, which may extend beyond the raster, into existing arrays.
 
         Args:
             window: rows and columns of the raster.
-            image: (bands, height, width) of a type that holds the file's values; 0 outside the raster.
-            valid: (height, width), False for nodata and outside the raster; None if nobody asks.
-            own: as of read.
+            image: (bands, height, width) of a type for the file's values; 0 outside the raster.
+            valid: (height, width), False for nodata and outside the raster; None to leave it out.
+            stray_window: see read.
 
         Raises:
             DataError: the file is truncated or corrupt there.
@@ -179,12 +185,12 @@ class RasterReader:
             pixels = self._source.read(self.bands, window=part, out=image[:, rows, cols])
             if valid is None:
                 return
-            if self._whole:
+            if self._all_valid:
                 valid[rows, cols] = True
                 return
-            counted = own or window
-            apart = Window(counted.row - top, counted.col - left, counted.height, counted.width)
-            valid[rows, cols] = self.validity.of(pixels, part, apart)
+            counted = stray_window or window
+            relative = Window(counted.row - top, counted.col - left, counted.height, counted.width)
+            valid[rows, cols] = self.validity.mask(pixels, part, relative)
         except RasterioError as error:
             raise DataError(
                 f"{self.info.path}: rows {top}-{bottom - 1}, columns {left}-{right - 1} cannot be read; the "
@@ -193,7 +199,7 @@ class RasterReader:
 
     @property
     def needs_decoding(self) -> bool:
-        """Whether a window costs more than its bytes: compressed, in strips, or not a GeoTIFF at all."""
+        """Whether reading a window costs more than its bytes: compressed, in strips, or no GeoTIFF."""
         height, width = self._source.block_shapes[0]
         striped = width == self.info.width and height < self.info.height
         return self._source.driver != "GTiff" or self._source.compression is not None or striped
@@ -204,20 +210,20 @@ class RasterReader:
         return dict(self._source.tags())
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._source.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
 
 def read_info(path: str | Path) -> RasterInfo:
-    """Reads the header of a raster.
+    """Read the header of a raster.
 
     Raises:
         DataError: the file can't be opened.
@@ -227,25 +233,24 @@ def read_info(path: str | Path) -> RasterInfo:
 
 
 def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, ...]:
-    """Band numbers for a choice of numbers and names.
+    """Return the band numbers for a choice of numbers and names.
 
     Args:
         info: the raster's header.
-        bands: 1-based numbers, or names, which are matched as band_names.match does; None takes every data
-            band.
+        bands: 1-based numbers, or names, see match_bands; None for all data bands.
 
     Raises:
         DataError: the raster has no such band.
     """
     if bands is None:
         return info.bands
-    places = match_bands([band if isinstance(band, str) else "" for band in bands], info.names)
-    found = []
-    for band, place in zip(bands, places, strict=True):
-        if place is not None:
-            found.append(info.bands[place])
+    indices = match_bands([band if isinstance(band, str) else "" for band in bands], info.names)
+    numbers = []
+    for band, index in zip(bands, indices, strict=True):
+        if index is not None:
+            numbers.append(info.bands[index])
         elif isinstance(band, int) and band in (*info.bands, *info.alpha):
-            found.append(band)
+            numbers.append(band)
         else:
             named = [name for name in info.names if name]
             names = ", ".join(named) or "none"
@@ -254,13 +259,13 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
                 f"{info.path}: no band {band!r}; it has {len(info.bands)} "
                 f"(numbers {info.bands[0]} to {info.bands[-1]}, names: {names}){hint}"
             )
-    return tuple(found)
+    return tuple(numbers)
 
 
 def _header(source: Any, path: str) -> RasterInfo:
-    kinds = dict(zip(source.indexes, source.colorinterp, strict=True))
-    alpha = tuple(band for band, kind in kinds.items() if kind == ColorInterp.alpha)
-    bands = tuple(band for band in kinds if band not in alpha) or alpha
+    interpretations = dict(zip(source.indexes, source.colorinterp, strict=True))
+    alpha = tuple(band for band, color in interpretations.items() if color == ColorInterp.alpha)
+    bands = tuple(band for band in interpretations if band not in alpha) or alpha
     types = tuple(source.dtypes[band - 1] for band in bands)
     referenced = source.crs is not None or not source.transform.is_identity
     return RasterInfo(
@@ -275,7 +280,7 @@ def _header(source: Any, path: str) -> RasterInfo:
         names=tuple(source.descriptions[b - 1] or "" for b in bands),
         block=source.block_shapes[bands[0] - 1],
         masks=tuple(mask_from_flags(source.mask_flag_enums[b - 1], b, bands[0]) for b in bands),
-        palette=len(bands) == 1 and kinds[bands[0]] == ColorInterp.palette,
+        palette=len(bands) == 1 and interpretations[bands[0]] == ColorInterp.palette,
         alpha=alpha,
         scales=tuple(source.scales[b - 1] for b in bands),
         offsets=tuple(source.offsets[b - 1] for b in bands),

@@ -15,7 +15,6 @@ from geo_seg.errors import DataError, did_you_mean, first_line
 from geo_seg.raster.band_names import match_bands
 from geo_seg.raster.paths import check_below_root, gdal_path, is_remote
 from geo_seg.raster.reader import Band, RasterInfo
-from geo_seg.raster.scale_offset import scale_offset
 
 _Look = Callable[[str], RasterInfo]
 _ALPHA = "alpha"  # what items call a band that says which pixels are valid
@@ -175,8 +174,8 @@ def _header(band: _Band, header: RasterInfo) -> RasterInfo:
         )
     number = numbers[band.place]
     place = header.bands.index(number) if number in header.bands else None
-    scale, offset = (1.0, 0.0) if place is None else scale_offset(header, [number])[0]
-    if set(scale_offset(header, header.bands)) == {(1.0, 0.0)} and band.place < len(asset.scales):
+    scale, offset = (1.0, 0.0) if place is None else header.scale_offset([number])[0]
+    if set(header.scale_offset(header.bands)) == {(1.0, 0.0)} and band.place < len(asset.scales):
         scale, offset = asset.scales[band.place]
     measured = [
         other

@@ -1,4 +1,4 @@
-"""Which values are measurements: nodata as GDAL compares it, and what no sensor measures."""
+"""Masks of valid pixels: nodata compared as GDAL does, and values that no sensor measures."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,47 +11,48 @@ from rasterio.enums import MaskFlags
 from geo_seg.tiling import Window
 
 LARGEST = 1e30
-"""Numbers beyond it, either way, are fill values, as netCDF's or the ends of float32, and no measurements."""
+"""Absolute values above it are fill values, such as netCDF's or the limits of float32."""
 
 IMPLAUSIBLE = (
     f"hold NaN, infinity or numbers beyond {LARGEST:g}, which no nodata value declares, and are nodata"
 )
-"""What is said of strays, after their number."""
+"""End of a message about strays, after their number."""
 
 _EPSILON = 2.0**-23  # of float32
 
 Span = tuple[float, float] | None
-"""Lowest and highest value that a nodata value stands for; None where no pixel can be told by it."""
+"""Lowest and highest value that a nodata value stands for; None where it marks no pixel."""
 
 
 def nodata_as_pixel(nodata: float | None, dtype: str) -> float | None:
-    """The nodata value as GDAL looks for it among pixels of a type.
+    """Return the nodata value that GDAL compares with pixels of a type.
 
     Args:
-        nodata: as a file or the configuration declares it.
+        nodata: of a file or the configuration.
         dtype: NumPy name of the pixels' type.
 
     Returns:
-        Without its fraction for integers, rounded for floating point; None where no pixel can have it.
+        Truncated for integers, rounded for floating point; None where no pixel can have it.
     """
-    kind = np.dtype(dtype)
-    if nodata is None or (kind.kind != "f" and not np.isfinite(nodata)):
+    pixel_type = np.dtype(dtype)
+    if nodata is None or (pixel_type.kind != "f" and not np.isfinite(nodata)):
         return None
-    if kind.kind != "f":
-        limits = np.iinfo(kind)
+    if pixel_type.kind != "f":
+        limits = np.iinfo(pixel_type)
         return int(nodata) if limits.min <= nodata <= limits.max else None
     if not np.isfinite(nodata):
         return float(nodata)
-    return float(kind.type(nodata)) if abs(nodata) <= np.finfo(kind).max else None
+    return float(pixel_type.type(nodata)) if abs(nodata) <= np.finfo(pixel_type).max else None
 
 
 def nodata_span(nodata: float | None, dtype: str) -> Span:
-    """The lowest and highest pixel that GDAL takes for a nodata value: floats are compared with a tolerance.
+    """Return the lowest and highest pixel equal to a nodata value: GDAL compares floats with a tolerance.
 
-    Of values beyond LARGEST, whose neighbours GDAL's arithmetic can't tell apart, all of the same sign.
+    For a nodata value beyond LARGEST, whose neighbours GDAL's arithmetic can't distinguish, these are all
+    values beyond LARGEST of the same sign.
 
     Args:
-        nodata: what nodata_as_pixel gives.
+        nodata: from nodata_as_pixel.
         dtype: NumPy name of the pixels' type.
     """
     if nodata is None or np.isnan(nodata):  # NaN is nodata everywhere
@@ -67,7 +68,7 @@ def nodata_span(nodata: float | None, dtype: str) -> Span:
 
 
 def _last_equal(value: Any, far: Any) -> float:
-    """The number next to far that GDAL takes for value; far is none."""
+    """Return the number nearest to far that GDAL compares as equal to value; far itself is not equal."""
     near = value
     while (middle := near + (far - near) / 2) not in (near, far):
         # ARE_REAL_EQUAL: float32's epsilon for float64, too
@@ -79,21 +80,21 @@ def _last_equal(value: Any, far: Any) -> float:
 
 
 def in_span(band: NDArray[Any], limits: Span) -> NDArray[np.bool_]:
-    """Where the pixels of a band have a nodata value."""
+    """Return where the pixels of a band have a nodata value."""
     if limits is None:
         return np.zeros(band.shape, bool)
     low, high = limits
-    found: NDArray[np.bool_] = band == low if low == high else (band >= low) & (band <= high)
-    return found
+    mask: NDArray[np.bool_] = band == low if low == high else (band >= low) & (band <= high)
+    return mask
 
 
 def mask_from_flags(flags: Collection[MaskFlags], band: int, first: int) -> int:
-    """The band whose mask has to be read for a band; 0 where nodata value and alpha say all, or nothing does.
+    """Return the band whose mask applies to a band; 0 where only nodata value or alpha apply, or nothing.
 
     Args:
-        flags: what GDAL says of the band's mask.
-        band: its number.
-        first: that of the raster's first band, for a mask that all bands share.
+        flags: GDAL's flags of the band's mask.
+        band: number of the band.
+        first: number of the raster's first band, for a mask that all bands share.
     """
     if MaskFlags.per_dataset in flags:
         return 0 if MaskFlags.alpha in flags else first
@@ -101,18 +102,18 @@ def mask_from_flags(flags: Collection[MaskFlags], band: int, first: int) -> int:
 
 
 class Validity:
-    """Which pixels of an open raster are valid: nothing that the file says of itself speaks against it.
+    """Mask of the valid pixels of an open raster, from its nodata values, mask bands and alpha band.
 
     Attributes:
-        strays: pixels so far that nothing declares nodata, and that are NaN, infinite or beyond LARGEST.
+        strays: number of pixels so far that are not declared nodata, and NaN, infinite or beyond LARGEST.
 
     Args:
-        source: the raster; its handle is the reader's.
-        nodata: per band that is read, see nodata_as_pixel.
+        source: the open raster of the reader.
+        nodata: per band that is read, from nodata_as_pixel.
         types: per band, NumPy name of its own type.
-        zero_is_nodata: a pixel whose bands are all 0 is nodata, whatever else is.
-        masks: bands whose masks count.
-        alpha: the alpha band that counts, or 0.
+        zero_is_nodata: pixels whose bands are all 0 are nodata, too.
+        masks: bands whose masks apply.
+        alpha: the alpha band that applies, or 0.
     """
 
     def __init__(
@@ -127,18 +128,20 @@ class Validity:
     ) -> None:
         self.strays = 0
         self._source = source
-        self._spans = [nodata_span(value, kind) for value, kind in zip(nodata, types, strict=True)]
-        self._dark = zero_is_nodata or all(value == 0 for value in nodata)
+        self._spans = [nodata_span(value, dtype) for value, dtype in zip(nodata, types, strict=True)]
+        self._zero_is_nodata = zero_is_nodata or all(value == 0 for value in nodata)
         self._masks = sorted(masks)
         self._alpha = alpha
 
-    def of(self, pixels: NDArray[Any], part: rasterio.windows.Window, own: Window) -> NDArray[np.bool_]:
-        """(height, width) of pixels that have been read.
+    def mask(
+        self, pixels: NDArray[Any], part: rasterio.windows.Window, stray_window: Window
+    ) -> NDArray[np.bool_]:
+        """Return the (height, width) mask of pixels that have been read.
 
         Args:
             pixels: (bands, height, width).
-            part: where they are in the raster.
-            own: where they are counted among the strays; may reach past them.
+            part: their window in the raster.
+            stray_window: where strays are counted, relative to the pixels; may extend beyond them.
         """
         valid = self._declared(pixels)
         for band in self._masks:
@@ -146,33 +149,36 @@ class Validity:
         if self._alpha:
             valid &= self._source.read(self._alpha, window=part) != 0
         if pixels.dtype.kind == "f":
-            real = _measured(pixels)
+            plausible = _is_plausible(pixels)
             rows, cols = (
                 slice(max(first, 0), max(first + size, 0))
-                for first, size in ((own.row, own.height), (own.col, own.width))
+                for first, size in (
+                    (stray_window.row, stray_window.height),
+                    (stray_window.col, stray_window.width),
+                )
             )
-            self.strays += int(np.count_nonzero((valid & ~real)[rows, cols]))
-            valid &= real
+            self.strays += int(np.count_nonzero((valid & ~plausible)[rows, cols]))
+            valid &= plausible
         return valid
 
     def _declared(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Where no band holds its nodata value; 0 is one only where all bands are 0."""
+        """Return where no band has its nodata value; 0 counts only where all bands are 0."""
         valid = np.ones(pixels.shape[1:], bool)
-        if self._dark:
-            lit = pixels[0] != 0
+        if self._zero_is_nodata:
+            nonzero = pixels[0] != 0
             for band in pixels[1:]:
-                lit |= band != 0
-            valid &= lit
+                nonzero |= band != 0
+            valid &= nonzero
         for band, limits in zip(pixels, self._spans, strict=True):
             if limits is not None and limits != (0, 0):
                 valid &= ~in_span(band, limits)
         return valid
 
 
-def _measured(pixels: NDArray[Any]) -> NDArray[np.bool_]:
-    """(height, width) of floats (bands, height, width): where no band is NaN, infinite or beyond LARGEST."""
+def _is_plausible(pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where no band of (bands, height, width) floats is NaN, infinite or beyond LARGEST."""
     largest = min(LARGEST, float(np.finfo(pixels.dtype).max))
-    found = np.ones(pixels.shape[1:], bool)
+    plausible = np.ones(pixels.shape[1:], bool)
     for band in pixels:
-        found &= np.abs(band) <= largest  # NaN isn't
-    return found
+        plausible &= np.abs(band) <= largest  # False for NaN
+    return plausible

@@ -23,8 +23,11 @@ BLOCK = 256
 TEMP_SUFFIX = ".new"
 """End of the name of a file that is being written."""
 
-WRITE_ERRORS = (RasterioError, CPLE_BaseError, OSError)
-"""What goes wrong in writing."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""Errors of GDAL: rasterio doesn't wrap all of them, and has no public name for the others."""
+
+WRITE_ERRORS = (*GDAL_ERRORS, OSError)
+"""Errors while a raster is written."""
 
 _LEFTOVER_SUFFIXES = (
     "-journal",

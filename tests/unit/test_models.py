@@ -37,10 +37,10 @@ def test_every_architecture_takes_any_bands_and_any_size(
 @pytest.mark.parametrize(
     ("name", "encoder", "words"),
     [
-        ("unet", "tu-hiera_tiny_224", "can't see windows of 64 x 64 pixels"),
-        ("fpn", "tu-maxvit_rmlp_pico_rw_256", "can't see windows of 64 x 64 pixels"),
-        ("dpt", "tu-vit_small_patch14_dinov2", "can't see windows of 64 x 64 pixels"),
-        ("dpt", "tu-convnext_tiny", "is for vision transformers of timm, such as tu-vit_base"),
+        ("unet", "tu-hiera_tiny_224", "doesn't take windows of 64 x 64 pixels"),
+        ("fpn", "tu-maxvit_rmlp_pico_rw_256", "doesn't take windows of 64 x 64 pixels"),
+        ("dpt", "tu-vit_small_patch14_dinov2", "doesn't take windows of 64 x 64 pixels"),
+        ("dpt", "tu-convnext_tiny", "needs a vision transformer of timm, such as tu-vit_base"),
         ("unet", "tu-vit_tiny_patch16_224", "Unsupported model downsampling pattern"),
     ],
 )
