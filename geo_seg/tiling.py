@@ -30,7 +30,7 @@ class Window(NamedTuple):
     width: int
 
     def intersects(self, other: "Window") -> bool:
-        """Say whether the two share a pixel."""
+        """Return whether the two share a pixel."""
         return (
             self.row < other.row + other.height
             and other.row < self.row + self.height
@@ -91,13 +91,13 @@ class Axis:
         return self.end - self.begin
 
     def inner(self, index: int) -> tuple[int, int]:
-        """First pixel of the raster, and the one after the last, that a window has a weight for."""
+        """Return the first pixel, and the one after the last, for which a window has a weight."""
         begin = self.seams[index - 1] if index else self.begin
         end = self.seams[index] + self.overlap if index < len(self.seams) else self.end
         return max(begin, self.begin), min(end, self.end)
 
     def weights(self, index: int) -> NDArray[np.float32]:
-        """The weights of a window over its inner pixels, from 0 to 1."""
+        """Return the weights of a window over its inner pixels, from 0 to 1."""
         pixels = np.arange(*self.inner(index))
         rise = self._rise(pixels, self.seams[index - 1]) if index else np.ones(len(pixels))
         if index < len(self.seams):
@@ -105,11 +105,11 @@ class Axis:
         return rise.astype(np.float32)
 
     def final_before(self, index: int) -> int:
-        """Pixels that no window after this one has a weight for: all those before this number."""
+        """Return the pixel before which no later window has a weight."""
         return self.seams[index] if index < len(self.seams) else self.end
 
     def split(self, size: int) -> "tuple[Axis, ...]":
-        """Cuts the side into pieces that have nothing to do with each other.
+        """Split the side into independent pieces.
 
         Neighbouring pieces meet in the middle of the seam between their windows, without blending, so that
         each can be made alone and no window is needed twice.
@@ -156,7 +156,7 @@ class BlendSpec:
 
 
 def place_windows(length: int, window: int, seams: BlendSpec, multiple: int = OUTPUT_STRIDE) -> Axis:
-    """Spreads as few windows as cover a side evenly over it, and makes them no larger than that takes.
+    """Place the fewest windows that cover a side, evenly spaced and no larger than needed.
 
     Args:
         length: pixels of the side, at least 1.
@@ -204,7 +204,7 @@ class Grid:
     def over(
         cls, height: int, width: int, window: int, seams: BlendSpec, multiple: int = OUTPUT_STRIDE
     ) -> Self:
-        """Covers a whole raster.
+        """Return the grid over a whole raster.
 
         Args:
             height: rows of the raster.
@@ -232,7 +232,7 @@ class Grid:
                 yield Tile(row, col, window, Window(upper, begin, lower - upper, end - begin))
 
     def own(self, tile: Tile) -> Window:
-        """The inner pixels that a window finishes; each pixel is one window's own."""
+        """Return the inner pixels that are final after a window; every pixel belongs to one window."""
         (top, bottom), (left, right) = (
             (axis.final_before(number - 1) if number else axis.begin, axis.final_before(number))
             for axis, number in ((self.rows, tile.row), (self.cols, tile.col))
@@ -245,7 +245,7 @@ class Grid:
         return Window(self.rows.begin, self.cols.begin, self.rows.length, self.cols.length)
 
     def split(self, rows: int, cols: int) -> "tuple[Grid, ...]":
-        """Cuts it into parts that can each be made alone: panel by panel, each from the top down.
+        """Split the grid into independent parts: panel by panel, each from top to bottom.
 
         Args:
             rows: rows of windows in a part.

@@ -1,4 +1,4 @@
-"""Coordinates that go round the earth: there, a place has more than one, and a map an edge at 180 degrees."""
+"""Coordinates at the antimeridian: CRSs in which a point has several x, a full turn apart."""
 
 import math
 
@@ -9,15 +9,15 @@ from rasterio.warp import transform
 
 from geo_seg.raster.writer import GDAL_ERRORS
 
-_POINTS = 22  # along a side
+_POINTS_PER_SIDE = 22
 _DEGREES = np.array([0.0, 1.0, 120.0, -120.0])
 
 
 def full_turn(crs: CRS | None) -> float | None:
-    """How far apart the first coordinates of a place are that differ by a turn around the earth.
+    """Return the x distance of a full turn around the earth; None where the CRS has no such distance.
 
     Args:
-        crs: geographic, or cylindrical as web Mercator is; for all others there is no such distance.
+        crs: geographic or cylindrical (as web Mercator) CRSs have one.
     """
     if crs is None:
         return None
@@ -38,36 +38,38 @@ def full_turn(crs: CRS | None) -> float | None:
 def unwrap_longitudes(
     x: NDArray[np.float64], near: NDArray[np.float64] | float, turn: float
 ) -> NDArray[np.float64]:
-    """First coordinates, moved by whole turns to within half a turn of others."""
+    """Return x moved by full turns to within half a turn of `near`."""
     return x + turn * np.round((near - x) / turn)
 
 
 def bounds_around(
-    crs: CRS, other: CRS, turn: float, bounds: tuple[float, float, float, float]
+    crs: CRS, target: CRS, turn: float, bounds: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float] | None:
-    """Bounds in a CRS that goes round the earth, in one piece wherever its edge lies.
+    """Return bounds transformed to a CRS with a full turn, in one piece also across the antimeridian.
 
     Args:
         crs: of the bounds.
-        other: that they are wanted in.
-        turn: of the other, see full_turn.
-        bounds: left, low, right and high.
+        target: CRS of the result.
+        turn: of the target, see full_turn.
+        bounds: left, bottom, right and top.
 
     Returns:
-        The same in the other CRS; None where there is a pole within, or no place for some of it.
+        None where a pole is inside, or some of it has no coordinates in the target.
     """
     left, low, right, high = bounds
-    x, y = np.meshgrid(np.linspace(left, right, _POINTS), np.linspace(low, high, _POINTS))
+    x, y = np.meshgrid(np.linspace(left, right, _POINTS_PER_SIDE), np.linspace(low, high, _POINTS_PER_SIDE))
     try:
-        found = np.array(transform(crs, other, x.ravel(), y.ravel())[:2]).reshape(2, _POINTS, _POINTS)
+        points = np.array(transform(crs, target, x.ravel(), y.ravel())[:2]).reshape(
+            2, _POINTS_PER_SIDE, _POINTS_PER_SIDE
+        )
     except GDAL_ERRORS:
         return None
-    if not np.isfinite(found).all():
+    if not np.isfinite(points).all():
         return None
-    across = found[0]
-    ring = np.concatenate([across[0], across[1:, -1], across[-1, -2::-1], across[-2::-1, 0]])
-    whole = np.unwrap(ring, period=turn)
-    if abs(whole[-1] - whole[0]) > turn / 2:  # once around a pole
+    xs = points[0]
+    outline = np.concatenate([xs[0], xs[1:, -1], xs[-1, -2::-1], xs[-2::-1, 0]])
+    unwrapped = np.unwrap(outline, period=turn)
+    if abs(unwrapped[-1] - unwrapped[0]) > turn / 2:  # once around a pole
         return None
-    across = np.unwrap(np.unwrap(across, period=turn, axis=1), period=turn, axis=0)
-    return float(across.min()), float(found[1].min()), float(across.max()), float(found[1].max())
+    xs = np.unwrap(np.unwrap(xs, period=turn, axis=1), period=turn, axis=0)
+    return float(xs.min()), float(points[1].min()), float(xs.max()), float(points[1].max())

@@ -1,4 +1,4 @@
-"""What names of bands mean: common names, codes of sensors, and which band of a raster is the one wanted."""
+"""Band names: common names, codes of sensors, and matching the wanted bands of a raster."""
 
 import re
 from collections import Counter
@@ -56,7 +56,7 @@ class _Sensor(NamedTuple):
 
 
 def _numbered(meanings: str, first: int = 1) -> dict[str, str]:
-    """Meanings of bands that are numbered without a gap."""
+    """Return the meanings of consecutively numbered bands."""
     return {str(number): meaning for number, meaning in enumerate(meanings.split(), first)}
 
 
@@ -108,15 +108,15 @@ def match_bands(wanted: Sequence[str], names: Sequence[str]) -> tuple[int | None
         names: "" for a band without a name.
 
     Returns:
-        Per wanted name its place among names, or None: it isn't there, or not told from another one.
+        Per wanted name its index among names; None where it is missing or ambiguous.
     """
-    found = {
-        _places(wanted, names, first, second)
+    readings = {
+        _match_indices(wanted, names, first, second)
         for first, second in product(_readings(wanted), _readings(names))
     }
-    whole = {places for places in found if None not in places}
-    agreed = [set(places) for places in zip(*(whole or found), strict=True)]
-    return tuple(places.pop() if len(places) == 1 else None for places in agreed)
+    complete = {indices for indices in readings if None not in indices}
+    agreed = [set(indices) for indices in zip(*(complete or readings), strict=True)]
+    return tuple(indices.pop() if len(indices) == 1 else None for indices in agreed)
 
 
 def assign_bands(
@@ -133,16 +133,16 @@ def assign_bands(
     Raises:
         DataError: a band isn't there, or names contradict the order of the numbers.
     """
-    own, names = list(there), list(there.values())
-    places = match_bands(wanted, names)
-    named = {own[place]: wanted[i] for i, place in enumerate(places) if place is not None}
+    available, names = list(there), list(there.values())
+    indices = match_bands(wanted, names)
+    named = {available[index]: wanted[i] for i, index in enumerate(indices) if index is not None}
     bands: list[int] = []
     renamed, numbered = [], []
-    for name, place, number in zip(wanted, places, numbers, strict=True):
-        if place is not None:
-            bands.append(own[place])
-            if _normalized(names[place]) != _normalized(name):
-                renamed.append((name, names[place]))
+    for name, index, number in zip(wanted, indices, numbers, strict=True):
+        if index is not None:
+            bands.append(available[index])
+            if _normalized(names[index]) != _normalized(name):
+                renamed.append((name, names[index]))
             continue
         if number is None or number not in there:
             raise DataError(f"{path}: {_missing_band(name, number, there)}")
@@ -169,41 +169,43 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _contradict(wanted: Sequence[str], name: str, names: Sequence[str], other: str) -> bool:
-    """Whether two names mean different bands, whatever the sensors are."""
-    here, there = wanted.index(name), names.index(other)
+    """Return whether two names mean different bands for every sensor."""
+    wanted_index, name_index = wanted.index(name), names.index(other)
     return all(
-        first[here] and second[there] and not _same_meaning(first[here], second[there])
+        first[wanted_index]
+        and second[name_index]
+        and not _same_meaning(first[wanted_index], second[name_index])
         for first, second in product(_readings(wanted), _readings(names))
     )
 
 
-def _places(
+def _match_indices(
     wanted: Sequence[str], names: Sequence[str], meant: _Reading, read: _Reading
 ) -> tuple[int | None, ...]:
     """Places of wanted bands if names mean this: the same text first, then the same and kindred meanings."""
     texts = list(dict.fromkeys(map(_normalized, wanted)))  # a band may be wanted twice
     meanings = {text: meaning for text, meaning in zip(map(_normalized, wanted), meant, strict=True)}
     plain = [_normalized(name) for name in names]
-    found: dict[str, int] = {}
-    for alike in (
+    matches: dict[str, int] = {}
+    for is_match in (
         lambda text, i: text == plain[i],
         lambda text, i: meanings[text] == read[i] != "",
         lambda text, i: bool(meanings[text] and read[i]) and _same_meaning(meanings[text], read[i]),
     ):
-        open_texts = [text for text in texts if text and text not in found]
-        open_places = [i for i in range(len(names)) if plain[i] and i not in found.values()]
-        pairs = [(text, i) for text in open_texts for i in open_places if alike(text, i)]
-        of_text, of_place = Counter(text for text, _ in pairs), Counter(i for _, i in pairs)
-        found |= {text: i for text, i in pairs if of_text[text] == of_place[i] == 1}
-    return tuple(found.get(_normalized(name)) for name in wanted)
+        open_texts = [text for text in texts if text and text not in matches]
+        open_indices = [i for i in range(len(names)) if plain[i] and i not in matches.values()]
+        pairs = [(text, i) for text in open_texts for i in open_indices if is_match(text, i)]
+        text_counts, index_counts = Counter(text for text, _ in pairs), Counter(i for _, i in pairs)
+        matches |= {text: i for text, i in pairs if text_counts[text] == index_counts[i] == 1}
+    return tuple(matches.get(_normalized(name)) for name in wanted)
 
 
-def _same_meaning(one: str, other: str) -> bool:
-    return one == other or other in _AKIN.get(one, ()) or one in _AKIN.get(other, ())
+def _same_meaning(first: str, second: str) -> bool:
+    return first == second or second in _AKIN.get(first, ()) or first in _AKIN.get(second, ())
 
 
 def _readings(names: Sequence[str]) -> list[_Reading]:
-    """What names may mean together: one reading for each sensor that has all the codes among them."""
+    """Return the possible meanings of names: one reading per sensor that has all of their codes."""
     words = [_word(name) for name in names]
     codes = [None if word else _code(name) for word, name in zip(words, names, strict=True)]
     listed = [code for code in codes if code]
@@ -229,17 +231,17 @@ def _has(sensor: _Sensor, code: _Code) -> bool:
 
 
 def _word(name: str) -> str:
-    """The meaning of a name without a code, or ""."""
+    """Return the meaning of a name without a code, or ""."""
     if meaning := _MEANINGS.get(_squeezed(re.sub(r"[(\[].*", "", name))):
         return meaning  # red (660 Nanometers), Near-Infrared
-    found = {_MEANINGS.get(_squeezed(part), "") for part in _split(name)} - {""}
-    return found.pop() if len(found) == 1 else ""
+    meanings = {_MEANINGS.get(_squeezed(part), "") for part in _split(name)} - {""}
+    return meanings.pop() if len(meanings) == 1 else ""
 
 
 def _code(name: str) -> _Code | None:
-    """The code in a name, if there is one."""
-    found = [code for part in _split(name) if (code := _CODE.fullmatch(_squeezed(part)))]
-    return (found[0][1], found[0][2], found[0][3]) if len(found) == 1 else None
+    """Return the code in a name, or None."""
+    codes = [code for part in _split(name) if (code := _CODE.fullmatch(_squeezed(part)))]
+    return (codes[0][1], codes[0][2], codes[0][3]) if len(codes) == 1 else None
 
 
 def _split(name: str) -> list[str]:
@@ -247,7 +249,7 @@ def _split(name: str) -> list[str]:
 
 
 def _squeezed(text: str) -> str:
-    """Letters and digits in lower case."""
+    """Return letters and digits in lower case."""
     return re.sub(r"[^0-9a-z]", "", text.lower())
 
 

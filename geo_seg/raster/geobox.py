@@ -12,14 +12,14 @@ from geo_seg.errors import DataError
 
 @dataclass(frozen=True)
 class GeoBox:
-    """Where a raster's pixels lie.
+    """Grid of a raster.
 
     Attributes:
         width: columns.
         height: rows.
         crs: coordinate reference system of rasterio, or None.
         transform: affine transform of rasterio; the identity without georeference.
-        dropped: what the raster says of its place beyond that, and no map takes over; "" for nothing.
+        dropped: other georeference of the raster that maps do not keep, such as RPCs; "" for none.
     """
 
     width: int
@@ -30,15 +30,15 @@ class GeoBox:
 
     @classmethod
     def from_raster(cls, path: str | Path) -> Self:
-        """Reads it from a raster.
+        """Return the grid of a raster file.
 
         Raises:
             DataError: the raster can't be opened.
         """
         try:
             with rasterio.open(path) as source:
-                found = (("ground control points", source.gcps[0]), ("RPCs", source.rpcs))
-                ignored = " and ".join(name for name, content in found if content)
-                return cls(source.width, source.height, source.crs, source.transform, ignored)
+                others = (("ground control points", source.gcps[0]), ("RPCs", source.rpcs))
+                dropped = " and ".join(name for name, content in others if content)
+                return cls(source.width, source.height, source.crs, source.transform, dropped)
         except RasterioError as error:
             raise DataError(f"{path}: cannot be opened as a raster ({error})") from error

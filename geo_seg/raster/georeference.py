@@ -9,14 +9,14 @@ from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.pixel_areas import pixel_size_metres, transform_points
 from geo_seg.raster.reader import RasterInfo
 
-_CLOSE = 0.1  # pixels: no nearest neighbour changes by that, while rounded coordinates do differ
+_MAX_SHIFT = 0.1  # pixels: no nearest neighbour changes by that, while rounded coordinates do differ
 
 
 def same_grid(image: RasterInfo, other: RasterInfo) -> bool:
-    """Whether the pixels of two rasters lie at the same places.
+    """Return whether two rasters have the same grid.
 
-    Where one of them has no georeference, its size decides. CRSs are compared by what they do: the same
-    one may be written in many ways.
+    Where one of them has no georeference, only sizes are compared. CRSs are compared by transforming the
+    corners: the same one may be written in many ways.
     """
     if (image.height, image.width) != (other.height, other.width):
         return False
@@ -31,18 +31,18 @@ def same_grid(image: RasterInfo, other: RasterInfo) -> bool:
     shift = np.linalg.solve(
         _matrix(image)[:2, :2], np.stack([xs, ys]) - corner_coordinates(image, 0, image.height)
     )
-    return bool(np.all(np.abs(shift) < _CLOSE))
+    return bool(np.all(np.abs(shift) < _MAX_SHIFT))
 
 
 def corner_coordinates(info: RasterInfo, top: int, bottom: int) -> NDArray[np.float64]:
-    """The (2, 4) map coordinates of the corners of a raster's rows from top to below bottom."""
+    """Return (2, 4) map coordinates of the corners of the rows from top to bottom (exclusive)."""
     cols, rows = np.array([0, info.width, 0, info.width]), np.array([top, top, bottom, bottom])
-    places: NDArray[np.float64] = _matrix(info) @ np.stack([cols, rows, np.ones(4)])
-    return places[:2]
+    corners: NDArray[np.float64] = _matrix(info) @ np.stack([cols, rows, np.ones(4)])
+    return corners[:2]
 
 
 def affine_of(info: RasterInfo) -> Affine:
-    """The transform from (column, row) to map coordinates."""
+    """Return the transform from (column, row) to map coordinates."""
     return Affine(*info.transform) if info.transform else Affine.identity()
 
 
@@ -57,14 +57,14 @@ def _matrix(info: RasterInfo) -> NDArray[np.float64]:
 
 
 def describe_grid(info: RasterInfo) -> str:
-    """A raster's grid in a few words."""
+    """Return a short description of a raster's grid for messages."""
     size = f"{info.height} rows x {info.width} columns"
     if info.transform is None:
         return f"{size} without georeference"
     a, b, c, d, e, f = info.transform
     crs = CRS.from_wkt(info.crs) if info.crs else None
     name = crs.to_string() if crs else "no CRS"
-    turned = f", rotated ({b:g}, {d:g})" if b or d else ""
-    # names of CRSs that no register has are long WKT
+    rotation = f", rotated ({b:g}, {d:g})" if b or d else ""
+    # the name of a CRS without a code is long WKT
     short = name if len(name) < 40 else f"{name[:36]}..."
-    return f"{size} from ({c:.10g}, {f:.10g}) in steps of ({a:g}, {e:g}){turned}, {short}"
+    return f"{size} from ({c:.10g}, {f:.10g}) in steps of ({a:g}, {e:g}){rotation}, {short}"

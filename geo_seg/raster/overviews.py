@@ -1,4 +1,4 @@
-"""Overviews of class rasters: at every level the most frequent class of the raster's own pixels."""
+"""Overviews of class rasters: at every level the most frequent class of the full-resolution pixels."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,12 +12,12 @@ from rasterio.windows import Window
 
 from geo_seg.raster.writer import RowWriter
 
-_TILE = 512  # rows and columns that are counted at once, so that they stay in the processor's cache
-_COLS = 1 << 14  # columns that are read at once
+_TILE_SIZE = 512  # rows and columns that are counted at a time, so that they fit the CPU cache
+_CHUNK_COLS = 1 << 14  # columns that are read at a time
 
 
 def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
-    """Writes the overviews of a class raster beside it; memory follows its width.
+    """Write the overviews of a class raster beside it; memory grows with its width only.
 
     A pixel of an overview shows the class that is most frequent among all pixels of the raster below it (the
     lowest id among equals), and nodata where less than half of these are valid. GDAL's own overviews are
@@ -25,8 +25,8 @@ def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
 
     Args:
         raster: class ids.
-        nodata: id that stands for none.
-        smallest: rows and columns that the last overview has at most.
+        nodata: nodata value.
+        smallest: maximum number of rows and columns of the last overview.
 
     Returns:
         The overviews, each half as large as the one before.
@@ -48,12 +48,12 @@ def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
             stack.enter_context(RowWriter(file, (1, *size), dtype))
             for file, size in zip(files, sizes, strict=True)
         ]
-        side = max(_TILE, 1 << levels)
+        side = max(_TILE_SIZE, 1 << levels)
         for rows in _pieces(0, height, side):
             strips = [
                 np.empty((-(-len(rows) >> level), size[1]), dtype) for level, size in enumerate(sizes, 1)
             ]
-            for cols in _pieces(0, width, max(side, _COLS)):
+            for cols in _pieces(0, width, max(side, _CHUNK_COLS)):
                 pixels = source.read(1, window=Window(cols.start, rows.start, len(cols), len(rows)))
                 for part in _pieces(cols.start, cols.stop, side):
                     tile = pixels[:, part.start - cols.start : part.stop - cols.start]
@@ -66,41 +66,43 @@ def write_overviews(raster: Path, nodata: int, smallest: int) -> list[Path]:
 
 
 def downsample_mode(pixels: NDArray[Any], nodata: int, levels: int) -> list[NDArray[Any]]:
-    """The most frequent class of squares of 2, 4, 8 ... pixels; see write_overviews.
+    """Return the most frequent class of squares of 2, 4, 8 ... pixels; see write_overviews.
 
     Args:
         pixels: (height, width) class ids.
-        nodata: id that stands for none.
+        nodata: nodata value.
         levels: how many times to halve.
 
     Returns:
         For each level from 1 on (height / 2^level, width / 2^level), rounded up.
     """
     height, width = pixels.shape
-    whole = 1 << levels
-    padded = np.pad(pixels, ((0, -height % whole), (0, -width % whole)), constant_values=nodata)
+    side_multiple = 1 << levels
+    padded = np.pad(
+        pixels, ((0, -height % side_multiple), (0, -width % side_multiple)), constant_values=nodata
+    )
     invalid = list(_counts(padded == nodata, levels))
-    found = [np.full(counts.shape, nodata, pixels.dtype) for counts in invalid]
-    most = [np.zeros_like(counts) for counts in invalid]
+    modes = [np.full(counts.shape, nodata, pixels.dtype) for counts in invalid]
+    highest = [np.zeros_like(counts) for counts in invalid]
     for value in np.flatnonzero(np.bincount(padded.ravel())).tolist():
         if value != nodata:
             for level, counts in enumerate(_counts(padded == value, levels)):
-                more = counts > most[level]
-                np.copyto(most[level], counts, where=more)
-                np.copyto(found[level], pixels.dtype.type(value), where=more)
-    for level, (small, counts) in enumerate(zip(found, invalid, strict=True), 1):
+                more = counts > highest[level]
+                np.copyto(highest[level], counts, where=more)
+                np.copyto(modes[level], pixels.dtype.type(value), where=more)
+    for level, (mode, counts) in enumerate(zip(modes, invalid, strict=True), 1):
         side = 1 << level
         rows, cols = (
             np.clip(length - side * np.arange(count), 0, side)  # of the raster in each square
-            for length, count in zip(pixels.shape, small.shape, strict=True)
+            for length, count in zip(pixels.shape, mode.shape, strict=True)
         )
         valid = side**2 - counts.astype(np.int64)
-        small[2 * valid < rows[:, None] * cols] = nodata
-    return [small[: -(-height >> level), : -(-width >> level)] for level, small in enumerate(found, 1)]
+        mode[2 * valid < rows[:, None] * cols] = nodata
+    return [mode[: -(-height >> level), : -(-width >> level)] for level, mode in enumerate(modes, 1)]
 
 
 def _counts(mask: NDArray[np.bool_], levels: int) -> Iterator[NDArray[Any]]:
-    """How many pixels of a mask are set in squares of 2, 4, 8 ... pixels."""
+    """Yield the number of pixels of a mask that are set in squares of 2, 4, 8 ... pixels."""
     counts: NDArray[Any] = mask.view(np.uint8)
     for level in range(1, levels + 1):
         counts = counts.astype(np.min_scalar_type(4**level), copy=False)

@@ -1,4 +1,4 @@
-"""How much ground the pixels of a raster cover."""
+"""Areas and sizes of pixels on the ground, on the ellipsoid of the CRS."""
 
 import math
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.writer import GDAL_ERRORS
 from geo_seg.tiling import Window
 
-_REACH = 500.0  # metres to each side, over which a pixel's sides are measured
-_SPACING = 20_000.0  # metres between places at which areas are measured; linear between them ...
-_MOST = 128  # ... at most so many steps along a side
-_ALIKE = 2e-4  # relative difference of areas in a row that makes no further panel
-_MOST_PANELS = 1024
-_TRUE = 0.005  # relative difference of lengths in a plane that isn't worth odd numbers
+_HALF_STEP = 500.0  # metres to each side, over which a pixel's sides are measured
+_NODE_SPACING = 20_000.0  # metres between places at which areas are measured; linear between them ...
+_MAX_NODES = 128  # ... at most so many steps along a side
+_PANEL_TOLERANCE = 2e-4  # relative difference of areas in a row that makes no further panel
+_MAX_PANELS = 1024
+_PLANE_TOLERANCE = 0.005  # relative difference of lengths in a plane that isn't worth odd numbers
 
 
 @dataclass(frozen=True)
 class PixelAreas:
-    """Square metres of the pixels of a raster; in a panel of columns, those of a row are alike.
+    """Square metres of the pixels of a raster, equal within each row of a panel of columns.
 
     Attributes:
         areas: (height, panels) of each pixel.
@@ -36,17 +36,17 @@ class PixelAreas:
     panel: NDArray[np.intp]
 
     def within(self, window: Window) -> Self:
-        """Those of a part of the raster."""
+        """Return the areas of a part of the raster."""
         row, col, height, width = window
         return type(self)(self.areas[row : row + height], self.panel[col : col + width])
 
     def of_rows(self, top: int, end: int) -> NDArray[np.float64]:
-        """(rows, width) of the rows from top to below end."""
+        """Return (rows, width) areas of the rows from top to end (exclusive)."""
         return self.areas[top:end][:, self.panel]
 
 
 def pixel_areas(geometry: GeoBox) -> PixelAreas | None:
-    """Square metres of the pixels of a raster: on the ellipsoid of its CRS, whatever that is.
+    """Return the square metres of the pixels of a raster, on the ellipsoid of its CRS.
 
     Planes stretch areas: web Mercator by 4 at 60 degrees, UTM by up to 0.2 %. Only where a CRS has no place
     on the earth (a local grid), areas are those in its plane. Pixels outside the projection have none.
@@ -65,24 +65,26 @@ def pixel_areas(geometry: GeoBox) -> PixelAreas | None:
     height, width = geometry.height, geometry.width
     across, down = surface.middle(geometry)
     rows, cols = (_nodes(length, side) for length, side in ((height, down), (width, across)))
-    col, row = (found.ravel() for found in np.meshgrid(cols, rows))
+    col, row = (nodes.ravel() for nodes in np.meshgrid(cols, rows))
     right, below = surface.sides(geometry.transform, col, row)
     areas = np.linalg.norm(np.cross(right, below), axis=-1).reshape(len(rows), len(cols))
     if not np.isfinite(areas).any():
         return None
     areas = np.nan_to_num(areas, nan=0.0)
-    least = np.where(areas > 0, areas, np.inf).min(axis=1)
-    spread = float((areas.max(axis=1) / least).max()) - 1
-    panels = min(max(math.ceil(spread / _ALIKE), 1), width, _MOST_PANELS)
+    lowest = np.where(areas > 0, areas, np.inf).min(axis=1)
+    spread = float((areas.max(axis=1) / lowest).max()) - 1
+    panels = min(max(math.ceil(spread / _PANEL_TOLERANCE), 1), width, _MAX_PANELS)
     edges = np.linspace(0, width, panels + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    by_panel = np.stack([np.interp(centres, cols, found) for found in areas])  # (nodes of rows, panels)
-    whole = np.stack([np.interp(np.arange(height) + 0.5, rows, found) for found in by_panel.T], axis=1)
-    return PixelAreas(whole, np.searchsorted(edges, np.arange(width) + 0.5) - 1)
+    by_panel = np.stack(
+        [np.interp(centres, cols, row_areas) for row_areas in areas]
+    )  # (nodes of rows, panels)
+    by_row = np.stack([np.interp(np.arange(height) + 0.5, rows, panel) for panel in by_panel.T], axis=1)
+    return PixelAreas(by_row, np.searchsorted(edges, np.arange(width) + 0.5) - 1)
 
 
 def pixel_size_metres(geometry: GeoBox) -> tuple[float, float] | None:
-    """Metres on the ground along a row and along a column of the pixel in the middle of a raster.
+    """Return metres on the ground along a row and along a column of the pixel in the middle of a raster.
 
     Where a plane shows them as they are but for half a percent, as UTM does, they are those in the plane:
     round numbers stay round.
@@ -96,10 +98,10 @@ def pixel_size_metres(geometry: GeoBox) -> tuple[float, float] | None:
     surface = _EarthSurface.of(geometry.crs) if geometry.crs else None
     if surface is None:
         return None
-    place = geometry.transform
+    affine = geometry.transform
     across, down = surface.middle(geometry)
-    planar = math.hypot(place.a, place.d) * surface.unit, math.hypot(place.b, place.e) * surface.unit
-    if np.allclose((across, down), planar, rtol=_TRUE, atol=0):
+    planar = math.hypot(affine.a, affine.d) * surface.unit, math.hypot(affine.b, affine.e) * surface.unit
+    if np.allclose((across, down), planar, rtol=_PLANE_TOLERANCE, atol=0):
         return planar
     return (across, down) if math.isfinite(across + down) else None
 
@@ -124,7 +126,7 @@ class _EarthSurface:
 
     @classmethod
     def of(cls, crs: CRS) -> Self | None:
-        """The surface of a CRS; None where it has no unit."""
+        """Return the surface of a CRS; None where it has no unit."""
         content: Mapping[str, Any] = crs.to_dict(projjson=True) or {}
         while inner := content.get("source_crs") or next(iter(content.get("components", ())), None):
             content = inner  # bound to another datum, or compound with heights
@@ -144,33 +146,33 @@ class _EarthSurface:
             return None
 
     def middle(self, geometry: GeoBox) -> tuple[float, float]:
-        """Metres along a row and along a column in the middle of a raster; NaN outside the projection."""
+        """Return metres along a row and a column in the middle of a raster; NaN outside the projection."""
         col, row = np.array([geometry.width / 2]), np.array([geometry.height / 2])
         across, down = np.linalg.norm(self.sides(geometry.transform, col, row)[:, 0], axis=-1).tolist()
         return across, down
 
-    def sides(self, place: Any, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Vectors from a place to that of one column and one row more.
+    def sides(self, affine: Any, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the vectors to the next column and the next row.
 
         Args:
-            place: transform from column and row to map coordinates.
+            affine: from column and row to map coordinates.
             cols: (n,) of the places.
             rows: (n,) of the places.
 
         Returns:
             (2, n, 3) metres; NaN outside the projection.
         """
-        reach = _REACH / (math.sqrt(abs(place.determinant)) * self.unit)
+        reach = _HALF_STEP / (math.sqrt(abs(affine.determinant)) * self.unit)
         around = [(reach, 0.0), (-reach, 0.0), (0.0, reach), (0.0, -reach)]
         col = np.concatenate([cols + shift for shift, _ in around])
         row = np.concatenate([rows + shift for _, shift in around])
-        x, y = place.a * col + place.b * row + place.c, place.d * col + place.e * row + place.f
+        x, y = affine.a * col + affine.b * row + affine.c, affine.d * col + affine.e * row + affine.f
         points = self._placed(x, y).reshape(4, len(cols), 3)
-        found: NDArray[np.float64] = (points[::2] - points[1::2]) / (2 * reach)
-        return found
+        vectors: NDArray[np.float64] = (points[::2] - points[1::2]) / (2 * reach)
+        return vectors
 
     def _placed(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 3) metres from the middle of the ellipsoid, or in the plane."""
+        """Return (n, 3) metres from the centre of the ellipsoid, or in the plane."""
         if self.base is None:
             return np.stack([x, y, np.zeros_like(x)], axis=1) * self.unit
         if self.crs != self.base:
@@ -183,7 +185,7 @@ class _EarthSurface:
 
 
 def _ellipsoid(content: Mapping[str, Any]) -> tuple[float, float]:
-    """Equatorial radius in metres and squared eccentricity, from PROJJSON."""
+    """Return equatorial radius in metres and squared eccentricity from PROJJSON."""
 
     def metres(value: Any) -> float:
         if isinstance(value, Mapping):
@@ -208,9 +210,9 @@ def transform_points(
     For a single such point GDAL may refuse all of them, see findings/transform_raises_for_all_points.sh.
     """
     try:
-        found = np.array(transform(source, target, x, y)[:2])
-        found[~np.isfinite(found)] = np.nan
-        return found[0], found[1]
+        points = np.array(transform(source, target, x, y)[:2])
+        points[~np.isfinite(points)] = np.nan
+        return points[0], points[1]
     except GDAL_ERRORS:
         if len(x) == 1:
             return np.array([np.nan]), np.array([np.nan])
@@ -220,6 +222,6 @@ def transform_points(
 
 
 def _nodes(length: int, side: float) -> NDArray[np.float64]:
-    """Places along a side of a raster at which areas are measured."""
-    steps = length * side / _SPACING if math.isfinite(side) else _MOST
-    return np.linspace(0, length, min(max(math.ceil(steps), 1), _MOST) + 1)
+    """Return the positions along a side of a raster at which areas are measured."""
+    steps = length * side / _NODE_SPACING if math.isfinite(side) else _MAX_NODES
+    return np.linspace(0, length, min(max(math.ceil(steps), 1), _MAX_NODES) + 1)

@@ -83,10 +83,10 @@ class RasterInfo:
 class RasterReader:
     """One open raster, read in windows; for use in one thread.
 
-    A pixel is invalid if a mask or alpha band marks it, any band has its nodata value (see validity), or any
-    band is NaN, infinite or beyond LARGEST. Zero is a measurement as well as the usual nodata value: it counts
-    as nodata only where all bands are 0. An alpha band that is read is a measurement: GDAL takes near infrared
-    for alpha in the fourth band of uint8.
+    A pixel is invalid if a mask or alpha band marks it, any band has its nodata value (see validity), or
+    any band is NaN, infinite or beyond LARGEST. Zero is a measurement as well as the usual nodata value: it
+    is nodata only where all bands are 0. An alpha band that is read is a measurement: GDAL takes near
+    infrared for alpha in the fourth band of uint8.
 
     Attributes:
         validity: computes the mask of valid pixels, and counts strays.

@@ -1,4 +1,4 @@
-"""What the class ids of a raster mean, in the files beside it where GDAL and QGIS look for that."""
+"""Sidecar files of class rasters: names and colours for GDAL (.aux.xml) and QGIS (.qml)."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ _QGIS_FILE = b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"  # 
 
 
 def pam_path(raster: Path) -> Path:
-    """The attribute table of a raster."""
+    """Return the path of the PAM file (.aux.xml) of a raster."""
     return raster.with_name(f"{raster.name}.aux.xml")
 
 
 def qml_path(raster: Path) -> Path:
-    """The QGIS style of a raster."""
+    """Return the path of the QGIS style (.qml) of a raster."""
     return raster.with_suffix(".qml")
 
 
 def write_class_sidecars(raster: Path, names: Sequence[str], colors: Sequence[Color]) -> None:
-    """Writes both beside a raster.
+    """Write attribute table and QGIS style of a class raster.
 
     Args:
         raster: of class ids.
@@ -38,7 +38,7 @@ def write_class_sidecars(raster: Path, names: Sequence[str], colors: Sequence[Co
 
 
 def write_gray_style(raster: Path, brightest: float) -> None:
-    """Writes a QGIS style that shows the first band in gray, and not three bands as colours.
+    """Write a QGIS style that shows the first band in gray, instead of three bands as colours.
 
     Args:
         raster: of numbers from 0 on.
@@ -61,7 +61,7 @@ def write_gray_style(raster: Path, brightest: float) -> None:
 
 
 def attribute_table(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
-    """The content of `<raster>.aux.xml`, where GDAL and QGIS look for the classes of a band.
+    """Return the content of `<raster>.aux.xml`, where GDAL and QGIS look for the classes of a band.
 
     Args:
         names: per class.
@@ -88,7 +88,7 @@ def attribute_table(names: Sequence[str], colors: Sequence[Color]) -> ET.Element
 
 
 def qgis_style(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
-    """The content of `<raster without suffix>.qml`, which QGIS loads with the raster: its colours and names.
+    """Return the content of `<raster without suffix>.qml`: class colours and names for QGIS.
 
     Args:
         names: per class.
@@ -109,7 +109,7 @@ def qgis_style(names: Sequence[str], colors: Sequence[Color]) -> ET.Element:
 def layer_style_row(
     layer: str, column: str, names: Sequence[str], colors: Sequence[Color]
 ) -> dict[str, object]:
-    """The one row of the table in which QGIS looks for the style of a layer of a GeoPackage.
+    """Return the row of layer_styles with the QGIS style of a layer of a GeoPackage.
 
     Args:
         layer: its name.

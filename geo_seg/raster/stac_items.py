@@ -87,32 +87,32 @@ def item_bands(
 
     listed = [band for asset in assets for band in _listed(asset)]
     names = [band for band in bands or () if isinstance(band, str)]
-    found = _named(item, names, listed)
-    if bands is None or any(band not in found for band in bands):
+    matches = _named(item, names, listed)
+    if bands is None or any(band not in matches for band in bands):
         listed = [
             band
             for asset in assets
-            for band in (_listed(asset) if asset.names else _held(asset, opened(asset)))
+            for band in (_listed(asset) if asset.names else _bands_in_file(asset, opened(asset)))
         ]
-        found = _named(item, names, listed)
+        matches = _named(item, names, listed)
     if bands is None:
         return [_header(band, opened(band.asset)) for band in listed]
     chosen = []
     for band in bands:
-        if isinstance(band, str) and band in found:
-            chosen.append(replace(found[band], names=(band,)))
+        if isinstance(band, str) and band in matches:
+            chosen.append(replace(matches[band], names=(band,)))
         elif isinstance(band, int) and 1 <= band <= len(listed):
             chosen.append(listed[band - 1])
         else:
-            known = [name.lower() for one in listed for name in one.names]
+            known_names = [name.lower() for entry in listed for name in entry.names]
             raise DataError(
-                f"{item}: no band {band!r} among its assets; {did_you_mean(str(band), set(known))}"
+                f"{item}: no band {band!r} among its assets; {did_you_mean(str(band), set(known_names))}"
             )
     return [_header(band, opened(band.asset)) for band in chosen]
 
 
 def _listed(asset: _Asset) -> list[_Band]:
-    """The bands of an asset by the item alone: one where it lists none."""
+    """Return the bands of an asset from the item alone: one band where it lists none."""
     if len(asset.names) <= 1:
         return [_Band(asset, 0, (asset.key, *(asset.names or ((),))[0]), alone=True)]
     return [
@@ -122,42 +122,42 @@ def _listed(asset: _Asset) -> list[_Band]:
     ]
 
 
-def _held(asset: _Asset, header: RasterInfo) -> list[_Band]:
-    """The bands of an asset of which the item lists none, by its file."""
+def _bands_in_file(asset: _Asset, header: RasterInfo) -> list[_Band]:
+    """Return the bands of an asset from its file, where the item lists none."""
     if len(header.bands) == 1:
         return _listed(asset)
     return [_Band(asset, place, (name,) if name else (), False) for place, name in enumerate(header.names)]
 
 
 def _named(item: str, wanted: Sequence[str], bands: Sequence[_Band]) -> dict[str, _Band]:
-    """The bands that names are: those alone in their assets come first, and names before their meaning.
+    """Return the bands by name: those alone in their assets come first, and names before their meaning.
 
     Raises:
         DataError: several assets hold a band of this name among others.
     """
-    alone, several = ([band for band in bands if band.alone == one] for one in (True, False))
-    own = {name.lower(): band for band in reversed(alone) for name in band.names}
-    found = {name: own[name.lower()] for name in wanted if name.lower() in own}
-    for name in (name for name in wanted if name not in found):
-        same = [band for band in several if name.lower() in map(str.lower, band.names)]
+    alone, shared = ([band for band in bands if band.alone == is_alone] for is_alone in (True, False))
+    by_name = {name.lower(): band for band in reversed(alone) for name in band.names}
+    matches = {name: by_name[name.lower()] for name in wanted if name.lower() in by_name}
+    for name in (name for name in wanted if name not in matches):
+        same = [band for band in shared if name.lower() in map(str.lower, band.names)]
         if len(same) > 1:
-            places = " and ".join(f"band {band.place + 1} of the asset {band.asset.key}" for band in same)
+            locations = " and ".join(f"band {band.place + 1} of the asset {band.asset.key}" for band in same)
             raise DataError(
-                f"{item}: {name} is {places}; give the number of the one that is meant, or name the "
+                f"{item}: {name} is {locations}; give the number of the one that is meant, or name the "
                 "file itself"
             )
         if same:
-            found[name] = same[0]
-    for group in (alone, several):  # keys, else names, else common names
+            matches[name] = same[0]
+    for group in (alone, shared):  # keys, else names, else common names
         for names in zip_longest(*(band.names for band in group), fillvalue=""):
-            for name, place in zip(wanted, match_bands(wanted, names), strict=True):
-                if place is not None:
-                    found.setdefault(name, group[place])
-    return found
+            for name, index in zip(wanted, match_bands(wanted, names), strict=True):
+                if index is not None:
+                    matches.setdefault(name, group[index])
+    return matches
 
 
 def _header(band: _Band, header: RasterInfo) -> RasterInfo:
-    """The header of a raster with one of its bands alone, and the scale of the item where it declares none.
+    """Return a header with one band only, and the item's scale where the raster declares none.
 
     Raises:
         DataError: it has other bands than the item lists.
@@ -166,15 +166,15 @@ def _header(band: _Band, header: RasterInfo) -> RasterInfo:
     count = len(asset.names) or (1 if band.alone else len(header.bands))
     numbers = every if count == len(every) else list(header.bands)
     if count != len(numbers):
-        said = f"lists {count}" if asset.names else "doesn't list them"
+        listing = f"lists {count}" if asset.names else "doesn't list them"
         names = ", ".join(filter(None, header.names)) or "no names"
         raise DataError(
-            f"{header.path}: {len(header.bands)} bands ({names}), but the STAC item {said} for its asset "
+            f"{header.path}: {len(header.bands)} bands ({names}), but the STAC item {listing} for its asset "
             f"{asset.key}; mend the item, name one of the bands, or name the file itself"
         )
     number = numbers[band.place]
-    place = header.bands.index(number) if number in header.bands else None
-    scale, offset = (1.0, 0.0) if place is None else header.scale_offset([number])[0]
+    index = header.bands.index(number) if number in header.bands else None
+    scale, offset = (1.0, 0.0) if index is None else header.scale_offset([number])[0]
     if set(header.scale_offset(header.bands)) == {(1.0, 0.0)} and band.place < len(asset.scales):
         scale, offset = asset.scales[band.place]
     measured = [
@@ -186,13 +186,13 @@ def _header(band: _Band, header: RasterInfo) -> RasterInfo:
         header,
         bands=(number,),
         names=(next(iter(band.names), ""),),
-        nodata=(None if place is None else header.nodata[place],),
-        masks=(0 if place is None else header.masks[place],),
+        nodata=(None if index is None else header.nodata[index],),
+        masks=(0 if index is None else header.masks[index],),
         alpha=tuple(other for other in header.alpha if other not in {number, *measured}),
         scales=(scale,),
         offsets=(offset,),
-        dtype=header.dtype if place is None else header.types[place],
-        types=header.types[:1] if place is None else header.types[place : place + 1],
+        dtype=header.dtype if index is None else header.types[index],
+        types=header.types[:1] if index is None else header.types[index : index + 1],
     )
 
 
@@ -205,7 +205,7 @@ def _assets(item: str) -> list[_Asset]:
 
 
 def _remote_assets(item: str) -> Any:
-    """The assets of an item that GDAL fetches, as it fetches rasters: same retries, same credentials."""
+    """Return the assets of an item, fetched by GDAL like rasters: same retries, same credentials."""
     try:
         fields, _, _, columns = pyogrio.raw.read(
             gdal_path(item), columns=["assets"], read_geometry=False, FOREIGN_MEMBERS="ALL"
@@ -235,21 +235,23 @@ def _asset(item: str, key: str, asset: Mapping[str, Any]) -> _Asset:
         {f"raster:{key}": value for key, value in band.items()} for band in asset.get("raster:bands", [])
     ]
     count = max(1, len(entries), len(old))
-    said = [[asset, *entries[i : i + 1], *old[i : i + 1]] for i in range(count)]
+    sources = [[asset, *entries[i : i + 1], *old[i : i + 1]] for i in range(count)]
     return _Asset(
         key,
-        _place(item, str(asset["href"])),
+        _asset_path(item, str(asset["href"])),
         tuple(tuple(dict.fromkeys(str(name) for name in band if name)) for band in names),
-        tuple((_said(band, "raster:scale", 1.0), _said(band, "raster:offset", 0.0)) for band in said),
+        tuple(
+            (_declared(band, "raster:scale", 1.0), _declared(band, "raster:offset", 0.0)) for band in sources
+        ),
     )
 
 
-def _said(places: Sequence[Mapping[str, Any]], key: str, usual: float) -> float:
+def _declared(places: Sequence[Mapping[str, Any]], key: str, usual: float) -> float:
     return next((float(place[key]) for place in places if key in place), usual)
 
 
-def _place(item: str, href: str) -> str:
-    """Where an asset lies, relative to its item unless it says otherwise."""
+def _asset_path(item: str, href: str) -> str:
+    """Return the path of an asset; relative ones are relative to the item."""
     if is_remote(href):
         return gdal_path(href)
     if not is_remote(item):

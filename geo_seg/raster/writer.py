@@ -1,4 +1,4 @@
-"""Writing parts of maps: rasters written from the top down, that get their name only when complete."""
+"""Writing rasters row by row, atomically: a file gets its name only when it is complete."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ _PROBE_BYTES = 1 << 20  # bytes that have to fit into the output folder before a
 
 
 class RowWriter:
-    """A compressed raster of a part of a map, written in rows from the top down.
+    """Writer of a compressed raster, row by row from top to bottom.
 
     It is written under another name, and gets its own only when all of it is on the disk.
 
@@ -56,14 +56,14 @@ class RowWriter:
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: str) -> None:
         count, height, width = shape
         self.path = path
-        self._hidden = path.with_name(f"{path.name}{TEMP_SUFFIX}")
+        self._temporary = path.with_name(f"{path.name}{TEMP_SUFFIX}")
         self._rows = np.empty((count, min(BLOCK, height), width), dtype)  # rows that don't fill a block yet
         self._filled = 0
         self._written = 0
         try:
-            remove_leftovers(self._hidden)
+            remove_leftovers(self._temporary)
             self._target = rasterio.open(
-                self._hidden,
+                self._temporary,
                 "w",
                 driver="GTiff",
                 width=width,
@@ -80,7 +80,7 @@ class RowWriter:
             raise write_error(path, error) from error
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Writes the next rows; whole blocks go to the file, the rest waits.
+        """Append rows; complete blocks are written to the file, the rest is buffered.
 
         Args:
             rows: (bands, any number of rows, width).
@@ -98,11 +98,11 @@ class RowWriter:
                 self._flush()
 
     def tag(self, tags: Mapping[str, str]) -> None:
-        """Adds metadata of the file."""
+        """Add metadata to the file."""
         self._target.update_tags(**tags)
 
     def close(self) -> None:
-        """Writes what waits, closes the file, proves that all of it is on the disk, and gives it its name.
+        """Write buffered rows, close the file, verify that it is complete on disk, and rename it.
 
         Raises:
             DataError: it is not complete, most often because the disk is full.
@@ -111,7 +111,7 @@ class RowWriter:
             self._flush()
         try:
             self._target.close()
-            commit(self._hidden, self.path)
+            commit(self._temporary, self.path)
         except WRITE_ERRORS as error:
             raise write_error(self.path, error) from error
 
@@ -128,7 +128,7 @@ class RowWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
             self.close()
@@ -139,7 +139,7 @@ class RowWriter:
 
 
 def ensure_writable(folder: Path) -> None:
-    """Makes a folder for maps, and proves that files can be written there.
+    """Create a folder for maps, and verify that files can be written there.
 
     Raises:
         DataError: it can't be made, nothing can be written into it, or its disk is full.
@@ -167,26 +167,26 @@ def remove_leftovers(path: Path) -> None:
         path.with_name(name).unlink(missing_ok=True)
 
 
-def commit(hidden: Path, final: Path) -> None:
-    """Proves that all of a raster is on the disk, and gives it its final name.
+def commit(temporary: Path, final: Path) -> None:
+    """Verify that a raster is complete on disk, and rename it.
 
     Args:
-        hidden: a closed GeoTIFF.
+        temporary: a closed GeoTIFF.
         final: its name from now on, in the same folder.
 
     Raises:
         DataError: not all of it is there.
         OSError: the disk refuses.
     """
-    with hidden.open("rb+") as file:
+    with temporary.open("rb+") as file:
         os.fsync(file.fileno())
-    if not is_complete_geotiff(hidden):  # GDAL doesn't report what it couldn't write while closing
+    if not is_complete_geotiff(temporary):  # GDAL doesn't report what it couldn't write while closing
         raise write_error(final, None)
-    hidden.replace(final)
+    temporary.replace(final)
 
 
 def is_complete_geotiff(path: Path, tag: str = "") -> bool:
-    """Whether a file is a GeoTIFF that has a tag, and every block lies inside the file."""
+    """Return whether a file is a GeoTIFF that has a tag, with every block inside the file."""
     try:
         size = path.stat().st_size
         with rasterio.open(path) as source:
@@ -207,7 +207,7 @@ def is_complete_geotiff(path: Path, tag: str = "") -> bool:
 
 
 def write_error(path: Path, error: Exception | None) -> DataError:
-    """The error of a file that can't be written, with the reason.
+    """Return the error for a file that can't be written, with the reason.
 
     Args:
         path: its final name.

@@ -1,4 +1,4 @@
-"""A class raster as polygons in a GeoPackage, made strip by strip of rows."""
+"""Class rasters as polygons in a GeoPackage, strip by strip of rows."""
 
 import os
 import warnings
@@ -64,7 +64,7 @@ def write_polygons(
     certainty: ConfidenceRaster | None,
     how: PolygonOptions,
 ) -> int:
-    """Makes polygons of a class raster; memory follows its width and their number, not its height.
+    """Write the polygons of a class raster; memory follows its width and their number, not its height.
 
     Polygons are connected pixels of a class; pixels that touch at a corner only are not connected.
     Neighbours have all vertices of a common border in common, simplified or not.
@@ -84,18 +84,18 @@ def write_polygons(
     Raises:
         DataError: it can't be written, or the rasters can't be read.
     """
-    geometry = GeoBox.from_raster(raster)
-    ground = pixel_areas(geometry)
+    geobox = GeoBox.from_raster(raster)
+    ground = pixel_areas(geobox)
     written = 0
     with RasterStrips(raster, certainty) as strips:
-        found, drawn = build_region_table(strips, ground, nodata, how.min_area)
-        table = _PolygonLayer(file, geometry, found, names, ground is not None, certainty is not None)
+        table, selected = build_region_table(strips, ground, nodata, how.min_area)
+        layer = _PolygonLayer(file, geobox, table, names, ground is not None, certainty is not None)
         try:
             remove_leftovers(file)
-            for regions, polygons in _batches(_outlines(strips, found, drawn, how)):
-                written += table.append(regions, polygons)
+            for regions, polygons in _batches(_outlines(strips, table, selected, how)):
+                written += layer.append(regions, polygons)
             if not written:
-                table.append(np.empty(0, np.int64), np.empty(0, object))
+                layer.append(np.empty(0, np.int64), np.empty(0, object))
             _write_style(file, names, colors)
             if pyogrio.read_info(file, layer=LAYER, force_feature_count=True)["features"] != written:
                 raise write_error(file, None)
@@ -107,7 +107,7 @@ def write_polygons(
 
 
 def prove_geopackages(folder: Path) -> None:
-    """Prove that the writer of GeoPackages takes a folder for what it is, and not for an archive or address.
+    """Raise unless the writer of GeoPackages takes a path as a plain folder, not as an archive or address.
 
     Raises:
         DataError: it would write elsewhere.
@@ -125,36 +125,36 @@ class _PolygonLayer:
 
     Args:
         file: GeoPackage.
-        geometry: grid of the raster.
-        found: its regions.
+        geobox: grid of the raster.
+        table: its regions.
         names: of the classes.
         measured: whether areas are in square metres.
-        sure: whether confidences are known.
+        with_confidence: whether confidences are known.
     """
 
     def __init__(
         self,
         file: Path,
-        geometry: GeoBox,
-        found: RegionTable,
+        geobox: GeoBox,
+        table: RegionTable,
         names: tuple[str, ...],
         measured: bool,
-        sure: bool,
+        with_confidence: bool,
     ) -> None:
         self._file = file
-        self._geometry = geometry
+        self._geobox = geobox
         self._names = np.array(names, object)
-        self._classes = found.classes.astype(np.int32)
-        self._numbers: dict[str, NDArray[Any]] = {"pixels": found.pixels}
+        self._classes = table.classes.astype(np.int32)
+        self._numbers: dict[str, NDArray[Any]] = {"pixels": table.pixels}
         if measured:
-            self._numbers["area_m2"] = found.areas
-        if sure:
-            self._numbers["confidence"] = found.confidence
+            self._numbers["area_m2"] = table.areas
+        if with_confidence:
+            self._numbers["confidence"] = table.confidence
         self._begun = False
 
     def append(self, regions: Ids, polygons: NDArray[Any]) -> int:
-        """Writes some polygons, given in pixels, and returns their number."""
-        place = self._geometry.transform
+        """Write polygons, given in pixels, and return their number."""
+        place = self._geobox.transform
         linear, shift = np.array([[place.a, place.d], [place.b, place.e]]), np.array([place.c, place.f])
         placed = shapely.transform(polygons, lambda points: points @ linear + shift)
         classes = self._classes[regions]
@@ -168,7 +168,7 @@ class _PolygonLayer:
                 layer=LAYER,
                 driver="GPKG",
                 geometry_type="Polygon",
-                crs=self._geometry.crs.to_wkt() if self._geometry.crs else None,
+                crs=self._geobox.crs.to_wkt() if self._geobox.crs else None,
                 append=self._begun,
             )
         self._begun = True
@@ -189,12 +189,12 @@ def _write_style(file: Path, names: tuple[str, ...], colors: tuple[Color, ...]) 
 
 
 def _outlines(
-    strips: RasterStrips, found: RegionTable, drawn: NDArray[np.bool_], how: PolygonOptions
+    strips: RasterStrips, table: RegionTable, selected: NDArray[np.bool_], how: PolygonOptions
 ) -> Iterator[tuple[Ids, NDArray[Any]]]:
-    """Regions with their polygons in pixels, as soon as they are complete."""
+    """Yield regions with their polygons in pixels, as soon as they are complete."""
     waiting: dict[int, list[Any]] = {}  # pieces of regions that reach over more than one strip
-    within = found.first == found.last
-    for strip, (regions, above, below) in enumerate(_with_edges(regions_by_strip(strips, found))):
+    within = table.first == table.last
+    for strip, (regions, above, below) in enumerate(_with_edges(regions_by_strip(strips, table))):
         labels, count = label_regions(regions)
         owner = np.empty(count, np.int64)
         owner[labels.ravel()] = regions.ravel()
@@ -202,16 +202,16 @@ def _outlines(
         if how.simplify:
             # lines between strips stay as they are: what lies on the other side has the same vertices
             pieces = shapely.coverage_simplify(pieces, how.simplify, simplify_boundary=False)
-        yield owner[own := (within & drawn)[owner]], pieces[own]
-        for piece in np.flatnonzero((~within & drawn)[owner]).tolist():
+        yield owner[complete_here := (within & selected)[owner]], pieces[complete_here]
+        for piece in np.flatnonzero((~within & selected)[owner]).tolist():
             waiting.setdefault(int(owner[piece]), []).append(pieces[piece])
-        complete = [region for region in waiting if found.last[region] == strip]
+        complete = [region for region in waiting if table.last[region] == strip]
         joined = [shapely.coverage_union_all(waiting.pop(region)) for region in complete]
         yield np.array(complete, np.int64), np.array(joined, object)
 
 
 def _with_edges(strips: Iterator[Ids]) -> Iterator[tuple[Ids, Ids | None, Ids | None]]:
-    """Each strip with the row above and the row below it."""
+    """Yield each strip with the row above and the row below it."""
     above, strip = None, next(strips)
     for following in strips:
         yield strip, above, following[0]
@@ -220,7 +220,7 @@ def _with_edges(strips: Iterator[Ids]) -> Iterator[tuple[Ids, Ids | None, Ids | 
 
 
 def _batches(items: Iterator[tuple[Ids, NDArray[Any]]]) -> Iterator[tuple[Ids, NDArray[Any]]]:
-    """Puts regions and polygons together to as many as are written at once."""
+    """Group regions and polygons into batches for writing."""
     kept: list[tuple[Ids, NDArray[Any]]] = []
     for item in items:
         kept.append(item)

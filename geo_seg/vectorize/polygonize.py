@@ -12,7 +12,7 @@ _RIGHT, _DOWN, _LEFT, _UP = range(4)  # directions, clockwise in an image
 
 
 def polygonize(labels: Ids, above: Ids | None, below: Ids | None, top: int) -> NDArray[Any]:
-    """Polygons of labelled areas.
+    """Return polygons of labelled areas.
 
     Vertices are where an outline turns and where more than two areas meet; the latter belong to all areas
     there, so that the polygons are a coverage as shapely understands it. Along the upper and lower edge
@@ -48,7 +48,7 @@ def polygonize(labels: Ids, above: Ids | None, below: Ids | None, top: int) -> N
 
 
 def _edges(framed: Ids) -> tuple[Ids, Ids]:
-    """Pixel edges between different labels, once for each side, as 4 * corner + direction.
+    """Return the pixel edges between different labels, once for each side, as 4 * corner + direction.
 
     The pixel that an edge belongs to lies on its right, so that outlines run clockwise and holes do not.
 
@@ -62,27 +62,27 @@ def _edges(framed: Ids) -> tuple[Ids, Ids]:
     right_of, left_of = np.array([width + 1, width, 0, 1]), np.array([1, width + 1, width, 0])
     across, down = framed[:, :-1] != framed[:, 1:], framed[:-1] != framed[1:]
     inside = framed >= 0
-    there = np.empty((len(framed) - 1, width - 1, 4), bool)
-    there[..., _RIGHT] = down[:, 1:] & inside[1:, 1:]
-    there[..., _DOWN] = across[1:] & inside[1:, :-1]
-    there[..., _LEFT] = down[:, :-1] & inside[:-1, :-1]
-    there[..., _UP] = across[:-1] & inside[:-1, 1:]
-    edges = np.flatnonzero(there)
+    is_edge = np.empty((len(framed) - 1, width - 1, 4), bool)
+    is_edge[..., _RIGHT] = down[:, 1:] & inside[1:, 1:]
+    is_edge[..., _DOWN] = across[1:] & inside[1:, :-1]
+    is_edge[..., _LEFT] = down[:, :-1] & inside[:-1, :-1]
+    is_edge[..., _UP] = across[:-1] & inside[:-1, 1:]
+    edges = np.flatnonzero(is_edge)
     corner, direction = np.divmod(edges, 4)
     pixels, pixel = framed.ravel(), corner + corner // (width - 1)
-    own = pixels[pixel + right_of[direction]]
+    area = pixels[pixel + right_of[direction]]
     steps = np.array([1, width - 1, -1, 1 - width])
     end = corner + steps[direction]
     ahead = end + end // (width - 1)
     # an area that touches itself at a corner goes on to the left: what it encloses there is a hole of it
-    turns_left = pixels[ahead + left_of[direction]] == own
-    goes_on = pixels[ahead + right_of[direction]] == own
+    turns_left = pixels[ahead + left_of[direction]] == area
+    goes_on = pixels[ahead + right_of[direction]] == area
     turn = np.where(turns_left, 3, np.where(goes_on, 0, 1))
     return edges, np.searchsorted(edges, 4 * end + (direction + turn) % 4)
 
 
 def _walk(following: Ids) -> tuple[Ids, Ids]:
-    """Puts the members of cycles in order, by doubling the length of steps.
+    """Put the members of cycles in order, by doubling the length of steps.
 
     Args:
         following: (n,) a permutation.
@@ -101,21 +101,21 @@ def _walk(following: Ids) -> tuple[Ids, Ids]:
 
 
 def _first_of_cycle(following: Ids) -> Ids:
-    """(n,) the lowest member of each one's cycle."""
+    """Return (n,) the lowest member of the cycle of each."""
     lowest, jump = np.arange(len(following)), following.copy()
     active = np.arange(len(following))
     while len(active):
-        other = lowest[jump[active]]
+        lowest_ahead = lowest[jump[active]]
         # two stretches have the same lowest member when they overlap: then they are all of the cycle
-        done = lowest[active] == other
-        reach, far = np.minimum(lowest[active], other), jump[jump[active]]
+        done = lowest[active] == lowest_ahead
+        reach, far = np.minimum(lowest[active], lowest_ahead), jump[jump[active]]
         lowest[active], jump[active] = reach, far
         active = active[~done]
     return lowest
 
 
 def _steps_to_end(following: Ids, first: Ids) -> Ids:
-    """(n,) steps to the first member of each one's cycle; 0 for itself."""
+    """Return (n,) steps to the first member of the cycle of each; 0 for itself."""
     n = len(following)
     head = first == np.arange(n)
     steps, jump = np.where(head, 0, 1), np.where(head, np.arange(n), following)
@@ -128,7 +128,7 @@ def _steps_to_end(following: Ids, first: Ids) -> Ids:
 
 
 def _nodes(framed: Ids, above: Ids | None, below: Ids | None) -> NDArray[np.bool_]:
-    """(height + 1, width + 1) corners where more than two areas meet."""
+    """Return (height + 1, width + 1) bool: corners where more than two areas meet."""
     across = framed[:, :-1] != framed[:, 1:]
     down = framed[:-1] != framed[1:]
     nodes = across[:-1].astype(np.int8) + across[1:] + down[:, :-1] + down[:, 1:] > 2
@@ -139,7 +139,7 @@ def _nodes(framed: Ids, above: Ids | None, below: Ids | None) -> NDArray[np.bool
 
 
 def _own_pixel(edges: Ids, width: int) -> Ids:
-    """Flat index of the pixel that each edge belongs to."""
+    """Return the flat index of the pixel that each edge belongs to."""
     corner, direction = np.divmod(edges, 4)
     row, col = np.divmod(corner, width + 1)
     row = row - (direction >= _LEFT)
@@ -148,7 +148,7 @@ def _own_pixel(edges: Ids, width: int) -> Ids:
 
 
 def _polygons(col: Ids, row: Ids, counts: Ids, owner: Ids) -> NDArray[Any]:
-    """Rings to polygons: of each owner one outline, then its holes.
+    """Build polygons from rings: of each owner one outline, then its holes.
 
     Args:
         col: of all vertices, ring after ring.

@@ -1,4 +1,4 @@
-"""What a class raster consists of, found in one pass over strips of its rows."""
+"""Table of the regions of a class raster, from one pass over strips of its rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from geo_seg.vectorize.regions import (
     shared_lengths,
 )
 
-_STRIP = 1 << 21  # pixels of a strip; outlines of noisy classes take about 200 bytes for each
+_STRIP_PIXELS = 1 << 21  # of a strip; outlines of noisy classes take about 200 bytes for each
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class RasterStrips:
         self._certainty = RasterReader(certainty.file) if certainty else None
         self._scale = certainty.scale if certainty else 1.0
         info = self._classes.info
-        rows = max(_STRIP // info.width, 64)
+        rows = max(_STRIP_PIXELS // info.width, 64)
         self.spans = tuple((top, min(top + rows, info.height)) for top in range(0, info.height, rows))
         """First row of each strip, and of the next one."""
         self._width = info.width
 
     def classes(self, strip: int) -> NDArray[Any]:
-        """(rows, width) class ids, nodata included.
+        """Return (rows, width) class ids, including nodata.
 
         Raises:
             DataError: they can't be read.
@@ -68,18 +68,18 @@ class RasterStrips:
         return self._classes.read(self._window(strip))[0][0]
 
     def confidence(self, strip: int) -> NDArray[np.float64] | None:
-        """(rows, width) probability of the class, if known; anything where there is no data.
+        """Return (rows, width) probabilities of the class, arbitrary at nodata; None if unknown.
 
         Raises:
             DataError: it can't be read.
         """
         if self._certainty is None:
             return None
-        found, _ = self._certainty.read(self._window(strip))
-        if len(found) > 1:
-            of_class = np.minimum(self.classes(strip), len(found) - 1)  # nodata is no band
-            found = np.take_along_axis(found, of_class[None].astype(np.intp), 0)
-        return np.asarray(found[0] * self._scale, np.float64)
+        values, _ = self._certainty.read(self._window(strip))
+        if len(values) > 1:
+            band = np.minimum(self.classes(strip), len(values) - 1)  # nodata is no band
+            values = np.take_along_axis(values, band[None].astype(np.intp), 0)
+        return np.asarray(values[0] * self._scale, np.float64)
 
     def _window(self, strip: int) -> Window:
         top, end = self.spans[strip]
@@ -89,7 +89,7 @@ class RasterStrips:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._classes.close()
         if self._certainty is not None:
@@ -124,7 +124,7 @@ class RegionTable:
 def build_region_table(
     strips: RasterStrips, ground: PixelAreas | None, nodata: float, min_area: float
 ) -> tuple[RegionTable, NDArray[np.bool_]]:
-    """Finds the regions of a class raster, and joins small ones to their neighbours.
+    """Build the table of regions of a class raster, with small ones merged into their neighbours.
 
     Args:
         strips: of the raster.
@@ -133,31 +133,31 @@ def build_region_table(
         min_area: area of regions that stay by themselves.
 
     Returns:
-        The survey; and (regions,) which of them are to be drawn: not nodata, and not too small.
+        The table; and (regions,) bool, those to write: not nodata, and not too small.
 
     Raises:
         DataError: the raster can't be read.
     """
-    found = _RegionSums.of(strips, ground, min_area > 0)
-    region = connected_components(len(found.classes), *found.links)
+    sums = _RegionSums.of(strips, ground, min_area > 0)
+    region = connected_components(len(sums.classes), *sums.links)
     classes = np.empty(region.max() + 1, np.int64)
-    classes[region] = found.classes
-    areas = np.bincount(region, found.areas).astype(np.float64)
+    classes[region] = sums.classes
+    areas = np.bincount(region, sums.areas).astype(np.float64)
     if min_area > 0:
-        first, second, lengths = found.borders
-        data = (found.classes[first] != nodata) & (found.classes[second] != nodata)
+        first, second, lengths = sums.borders
+        data = (sums.classes[first] != nodata) & (sums.classes[second] != nodata)
         near = Neighbours(first[data], second[data], lengths[data]).after_merge(region)
         leader = merge_small_regions(classes, areas, near, min_area)
         kept, joined = np.unique(leader, return_inverse=True)
         region, classes, areas = joined[region], classes[kept], np.bincount(joined, areas).astype(float)
     count = len(classes)
-    pixels = np.bincount(region, found.pixels).astype(np.int64)
+    pixels = np.bincount(region, sums.pixels).astype(np.int64)
     first_strip, last_strip = np.full(count, len(strips.spans)), np.zeros(count, np.int64)
-    np.minimum.at(first_strip, region, found.strip)
-    np.maximum.at(last_strip, region, found.strip)
-    confidence = np.bincount(region, found.confidence) / pixels
-    whole = RegionTable(found.offsets, region, classes, pixels, areas, confidence, first_strip, last_strip)
-    return whole, (classes != nodata) & (areas >= min_area)
+    np.minimum.at(first_strip, region, sums.strip)
+    np.maximum.at(last_strip, region, sums.strip)
+    confidence = np.bincount(region, sums.confidence) / pixels
+    table = RegionTable(sums.offsets, region, classes, pixels, areas, confidence, first_strip, last_strip)
+    return table, (classes != nodata) & (areas >= min_area)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class _RegionSums:
     """Connected pixels of a class in each strip, numbered through all strips.
 
     Attributes:
-        offsets: see Survey.
+        offsets: see RegionTable.
         strip: (areas,) of each.
         classes: (areas,) of each.
         pixels: (areas,) of each.
@@ -186,11 +186,11 @@ class _RegionSums:
 
     @classmethod
     def of(cls, strips: RasterStrips, ground: PixelAreas | None, neighbours: bool) -> Self:
-        """Goes once over the strips.
+        """Accumulate the sums in one pass over the strips.
 
         Args:
             strips: of the raster.
-            ground: see survey.
+            ground: see build_region_table.
             neighbours: whether to look for borders.
         """
         offsets, classes, pixels, areas, confidence = [0], [], [], [], []
@@ -230,12 +230,12 @@ class _RegionSums:
         )
 
 
-def regions_by_strip(strips: RasterStrips, found: RegionTable) -> Iterator[Ids]:
-    """(rows, width) number of the region that each pixel of a strip belongs to, strip after strip.
+def regions_by_strip(strips: RasterStrips, table: RegionTable) -> Iterator[Ids]:
+    """Yield the (rows, width) region numbers of the pixels of each strip.
 
     Raises:
         DataError: the raster can't be read.
     """
     for strip in range(len(strips.spans)):
         labels, _ = label_regions(strips.classes(strip))
-        yield found.region[labels + found.offsets[strip]]
+        yield table.region[labels + table.offsets[strip]]

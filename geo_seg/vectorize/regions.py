@@ -1,4 +1,4 @@
-"""Regions of a class raster: connected pixels of one class, and what becomes of the small ones."""
+"""Regions of a class raster: connected pixels of one class, and merging of small ones."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ Ids = NDArray[np.int64]
 
 
 def connected_components(count: int, first: Ids, second: Ids) -> Ids:
-    """Which of some things are connected by pairs, directly or through others.
+    """Return the connected components of a graph.
 
     Args:
-        count: of things, numbered from 0.
+        count: number of nodes.
         first: (pairs,) one end of each pair.
         second: (pairs,) the other.
 
     Returns:
-        (count,) numbers of components from 0, in the order of their first things.
+        (count,) numbers of components from 0, in the order of their first nodes.
     """
     root = np.arange(count)
     while len(first):
@@ -32,7 +32,7 @@ def connected_components(count: int, first: Ids, second: Ids) -> Ids:
 
 
 def label_regions(values: NDArray[np.integer]) -> tuple[Ids, int]:
-    """Numbers the connected areas of equal values; pixels that touch at a corner only are not connected.
+    """Label the connected areas of equal values; pixels that touch at a corner only are not connected.
 
     Args:
         values: (height, width) integers.
@@ -46,12 +46,12 @@ def label_regions(values: NDArray[np.integer]) -> tuple[Ids, int]:
     meets = values[1:] == values[:-1]
     once = begins[1:] | begins[:-1]  # two runs meet at one stretch: its first pixel tells of all
     upper, lower = runs[:-1][meets & once], runs[1:][meets & once]
-    found = connected_components(int(runs[-1, -1]) + 1, upper, lower)
-    return found[runs], int(found.max()) + 1
+    components = connected_components(int(runs[-1, -1]) + 1, upper, lower)
+    return components[runs], int(components.max()) + 1
 
 
 def border_pairs(labels: Ids) -> tuple[Ids, Ids]:
-    """Both sides of every pixel edge between different labels.
+    """Return both sides of every pixel edge between different labels.
 
     Args:
         labels: (height, width).
@@ -64,7 +64,7 @@ def border_pairs(labels: Ids) -> tuple[Ids, Ids]:
 
 
 def shared_lengths(first: Ids, second: Ids, lengths: Ids | None = None) -> tuple[Ids, Ids, Ids]:
-    """Adds up what is known of the same pairs.
+    """Sum the border lengths of equal pairs.
 
     Args:
         first: (n,) one side.
@@ -76,9 +76,9 @@ def shared_lengths(first: Ids, second: Ids, lengths: Ids | None = None) -> tuple
     """
     # one number for a pair sorts several times faster than two
     keys = (np.minimum(first, second) << 32) | np.maximum(first, second)
-    pairs, places = np.unique(keys, return_inverse=True)
+    pairs, index = np.unique(keys, return_inverse=True)
     weights = np.ones(len(keys)) if lengths is None else lengths
-    total = np.bincount(places, weights, len(pairs)).astype(np.int64)
+    total = np.bincount(index, weights, len(pairs)).astype(np.int64)
     return pairs >> 32, pairs & 0xFFFFFFFF, total
 
 
@@ -97,7 +97,7 @@ class Neighbours:
     lengths: Ids
 
     def after_merge(self, parts: Ids) -> "Neighbours":
-        """What remains of it when regions are joined.
+        """Return the neighbours after regions were merged.
 
         Args:
             parts: (regions,) what each becomes a part of.
@@ -107,8 +107,8 @@ class Neighbours:
         return Neighbours(*shared_lengths(first[apart], second[apart], self.lengths[apart]))
 
 
-def merge_small_regions(classes: Ids, areas: NDArray[np.float64], near: Neighbours, least: float) -> Ids:
-    """Joins small regions to their neighbours until none is smaller than `least`.
+def merge_small_regions(classes: Ids, areas: NDArray[np.float64], near: Neighbours, min_area: float) -> Ids:
+    """Merge small regions to their neighbours until none is smaller than `min_area`.
 
     In rounds: every region that is still too small joins the neighbour with which it shares the longest
     border (the lowest class among equals); regions that so come together count as one in the next
@@ -118,7 +118,7 @@ def merge_small_regions(classes: Ids, areas: NDArray[np.float64], near: Neighbou
         classes: (regions,) class of each.
         areas: (regions,) of each.
         near: which may be joined; not those that hold no data.
-        least: area of a region that stays.
+        min_area: area of a region that stays.
 
     Returns:
         (regions,) for each region the number of the one that it is a part of: the largest in it.
@@ -128,7 +128,7 @@ def merge_small_regions(classes: Ids, areas: NDArray[np.float64], near: Neighbou
     leader = whole  # joined region -> its largest original region
     joined, largest = areas, areas  # area of each joined region, and of its leader
     while True:
-        small = joined < least
+        small = joined < min_area
         ends = np.concatenate([near.first, near.second]), np.concatenate([near.second, near.first])
         asks = small[ends[0]]
         source, target = ends[0][asks], ends[1][asks]

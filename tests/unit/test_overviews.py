@@ -61,8 +61,8 @@ def test_squares_show_the_most_frequent_class_or_nodata_where_less_than_half_is_
 def test_overviews_in_tiles_of_any_size_are_those_of_the_whole_raster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, smallest: int, tile: int, cols: int
 ) -> None:
-    monkeypatch.setattr(overviews, "_TILE", tile)
-    monkeypatch.setattr(overviews, "_COLS", cols)
+    monkeypatch.setattr(overviews, "_TILE_SIZE", tile)
+    monkeypatch.setattr(overviews, "_CHUNK_COLS", cols)
     files = write_overviews(write_raster(tmp_path / "map.tif", pixels, nodata=255), 255, smallest)
     sizes = [-(-max(pixels.shape) // 2**level) for level in range(len(files) + 1)]
     assert sizes[-1] <= smallest < (sizes[-2] if files else np.inf)
