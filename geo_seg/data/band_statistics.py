@@ -235,13 +235,13 @@ _Moments = tuple[int, float, float]  # count, mean, sum of squared deviations
 
 
 def _moments(values: NDArray[Any]) -> _Moments:
-    chosen = values.astype(np.float64)
+    values64 = values.astype(np.float64)
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:  # sums of a chunk are exact: one pass less
-        count, total, squares = len(chosen), int(chosen.sum()), int(chosen.dot(chosen))
+        count, total, squares = len(values64), int(values64.sum()), int(values64.dot(values64))
         return count, total / count, (count * squares - total**2) / count
-    mean = chosen.mean()
-    chosen -= mean
-    return len(chosen), float(mean), float(chosen.dot(chosen))
+    mean = values64.mean()
+    values64 -= mean
+    return len(values64), float(mean), float(values64.dot(values64))
 
 
 def _merge_moments(parts: Sequence[_Moments]) -> _Moments:

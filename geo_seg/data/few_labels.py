@@ -18,13 +18,13 @@ def describe_few_labels(
         config: the data set.
     """
     notes = []
-    few = [
+    sparse = [
         f"{name} ({', '.join(f'{pixels[number]:,} in {split}' for split, pixels in counts.items())})"
         for number, name in enumerate(names)
         if any(0 < pixels[number] < _MIN_PIXELS for pixels in counts.values())
     ]
-    if few:
-        notes.append(f"few labelled pixels: {', '.join(few)}; {_remedy(config)}")
+    if sparse:
+        notes.append(f"few labelled pixels: {', '.join(sparse)}; {_remedy(config)}")
     total = sum(counts.get("train", ()))
     windows = max(round(total / config.window**2), 1)
     if total and config.samples is None and config.windows_per_epoch is None and windows < config.batch_size:

@@ -283,9 +283,9 @@ class _SceneScan:
             )
             labels = arrays.labels[top : top + CELL]
             for number in range(self._classes):
-                here = labels == number
-                if here.any():  # a byte holds the count of a cell's column
-                    columns = np.add.reduce(here, axis=0, dtype=np.uint8)
+                in_class = labels == number
+                if in_class.any():  # a byte holds the count of a cell's column
+                    columns = np.add.reduce(in_class, axis=0, dtype=np.uint8)
                     row[:, number] = np.add.reduceat(columns, starts, dtype=np.uint16)
         ignored = arrays.labels == self._ignore_index
         if ignored.any() and (unlabelled := values[ignored & arrays.valid]).size:

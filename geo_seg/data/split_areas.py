@@ -109,11 +109,11 @@ def _count_pixels(scene: Scene, index: SceneIndex, rectangles: Sequence[Window],
         strip = Window(top, 0, min(CELL, height - top), width)
         inside = inside_rectangles([part for part in rectangles if part.row < top + CELL], strip)
         covered = np.add.reduceat(inside.sum(axis=0), starts)
-        whole = covered == strip.height * np.diff([*starts, width])
+        complete = covered == strip.height * np.diff([*starts, width])
         pixels += int(covered.sum())
-        valid += int(index.valid[cell_row][whole].sum())
-        classes += index.cells[cell_row][whole].sum(axis=0, dtype=np.int64)
-        for first, end in _runs((covered > 0) & ~whole & (index.valid[cell_row] > 0)):
+        valid += int(index.valid[cell_row][complete].sum())
+        classes += index.cells[cell_row][complete].sum(axis=0, dtype=np.int64)
+        for first, end in _runs((covered > 0) & ~complete & (index.valid[cell_row] > 0)):
             part = strip._replace(col=int(starts[first]), width=min(end * CELL, width) - int(starts[first]))
             _, labels, is_valid = read(part)
             inside_part = inside[:, part.col : part.col + part.width]

@@ -80,12 +80,12 @@ def _candidate_values(moments: Sequence[BandMoments], band: int) -> dict[float, 
         for i in np.flatnonzero((gap >= _MIN_GAP_FREQUENT * _local_spread(quantiles, value)) & (value != 0)):
             candidates.setdefault(float(value[i]), {})[int(i)] = int(pixels[i])
             gaps[float(value[i])] = min(gaps.get(float(value[i]), np.inf), float(gap[i]))
-    others = _neighbourhood(quantiles, weights, np.array(sorted(candidates)))
+    neighbourhood = _neighbourhood(quantiles, weights, np.array(sorted(candidates)))
     sizes = [bands.pixels for bands in moments]
     return {
         value: pixels
         for value, pixels in candidates.items()
-        if others.excludes(value, gaps[value], sum(pixels.values()), sum(sizes[i] for i in pixels))
+        if neighbourhood.excludes(value, gaps[value], sum(pixels.values()), sum(sizes[i] for i in pixels))
     }
 
 

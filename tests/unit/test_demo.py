@@ -184,6 +184,6 @@ def test_processes_that_draw_at_once_leave_the_same_whole_files(root: Path, tmp_
 
 def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"dataset\.root=.*can't be drawn there") as caught:
+    with pytest.raises(DataError, match=r"dataset\.root=.*can't be written there") as caught:
         draw_demo(tmp_path / "file" / "demo")
     assert "\n" not in str(caught.value)

@@ -83,11 +83,11 @@ def noise(draw: np.random.Generator, shape: Sequence[int], scale: float) -> Floa
     """Return smooth noise (H, W) with mean 0 and std 1, whose features have a size of `scale` pixels."""
     field = draw.standard_normal([int(n / scale) + 4 for n in shape], dtype=np.float32)
     for axis, length in enumerate(shape):
-        at, t = np.divmod(np.arange(length) / scale, 1)
+        index, t = np.divmod(np.arange(length) / scale, 1)
         # cubic B-spline
         weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
         field = sum(
-            np.take(field, at.astype(int) + k, axis) * np.expand_dims(w.astype(np.float32), 1 - axis)
+            np.take(field, index.astype(int) + k, axis) * np.expand_dims(w.astype(np.float32), 1 - axis)
             for k, w in enumerate(weights)
         )
     result: Floats = (field - field.mean()) / field.std()
@@ -106,8 +106,8 @@ def stroke(shape: Sequence[int], points: Floats, radius: float | Floats) -> Mask
     brush = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
     pixel = np.floor(points)
     down, right = brush - (points - pixel).T[:, :, None]  # (n, brush) each
-    near = down * down + right * right <= np.reshape(np.square(radius), (-1, 1))
-    rows, cols = ((pixel.T[:, :, None].astype(int) + brush)[axis][near] for axis in (0, 1))
+    within = down * down + right * right <= np.reshape(np.square(radius), (-1, 1))
+    rows, cols = ((pixel.T[:, :, None].astype(int) + brush)[axis][within] for axis in (0, 1))
     inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
     mask = np.zeros(shape, bool)
     mask[rows[inside], cols[inside]] = True

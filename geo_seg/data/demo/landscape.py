@@ -76,11 +76,11 @@ def _farmland(draw: np.random.Generator, shape: tuple[int, int]) -> tuple[Landsc
         u = down * np.cos(angle) + right * np.sin(angle) + bend + side / 2
         v = right * np.cos(angle) - down * np.sin(angle) + bend + side / 2
         plan, paths = _parcels(draw, side)
-        here = region == number
-        at = u[here].astype(int), v[here].astype(int)
-        parcel[here] = plan[at] + parcel.max() + 1
-        across[here] = u[here]
-        lanes[here] = paths[at]
+        in_region = region == number
+        position = u[in_region].astype(int), v[in_region].astype(int)
+        parcel[in_region] = plan[position] + parcel.max() + 1
+        across[in_region] = u[in_region]
+        lanes[in_region] = paths[position]
     crops = draw.choice([NUMBER[name] for name in CROPS], parcel.max() + 1, p=_CROP_SHARES)
     material = crops.astype(np.uint8)[parcel]
     edge = (parcel != np.roll(parcel, 1, 0)) | (parcel != np.roll(parcel, 1, 1))
@@ -132,8 +132,8 @@ def _ponds(draw: np.random.Generator, shape: tuple[int, int], lines: Floats) -> 
     rows, cols = np.indices(shape, dtype=np.float32)
     shore = 1 + 0.3 * noise(draw, shape, 13)
     for _ in range(3):
-        tries = (draw.uniform(0.15, 0.85, (30, 2)) * shape).astype(np.float32)
-        middle = tries[np.argmax(np.minimum(distance(tries, lines), 45))]
+        candidates = (draw.uniform(0.15, 0.85, (30, 2)) * shape).astype(np.float32)
+        middle = candidates[np.argmax(np.minimum(distance(candidates, lines), 45))]
         size, slim = draw.uniform(10, 21), draw.uniform(0.75, 1.3)
         ponds |= np.hypot((rows - middle[0]) * slim, (cols - middle[1]) / slim) < size * shore
     return ponds

@@ -36,11 +36,11 @@ def draw_villages(draw: np.random.Generator, shape: tuple[int, int], river: tupl
     villages = np.empty((0, 2), np.float32)
     line = river[0][::2]
     while len(villages) < 3:
-        tries = (draw.uniform(margin, 1 - margin, (60, 2)) * shape).astype(np.float32)
-        dry = np.minimum(distance(tries, line), 90)  # farther from the water is no better
-        lone = distance(tries, villages) if len(villages) else np.full(60, 200.0)
-        best = np.argmax(dry + np.minimum(lone, 260) + draw.uniform(0, 30, 60))
-        villages = np.concatenate([villages, tries[best][None]])
+        candidates = (draw.uniform(margin, 1 - margin, (60, 2)) * shape).astype(np.float32)
+        river_distance = np.minimum(distance(candidates, line), 90)  # farther from the water is no better
+        village_distance = distance(candidates, villages) if len(villages) else np.full(60, 200.0)
+        best = np.argmax(river_distance + np.minimum(village_distance, 260) + draw.uniform(0, 30, 60))
+        villages = np.concatenate([villages, candidates[best][None]])
     return villages
 
 
@@ -109,15 +109,18 @@ def build(draw: np.random.Generator, land: Landscape, ways: Sequence[Way], villa
     occupied = (land.labels == ROAD) | (land.labels == WATER)
     for way in ways:
         inside = distance(way.points, villages) < VILLAGE
-        at = 4.0
-        while at < len(way.points) - 3:
-            point, ahead = way.points[int(at)], way.points[int(at) + 2] - way.points[int(at)]
-            village = bool(inside[int(at)])
+        position = 4.0
+        while position < len(way.points) - 3:
+            point, ahead = (
+                way.points[int(position)],
+                way.points[int(position) + 2] - way.points[int(position)],
+            )
+            village = bool(inside[int(position)])
             if village or draw.random() < 0.02:
                 for sign in (-1, 1):
                     if draw.random() < (0.9 if village else 0.6):
                         _house(draw, land, occupied, point, ahead * sign, way.radius, barn=not village)
-            at += draw.uniform(9, 12) if village else 12
+            position += draw.uniform(9, 12) if village else 12
 
 
 def _house(

@@ -11,7 +11,7 @@ from geo_seg.raster.reader import Band
 
 def reorder_bands(
     scenes: Sequence[Scene],
-    chosen: Sequence[Band] | None,
+    selected: Sequence[Band] | None,
     model_names: Sequence[str] | None,
     on_error: OnError,
 ) -> list[Scene]:
@@ -19,7 +19,7 @@ def reorder_bands(
 
     Args:
         scenes: scenes with equal numbers of bands.
-        chosen: bands selected by the configuration; None for all.
+        selected: bands selected by the configuration; None for all.
         model_names: names of the model's bands, "" for a band without a name; None without a model.
         on_error: called with an error if the names of a scene contradict that order.
     """
@@ -33,7 +33,7 @@ def reorder_bands(
     for scene in scenes:
         try:
             reordered.append(
-                _reorder(scene, chosen, model_names, reference)
+                _reorder(scene, selected, model_names, reference)
                 if len(scene.bands) == len(model_names)
                 else scene
             )
@@ -44,14 +44,14 @@ def reorder_bands(
 
 
 def _reorder(
-    scene: Scene, chosen: Sequence[Band] | None, model_names: Sequence[str], reference: str
+    scene: Scene, selected: Sequence[Band] | None, model_names: Sequence[str], reference: str
 ) -> Scene:
     names = dict(zip(scene.bands, scene.band_names, strict=True))
     assigned = assign_bands(scene.name, model_names, scene.bands, names)
     notes = list(scene.notes)
     if assigned.bands != scene.bands:
-        if chosen is not None:
-            numbers = ",".join(map(str, chosen))
+        if selected is not None:
+            numbers = ",".join(map(str, selected))
             raise DataError(
                 f"{scene.name}: dataset.bands=[{numbers}] gives {_join_names(scene.band_names)}, another "
                 f"order than {reference} ({_join_names(model_names)}); leave it out: bands are matched by "

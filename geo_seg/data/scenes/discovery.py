@@ -177,9 +177,9 @@ def _split(
     if config.train is None:
         held_out = {scene.name for name in ("val", "test") for scene in splits[name]}
         splits["train"] = [scene for scene in scenes if scene.name not in held_out]
-    both = {s.name for s in splits["train"]} & {s.name for name in ("val", "test") for s in splits[name]}
-    if both:
-        raise DataError(f"{min(both)} is in train and in val or test; see dataset.split")
+    overlap = {s.name for s in splits["train"]} & {s.name for name in ("val", "test") for s in splits[name]}
+    if overlap:
+        raise DataError(f"{min(overlap)} is in train and in val or test; see dataset.split")
     return splits
 
 

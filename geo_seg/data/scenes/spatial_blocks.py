@@ -126,27 +126,29 @@ def _choose_held_out(
     for name, numbers in chosen.items():
         area_left = shares[name] * areas.sum() - areas[numbers].sum()
         counts, blocks_left = labels[numbers].sum(axis=0), np.count_nonzero(labels[free], axis=0)
-        rest: list[int] = []
+        deferred: list[int] = []
         for position, number in enumerate(free):  # a block that once exceeds the share always will
-            if len(free) - position + len(rest) < 2 or (numbers and areas[number] / 2 >= area_left):
-                rest += free[position:]
+            if len(free) - position + len(deferred) < 2 or (numbers and areas[number] / 2 >= area_left):
+                deferred += free[position:]
                 break
             if _surplus(counts, blocks_left, labels[[number]], total, shares[name])[0] > 0:
-                rest.append(number)
+                deferred.append(number)
                 continue
             numbers.append(number)
             area_left -= areas[number]
             counts, blocks_left = counts + labels[number], blocks_left - (labels[number] > 0)
         else:
-            while len(rest) > 1:  # all exceed the share: take the least excess
-                number = rest[int(_surplus(counts, blocks_left, labels[rest], total, shares[name]).argmin())]
+            while len(deferred) > 1:  # all exceed the share: take the least excess
+                number = deferred[
+                    int(_surplus(counts, blocks_left, labels[deferred], total, shares[name]).argmin())
+                ]
                 if numbers and areas[number] / 2 >= area_left:
                     break
                 numbers.append(number)
-                rest.remove(number)
+                deferred.remove(number)
                 area_left -= areas[number]
                 counts, blocks_left = counts + labels[number], blocks_left - (labels[number] > 0)
-        free = rest
+        free = deferred
     return chosen
 
 

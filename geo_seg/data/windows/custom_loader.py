@@ -109,9 +109,9 @@ class CustomDatasetLoader:
 
     def full_epoch(self) -> Self:
         """Return a loader of the whole epoch, even in a resumed run; waiting for it isn't counted here."""
-        whole = copy.copy(self)  # with the same workers
-        whole._start = lambda: 0
-        return whole
+        loader = copy.copy(self)  # with the same workers
+        loader._start = lambda: 0
+        return loader
 
     def numbers(self) -> list[list[int]]:
         """Return the sample numbers of each batch that is left in the epoch."""

@@ -98,9 +98,9 @@ class WindowLoader:
 
     def full_epoch(self) -> Self:
         """Return a loader of the whole epoch, even in a resumed run; waiting for it isn't counted here."""
-        whole = copy.copy(self)
-        whole._start = lambda: 0
-        return whole
+        loader = copy.copy(self)
+        loader._start = lambda: 0
+        return loader
 
     def _wait(self, future: Future[Batch]) -> Batch:
         started = time.perf_counter()

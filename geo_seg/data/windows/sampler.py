@@ -90,8 +90,10 @@ class RandomWindowSampler:
             scene = _find(self._area, draw[:, 0])
             corner = [self._within(0, self._max_offset(scene, axis), draw[:, 1 + axis]) for axis in (0, 1)]
             for number in self._restricted(scene):
-                chosen = scene == number
-                corner[0][chosen], corner[1][chosen] = self._offsets[number].sample_uniform(draw[chosen, 1]).T
+                in_scene = scene == number
+                corner[0][in_scene], corner[1][in_scene] = (
+                    self._offsets[number].sample_uniform(draw[in_scene, 1]).T
+                )
         else:
             cell = self._cell(draw, mode)
             scene = np.searchsorted(self._first, cell, side="right") - 1
@@ -101,10 +103,10 @@ class RandomWindowSampler:
                 for axis in (0, 1)
             ]
             for number in self._restricted(scene):
-                chosen = scene == number
-                cells = np.stack([axis[chosen] for axis in cell_position], -1)
-                corner[0][chosen], corner[1][chosen] = (
-                    self._offsets[number].sample_around(cells, draw[chosen, 1]).T
+                in_scene = scene == number
+                cells = np.stack([axis[in_scene] for axis in cell_position], -1)
+                corner[0][in_scene], corner[1][in_scene] = (
+                    self._offsets[number].sample_around(cells, draw[in_scene, 1]).T
                 )
         side = self._window
         columns = (scene.tolist(), corner[0].tolist(), corner[1].tolist())
