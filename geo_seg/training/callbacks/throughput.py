@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 
 from geo_seg.config.dataset import DatasetConfig
+from geo_seg.data.windows.batch import Loader
 from geo_seg.training.callbacks.csv_metrics import MetricRow, write_rows
 
 _STARVED_FRACTION = 0.1  # of the time spent waiting for windows, above which a note gives advice
@@ -122,8 +123,8 @@ def reading_advice(config: DatasetConfig, decoded: bool) -> str:
 
 
 def _wait_seconds(trainer: pl.Trainer) -> float:
-    loader: Any = trainer.train_dataloader
-    return float(loader.wait_seconds)
+    loader = cast(Loader, trainer.train_dataloader)
+    return loader.wait_seconds
 
 
 def _memory(on_gpu: bool) -> MetricRow:

@@ -5,7 +5,7 @@ or leaves them to the caller. Here they are computed again from training windows
 """
 
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from geo_seg.config.training import AverageConfig
+from geo_seg.data.windows.batch import Loader
 from geo_seg.training.callbacks import lightning_loops
 from geo_seg.training.module import RAW_WEIGHTS
 
@@ -155,7 +156,7 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     They are equal means over the first batches of the epoch, as training saw them, over all processes.
     Layers that are frozen at present keep theirs.
     """
-    loader: Any = trainer.train_dataloader
+    loader = cast(Loader, trainer.train_dataloader)
     count = min(_MAX_STATISTICS_BATCHES, int(trainer.num_training_batches))
     training_modes = {layer: layer.training for layer in module.model.modules()}
     module.model.train()
