@@ -212,12 +212,10 @@ class Mapper:
         # a rank that hasn't planned the map counts from its own start: clocks of processes differ
         seconds = time.monotonic() - self._start_times.get(job.name, self._start_time)
         pixels = info.width * info.height
-        finished = FinishedMap(
-            MapRecord(job.file, job.path, counts, areas, pixels, seconds, job.warning), confusion
-        )
-        publish(
-            store, job.file, specs, self._polygon_options, {**finished.to_dict(), "asked": job.companions}
-        )
+        record = MapRecord(job.file, job.path, counts, areas, pixels, seconds, job.warning)
+        finished = FinishedMap(record, confusion)
+        content = {**finished.to_dict(), "asked": job.companions}
+        publish(store, job.file, specs, self._polygon_options, content)
         for stale in stale_outputs(job.file, specs, self._polygon_options):
             self._notify(f"note: {stale}: belongs to an earlier map; this run makes no such file")
         return finished
@@ -228,8 +226,8 @@ class Mapper:
         Raises:
             DataError: a raster can't be read.
         """
-        output = self._specs, self._polygon_options
-        print_forecast(self._planned_maps, self.predictor, self._planner, *output, console)
+        maps, specs = self._planned_maps, self._specs
+        print_forecast(maps, self.predictor, self._planner, specs, self._polygon_options, console)
 
     def discard_records(self, names: Iterable[str]) -> None:
         """Delete the records of finished maps, at the end of the command that made them."""
@@ -242,16 +240,13 @@ class Mapper:
         if not n_done:
             job.store.discard()
             return error
-        return DataError(
-            f"{error}; {n_done} of {len(job.parts)} parts are done, the same command resumes after them"
-        )
+        total = len(job.parts)
+        return DataError(f"{error}; {n_done} of {total} parts are done, the same command resumes after them")
 
     def _count_classes(self, job: MapJob) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         """Return the pixels of each class, and their square metres or None without a CRS."""
-        classes, pixel_area = (
-            self.predictor.task.num_classes,
-            pixel_areas(GeoBox.from_raster(job.source.info.path)),
-        )
+        classes = self.predictor.task.num_classes
+        pixel_area = pixel_areas(GeoBox.from_raster(job.source.info.path))
         counts: NDArray[np.int64] = np.zeros(classes, np.int64)
         areas: NDArray[np.float64] | None = None if pixel_area is None else np.zeros(classes)
         for number, part in enumerate(job.parts):
@@ -272,8 +267,9 @@ class Mapper:
                 )
             plan = self._planner.plan(source)
             store.begin(fingerprint, plan)
-        elif n_done := sum(store.is_done(number) for number in range(len(split_into_parts(source, plan)))):
-            total = len(split_into_parts(source, plan))
+            return plan, fingerprint
+        total = len(split_into_parts(source, plan))
+        if n_done := sum(store.is_done(number) for number in range(total)):
             self._notify(f"{file}: resuming; {n_done} of {total} parts are done already")
         return plan, fingerprint
 

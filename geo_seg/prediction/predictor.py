@@ -99,8 +99,7 @@ class Predictor:
     ) -> Iterator[OutputRows]:
         """Predict the output rows of a part of a raster from the top down.
 
-        Memory is proportional to its width times the window. The result is deterministic: it doesn't depend
-        on the process or on other parts.
+        Memory is proportional to its width times the window; the result doesn't depend on other parts.
 
         Args:
             source: the raster.
@@ -135,12 +134,10 @@ class Predictor:
             precision: one of PRECISIONS.
             batch_size: windows per batch.
             advance: called after each batch with its number of windows.
-            tally: counts "strays" (see Validity) and "undecided" pixels, whose probabilities are NaN or
-                infinite.
+            tally: counts "strays" (see Validity) and "undecided" pixels, whose probabilities are not finite.
 
         Yields:
-            probabilities: (classes, rows, width) on the device, blended and temperature-scaled; a view that
-                is valid until the next item.
+            probabilities: (classes, rows, width) on the device, blended; a view, valid until the next item.
             valid: (rows, width), False for nodata, undecided pixels, and outside the areas of the source.
 
         Raises:
@@ -216,8 +213,7 @@ class Predictor:
             precision: one of PRECISIONS.
 
         Yields:
-            Weight of the pass (they sum to 1), and its temperature-scaled logits (N, channels, height, width)
-            in the orientation of the window.
+            Weight (they sum to 1) and temperature-scaled logits (N, channels, height, width), view undone.
         """
         cuda = self.device.type == "cuda"
         pixels, mask = torch.from_numpy(image), torch.from_numpy(valid)

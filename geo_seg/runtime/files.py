@@ -1,9 +1,11 @@
 """Atomic writes, and paths with ~."""
 
+import csv
+import io
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,25 @@ def atomic_write(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], *, concurrent: bool = False) -> None:
+    """Write rows as CSV, atomically; lines end with LF.
+
+    Args:
+        path: of the file; its folder must exist.
+        rows: values by column; the columns are those of all rows, and a missing value or None is empty.
+        concurrent: see atomic_write.
+
+    Raises:
+        OSError: writing fails.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue(), concurrent=concurrent)
 
 
 def temp_path(path: Path, *, concurrent: bool) -> Path:

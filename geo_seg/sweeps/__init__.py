@@ -1,1 +1,1 @@
-"""Many runs: launching them, searching among them, comparing them."""
+"""Sweeps: launching many runs, searching hyperparameters, comparing results."""

@@ -1,4 +1,4 @@
-"""Compares the runs of a sweep: which choices differ, and which differences are real."""
+"""Comparison of the runs of a sweep: groups by choices, and significance of their differences."""
 
 import json
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from geo_seg.metrics.scores import class_counts, mean_iou
 from geo_seg.runtime.redaction import strip_paths
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
-_DRAWS = 4000
-_FEWEST_SCENES = 5  # with fewer, resampling scenes says little
-_LEVEL = 0.05
-_REPEATS = "seed"  # runs that differ in it alone are repetitions of each other
+_RESAMPLES = 4000
+_MIN_SCENES = 5  # with fewer, a bootstrap over scenes is meaningless
+_SIGNIFICANCE_LEVEL = 0.05
+_REPEAT_KEY = "seed"  # runs that differ only in this key are repetitions
 
 Matrices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a sweep with what it left.
+    """Run of a sweep with its files.
 
     Attributes:
-        name: of its folder in the sweep.
-        outcome: how it ended.
-        folder: where its files lie.
-        choices: what the command line and the sweeper said, by key.
+        name: name of its folder in the sweep.
+        outcome: outcome of the run.
+        folder: folder with its files.
+        choices: values of the overrides by key.
     """
 
     name: str
@@ -40,34 +40,34 @@ class Run:
 
     @property
     def error(self) -> str:
-        """What it failed of, without the folders of the paths in it: leaderboards are handed on."""
+        """Error message with paths shortened, as leaderboards are passed on."""
         return strip_paths(self.outcome.error)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json, empty where there is none."""
-        return _json(self.folder / "metrics.json")
+        """Content of metrics.json, empty if there is none."""
+        return _read_json_or_empty(self.folder / "metrics.json")
 
     @cached_property
     def scenes(self) -> dict[str, Matrices]:
-        """Per validation scene its confusion matrix, labels in rows."""
-        found = _json(self.folder / "scenes.json").get("val", [])
-        return {scene["name"]: np.array(scene["confusion"], np.int64) for scene in found}
+        """Confusion matrix of each validation scene by name, labels in rows."""
+        scenes = _read_json_or_empty(self.folder / "scenes.json").get("val", [])
+        return {scene["name"]: np.array(scene["confusion"], np.int64) for scene in scenes}
 
     @cached_property
     def curve(self) -> list[tuple[int, float]]:
-        """Epoch, from 1, and mean IoU on the validation scenes."""
+        """(epoch, validation mean IoU); epochs count from 1."""
         return read_curve(self.folder)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a group of runs is behind the best one.
+    """Difference of the mean IoU between a group of runs and the best group.
 
     Attributes:
-        value: difference of the mean IoU, negative when behind.
-        low: lower end of its interval.
-        high: upper end of its interval.
+        value: the difference, negative if worse than the best.
+        low: lower bound of the confidence interval.
+        high: upper bound of the confidence interval.
     """
 
     value: float
@@ -76,18 +76,18 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class Group:
-    """Finished runs with the same choices, the seed apart.
+    """Finished runs with the same choices except for the seed.
 
     Attributes:
-        choices: what tells it from the other groups.
+        choices: values of the keys that differ between groups.
         runs: its runs.
-        difference: to the best group, None for that one and where the scenes don't tell.
+        difference: to the best group; None for the best group, and if there are too few common scenes.
     """
 
     choices: dict[str, str]
@@ -96,7 +96,7 @@ class Group:
 
     @property
     def values(self) -> list[float]:
-        """Best mean IoU of each run on the validation scenes."""
+        """Best validation mean IoU of each run."""
         return [run.outcome.value for run in self.runs if run.outcome.value is not None]
 
     @property
@@ -106,7 +106,7 @@ class Group:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the runs, None for a single one."""
+        """Standard deviation over the runs, None for a single run."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
     @property
@@ -116,43 +116,42 @@ class Group:
 
     @property
     def verdict(self) -> str:
-        """What the difference to the best says, as text; "" where there is none."""
-        found = self.difference
-        if found is None:
+        """Difference to the best group as text, or ""."""
+        difference = self.difference
+        if difference is None:
             return ""
-        said = "real" if found.significant else "may be chance"
-        return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
+        verdict = "real" if difference.significant else "may be chance"
+        return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] {verdict}"
 
 
 def read_runs(sweep: Path) -> list[Run]:
-    """The runs of a sweep, by number."""
+    """Return the runs of a sweep, sorted by number."""
     runs = []
     for folder in run_folders(sweep):
         outcome = read_outcome(folder)
         pairs = (override.lstrip("+").partition("=") for override in outcome.overrides)
-        runs.append(Run(folder.name, outcome, outcome.place(folder), {key: value for key, _, value in pairs}))
+        runs.append(Run(folder.name, outcome, outcome.run_folder(folder), {key: value for key, _, value in pairs}))
     return runs
 
 
 def swept_keys(runs: Sequence[Run]) -> list[str]:
-    """The keys of which the runs have different values."""
+    """Return the keys whose values differ between the runs."""
     keys = dict.fromkeys(key for run in runs for key in run.choices)
     return [key for key in keys if len({run.choices.get(key) for run in runs}) > 1]
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Finished runs by their choices, the best first, each compared with the best.
+    """Group the finished runs by their choices, best group first, each compared with the best.
 
-    The comparison draws the validation scenes (and the repetitions of a group) with replacement, the same
-    scenes for all groups, and looks at the difference of the mean IoU. Its intervals hold together for all
-    comparisons with 95 % (Bonferroni).
+    The comparison is a paired bootstrap: it resamples the validation scenes, the same for all groups, and
+    the repetitions of each group. The intervals of all comparisons hold jointly with 95 % (Bonferroni).
     """
-    keys = [key for key in swept_keys(runs) if key != _REPEATS]
-    found: dict[tuple[str, ...], list[Run]] = {}
+    keys = [key for key in swept_keys(runs) if key != _REPEAT_KEY]
+    runs_by_choices: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         if run.outcome.value is not None and run.outcome.status in {"done", "reused"}:
-            found.setdefault(tuple(run.choices.get(key, "") for key in keys), []).append(run)
-    groups = [Group(dict(zip(keys, names, strict=True)), tuple(own)) for names, own in found.items()]
+            runs_by_choices.setdefault(tuple(run.choices.get(key, "") for key in keys), []).append(run)
+    groups = [Group(dict(zip(keys, names, strict=True)), tuple(members)) for names, members in runs_by_choices.items()]
     groups.sort(key=lambda group: group.mean, reverse=True)
     if len(groups) < 2:
         return groups
@@ -161,64 +160,64 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def compare(groups: Sequence[Sequence[dict[str, Matrices]]]) -> list[Difference | None]:
-    """Bootstraps the difference between each group of runs and the first one.
+    """Bootstrap the difference of the mean IoU between each group of runs and the first one.
 
     Args:
         groups: per group and run, the confusion matrix of each scene.
 
     Returns:
-        Per group the difference; None for the first, and for all where there are too few scenes in common.
+        The difference per group; None for the first group, and for all if too few scenes are common.
     """
-    shared = set.intersection(*(_known(run) for group in groups for run in group))
-    if len(shared) < _FEWEST_SCENES:
+    common = set.intersection(*(_scene_keys(run) for group in groups for run in group))
+    if len(common) < _MIN_SCENES:
         return [None] * len(groups)
-    names = sorted(name for name, _ in shared)
-    draw = np.random.default_rng(0)
-    weights = draw.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_DRAWS)
-    weights = np.concatenate([np.ones((1, len(names)), np.int64), weights])  # the first row: as they are
-    drawn = [_drawn([np.stack([run[n] for n in names]) for run in group], weights, draw) for group in groups]
-    tail = 100 * _LEVEL / 2 / max(len(groups) - 1, 1)
-    found: list[Difference | None] = [None]
-    for values in drawn[1:]:
-        difference = values - drawn[0]
+    names = sorted(name for name, _ in common)
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
+    weights = np.concatenate([np.ones((1, len(names)), np.int64), weights])  # row 0: the original sample
+    resampled = [_resampled_miou([np.stack([run[n] for n in names]) for run in group], weights, rng) for group in groups]
+    tail = 100 * _SIGNIFICANCE_LEVEL / 2 / max(len(groups) - 1, 1)
+    differences: list[Difference | None] = [None]
+    for values in resampled[1:]:
+        difference = values - resampled[0]
         low, high = np.percentile(difference[1:], (tail, 100 - tail))
-        found.append(Difference(float(difference[0]), float(low), float(high)))
-    return found
+        differences.append(Difference(float(difference[0]), float(low), float(high)))
+    return differences
 
 
-def _known(run: dict[str, Matrices]) -> set[tuple[str, tuple[int, ...]]]:
-    """Scenes by name and labels: those of other data sets may have the same names."""
+def _scene_keys(run: dict[str, Matrices]) -> set[tuple[str, tuple[int, ...]]]:
+    """Identify scenes by name and label counts: scenes of other data sets may have the same names."""
     return {(name, tuple(matrix.sum(1).tolist())) for name, matrix in run.items()}
 
 
 def mean_iou_from_confusion(matrices: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean IoU over the classes that the labels have.
+    """Return the mean IoU over the classes that occur in the labels.
 
     Args:
         matrices: (..., classes, classes) counts, labels in rows.
 
     Returns:
-        (...) values, 0 where there is no label at all.
+        (...) values, 0 without any label.
     """
     return mean_iou(class_counts(matrices))
 
 
-def _drawn(
-    runs: Sequence[Matrices], weights: NDArray[np.int64], draw: np.random.Generator
+def _resampled_miou(
+    runs: Sequence[Matrices], weights: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Mean IoU of a group for each draw of scenes; its runs are drawn as well, but for the first row."""
+    """Return the mean IoU of a group per resample of scenes; from row 1 on, runs are resampled, too."""
     values = np.stack(
         [mean_iou_from_confusion(np.tensordot(weights, run, 1)) for run in runs]
     )  # (runs, draws)
-    chosen = draw.integers(0, len(runs), values.shape)
-    found: NDArray[np.float64] = np.take_along_axis(values, chosen, 0).mean(0)
-    found[0] = values[:, 0].mean()
-    return found
+    run_index = rng.integers(0, len(runs), values.shape)
+    means: NDArray[np.float64] = np.take_along_axis(values, run_index, 0).mean(0)
+    means[0] = values[:, 0].mean()
+    return means
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _read_json_or_empty(file: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return content

@@ -1,4 +1,4 @@
-"""Hydra's sweeper for every combination of the listed choices, and what all sweepers share."""
+"""Hydra sweeper for all combinations of choices, and functions shared by the sweepers."""
 
 import copy
 import os
@@ -23,7 +23,7 @@ from geo_seg.runtime.lock import folder_lock, is_locked
 from geo_seg.runtime.ranks import is_distributed
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
 
-_SHARED = "multirun.yaml"
+_SHARED_CONFIG = "multirun.yaml"
 
 
 @dataclass
@@ -32,8 +32,8 @@ class GridSweeperConf:
 
     Attributes:
         _target_: the sweeper.
-        max_batch_size: jobs that are handed to the launcher at once; null for all.
-        params: choices to sweep beside those of the command line, as text: {loss: "dice,focal"}.
+        max_batch_size: jobs per launch; null for all.
+        params: additional choices to sweep, as text: {loss: "dice,focal"}.
     """
 
     _target_: str = "hydra_plugins.geo_seg_sweeps.GridSweeper"
@@ -42,16 +42,16 @@ class GridSweeperConf:
 
 
 class GridSweeper(BasicSweeper):
-    """Runs every combination; the failures are told at the end, beside the leaderboard."""
+    """Sweeper that runs all combinations, and reports failures after the leaderboard."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Runs the sweep.
+        """Run the sweep.
 
         Args:
-            arguments: the command line.
+            arguments: overrides of the command line.
 
         Raises:
-            ConfigError: a choice that can't be enumerated, or see refuse.
+            ConfigError: a choice can't be enumerated; or see check_sweep_allowed.
             SweepError: runs failed.
         """
         check_sweep_allowed(self.config)
@@ -64,7 +64,7 @@ class GridSweeper(BasicSweeper):
         ]
         if continuous:
             raise ConfigError(
-                f"{continuous[0]}: a range without steps has no values to list; add sweeper=optuna"
+                f"{continuous[0]}: an interval has no list of values; add sweeper=optuna"
             )
         batches = self.split_arguments(overrides, self.max_batch_size)
         for batch in batches:
@@ -83,44 +83,44 @@ class GridSweeper(BasicSweeper):
 
 
 def check_any_run_valid(loader: ConfigLoader, config: DictConfig, runs: Iterable[list[str]]) -> None:
-    """Raises what is wrong with the first run if no run is right: then there is no sweep to begin.
+    """Raise the error of the first run if the configuration of every run is invalid.
 
     Args:
-        loader: of configurations.
-        config: that all runs share.
-        runs: what each changes; none after the first right one is asked for.
+        loader: config loader of Hydra.
+        config: configuration shared by all runs.
+        runs: overrides of each run; consumed up to the first valid one.
     """
-    wrong: Exception | None = None
+    first_error: Exception | None = None
     for words in runs:
         try:
             parse_train_config(strip_hydra(loader.load_sweep_config(config, words)))
         except IncompatibleChoiceError:
             return
         except Exception as error:
-            wrong = wrong or error
+            first_error = first_error or error
         else:
             return
-    if wrong is not None:
-        raise wrong
+    if first_error is not None:
+        raise first_error
 
 
 def strip_hydra(config: DictConfig) -> DictConfig:
-    """The configuration of a run, without what is Hydra's own."""
-    found = copy.deepcopy(config)
-    with open_dict(found):
-        del found["hydra"]
-    return found
+    """Return the configuration of a run without its hydra section."""
+    run_config = copy.deepcopy(config)
+    with open_dict(run_config):
+        del run_config["hydra"]
+    return run_config
 
 
 def check_sweep_allowed(config: Any) -> None:
-    """Raises where a sweep can't be.
+    """Raise an error if a sweep can't be started.
 
     Args:
-        config: that all its runs share.
+        config: configuration shared by all runs.
 
     Raises:
-        ConfigError: torchrun or srun has started several processes, each of which would run the sweep; or its
-            runs would not train.
+        ConfigError: torchrun or srun started several processes, each of which would run the sweep; or mode is
+            not "train".
     """
     if is_distributed():
         raise ConfigError(
@@ -136,12 +136,12 @@ def check_sweep_allowed(config: Any) -> None:
 
 @contextmanager
 def start_sweep(config: Any) -> Iterator[Path]:
-    """Holds the folder of a sweep as long as it lasts, with the configuration that all runs share in it.
+    """Lock the folder of a sweep and write the shared configuration into it.
 
-    Workers of whatever launcher find the code that started the sweep, installed or not.
+    PYTHONPATH is extended so that workers of any launcher import the same source tree.
 
     Args:
-        config: that all its runs share.
+        config: configuration shared by all runs.
 
     Raises:
         ConfigError: the same sweep, or another one in this folder, is running.
@@ -149,21 +149,21 @@ def start_sweep(config: Any) -> Iterator[Path]:
     folder = Path(config.hydra.sweep.dir)
     if config.hydra.launcher.get("reuse", True):
         _check_not_running(config, folder)
-    code = str(Path(geo_seg.__file__).parents[1])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
+    source_root = str(Path(geo_seg.__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source_root, os.environ.get("PYTHONPATH"))))
     with folder_lock(folder, "a sweep is running there"):
         text = OmegaConf.to_yaml(config)
-        atomic_write(folder / _SHARED, text)
+        atomic_write(folder / _SHARED_CONFIG, text)
         yield folder
 
 
 def _check_not_running(config: Any, folder: Path) -> None:
-    """Raises if the same sweep is running beside this one: it would train every run a second time."""
-    for file in folder.parent.glob(f"*/{_SHARED}"):
+    """Raise an error if the same sweep is running in another folder: it would train every run twice."""
+    for file in folder.parent.glob(f"*/{_SHARED_CONFIG}"):
         if file.parent.resolve() == folder.resolve() or not is_locked(file.parent):
             continue
-        other: Any = OmegaConf.load(file)
-        if other.hydra.overrides.task == config.hydra.overrides.task:
+        running: Any = OmegaConf.load(file)
+        if running.hydra.overrides.task == config.hydra.overrides.task:
             raise ConfigError(
                 f"{file.parent}: the same sweep is running there; wait for it, or stop it first "
                 "(hydra.launcher.reuse=false trains everything once more)"
@@ -171,11 +171,11 @@ def _check_not_running(config: Any, folder: Path) -> None:
 
 
 def finish_sweep(folder: Path, jobs: Sequence[JobReturn]) -> None:
-    """Records how the runs ended, writes the leaderboard, and raises if runs failed.
+    """Record the outcomes, write the leaderboard, and raise an error if runs failed.
 
     Args:
-        folder: of the sweep.
-        jobs: as the launcher returned them.
+        folder: folder of the sweep.
+        jobs: results of the launcher.
 
     Raises:
         SweepError: runs failed.
@@ -190,34 +190,34 @@ def finish_sweep(folder: Path, jobs: Sequence[JobReturn]) -> None:
         first = job_folder(failed[0]).name
         raise SweepError(
             f"{len(failed)} of {len(jobs)} runs failed, {first} for one "
-            f"({format_error(_value(failed[0]))}); see "
+            f"({format_error(_return_value(failed[0]))}); see "
             f"{folder / 'leaderboard.md'}"
         )
 
 
 def record_outcome(job: JobReturn) -> Outcome:
-    """Writes down how a job ended, for launchers that don't."""
+    """Write the outcome of a job, unless the launcher has."""
     folder = job_folder(job)
-    known = read_outcome(folder)
+    recorded = read_outcome(folder)
     overrides = tuple(filter_overrides(job.overrides or []))
     if job.status is not JobStatus.COMPLETED:
-        error = format_error(_value(job))
-        outcome = Outcome("failed", overrides, error=error, seconds=known.seconds, run=known.run)
-    elif known.status in {"reused", "pruned", "skipped"}:
-        return known
-    elif _value(job) is None and known.status != "done":
+        error = format_error(_return_value(job))
+        outcome = Outcome("failed", overrides, error=error, seconds=recorded.seconds, run=recorded.run)
+    elif recorded.status in {"reused", "pruned", "skipped"}:
+        return recorded
+    elif _return_value(job) is None and recorded.status != "done":
         outcome = Outcome("skipped", overrides)
     else:
-        outcome = Outcome("done", overrides, value=_value(job), seconds=known.seconds, run=known.run)
+        outcome = Outcome("done", overrides, value=_return_value(job), seconds=recorded.seconds, run=recorded.run)
     write_outcome(folder, outcome)
     return outcome
 
 
 def job_folder(job: JobReturn) -> Path:
-    """The folder of a job in its sweep."""
-    config: Any = job.hydra_cfg  # every launcher fills it in
+    """Return the folder of a job in its sweep."""
+    config: Any = job.hydra_cfg  # set by every launcher
     return Path(config.hydra.runtime.output_dir)
 
 
-def _value(job: JobReturn) -> Any:
+def _return_value(job: JobReturn) -> Any:
     return job._return_value  # its property prints, and raises for a failed job

@@ -1,63 +1,61 @@
-"""The leaderboard of a sweep: a CSV of all runs, a Markdown table, and a page with figures."""
+"""Leaderboard of a sweep: CSV of all runs, Markdown table, and HTML page with figures."""
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from geo_seg.errors import DataError
-from geo_seg.runtime.files import atomic_write
+from geo_seg.runtime.files import atomic_write, write_csv
 from geo_seg.sweeps.compare import Group, Run, group_runs, read_runs, swept_keys
 
-_SHOWN = 20  # groups printed in the terminal
+_MAX_GROUPS_PRINTED = 20  # rows of the table in the terminal
 
 
 def print_leaderboard(sweep: str) -> None:
-    """Writes the leaderboard of a sweep anew, finished or not, and prints it.
+    """Write the leaderboard of a sweep, finished or not, and print it.
 
     Raises:
-        DataError: the folder isn't one of a sweep.
+        DataError: the folder is not the folder of a sweep.
     """
     print(write_leaderboard(Path(sweep)))
 
 
 def write_leaderboard(sweep: Path) -> str:
-    """Writes leaderboard.csv, leaderboard.md and leaderboard.html into the folder of a sweep.
+    """Write leaderboard.csv, leaderboard.md and leaderboard.html into the folder of a sweep.
 
     Returns:
-        What the terminal shows.
+        Text for the terminal.
 
     Raises:
-        DataError: the folder isn't one of a sweep.
+        DataError: the folder is not the folder of a sweep.
     """
     runs = read_runs(sweep) if sweep.is_dir() else []
     if not runs:
         raise DataError(f"sweep={sweep}: no runs are in there; expected the folder of a sweep, sweeps/...")
     groups = group_runs(runs)
-    _write_csv(sweep, runs)
-    lines = [*_table(groups, len(groups)), "", *_ended(runs)]
+    _write_runs(sweep, runs)
+    lines = [*_table(groups, len(groups)), "", *_status_lines(runs)]
     atomic_write(sweep / "leaderboard.md", "\n".join(lines) + "\n", concurrent=True)
     from geo_seg.sweeps.leaderboard_page import write_page
 
     write_page(sweep / "leaderboard.html", sweep.name, runs, groups)
-    shown = [*_table(groups, _SHOWN), "", *_ended(runs)]
-    return "\n".join([*shown, f"leaderboard {sweep / 'leaderboard.html'}"])
+    terminal_lines = [*_table(groups, _MAX_GROUPS_PRINTED), "", *_status_lines(runs)]
+    return "\n".join([*terminal_lines, f"leaderboard {sweep / 'leaderboard.html'}"])
 
 
-def _table(groups: Sequence[Group], most: int) -> list[str]:
+def _table(groups: Sequence[Group], max_groups: int) -> list[str]:
     keys = list(groups[0].choices) if groups else []
     compared = any(group.difference for group in groups)
     head = ["place", *keys, "runs", "val mean IoU", *(["behind the best (95 %)"] if compared else [])]
     rows = [
         [
-            str(place),
+            str(position),
             *group.choices.values(),
             str(len(group.runs)),
             group.score,
             *([group.verdict] if compared else []),
         ]
-        for place, group in enumerate(groups[:most], 1)
+        for position, group in enumerate(groups[:max_groups], 1)
     ]
     if len(groups) > 1 and not compared:
         rows_note = ["", "No interval: fewer than 5 validation scenes are the same in all runs."]
@@ -72,7 +70,7 @@ def _table(groups: Sequence[Group], most: int) -> list[str]:
     return [lines[0], rule, *lines[1:], *rows_note]
 
 
-def _ended(runs: Sequence[Run]) -> list[str]:
+def _status_lines(runs: Sequence[Run]) -> list[str]:
     counts = {status: sum(run.outcome.status == status for run in runs) for status in _statuses(runs)}
     lines = [f"{len(runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items())]
     return lines + [
@@ -86,7 +84,7 @@ def _statuses(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(run.outcome.status for run in runs))
 
 
-def _write_csv(sweep: Path, runs: Sequence[Run]) -> None:
+def _write_runs(sweep: Path, runs: Sequence[Run]) -> None:
     keys = swept_keys(runs)
     rows = []
     for run in sorted(
@@ -116,10 +114,4 @@ def _write_csv(sweep: Path, runs: Sequence[Run]) -> None:
                 "error": run.error,
             }
         )
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    file = sweep / "leaderboard.csv"
-    atomic_write(file, text.getvalue(), concurrent=True)  # a sweep and mode=leaderboard may meet
+    write_csv(sweep / "leaderboard.csv", rows, concurrent=True)  # a sweep and mode=leaderboard may write at once
