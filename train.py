@@ -1,5 +1,7 @@
 """Train a model: python train.py dataset=... model=... loss=..."""
 
+from pathlib import Path
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -7,7 +9,6 @@ from omegaconf import DictConfig
 from geo_seg.cli import report_errors, run_main
 from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.run_config import resolve_config
-from geo_seg.runtime.memory import gc_frozen
 
 register_schemas()
 
@@ -17,13 +18,9 @@ def main(cfg: DictConfig) -> float | None:
     """Check the configuration, then train; return the best mean IoU of the validation scenes."""
     with report_errors():
         config = resolve_config(cfg, HydraConfig.get().overrides.task)
-        from geo_seg.sweeps.jobs import instead_of_training, resume_interrupted
+        from geo_seg.modes import dispatch
 
-        if (run_mode := instead_of_training(config)) is not None:
-            return run_mode()
-        with gc_frozen():
-            from geo_seg.training.run import run
-        return run(resume_interrupted(config), HydraConfig.get().runtime.output_dir)
+        return dispatch(config, Path(HydraConfig.get().runtime.output_dir))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def imported_rooms(path: Path) -> set[str]:
 
 def test_every_module_is_in_a_room_and_every_room_is_there() -> None:
     rooms = {room_of(module_of(path)) for path in FILES} - {"geo_seg"}
-    assert rooms == set(FLOORS) - ({"geo_seg.modes"} if "geo_seg.modes" not in rooms else set())
+    assert rooms == set(FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

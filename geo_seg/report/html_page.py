@@ -28,6 +28,12 @@ nav ul{{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0}}
 table{{border-collapse:collapse;font-size:.92rem}}
 td,th{{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd;vertical-align:top}}
 th[scope=row],.text,thead th:first-child{{text-align:left}}
+th button{{all:unset;cursor:pointer}}
+th button:focus-visible{{outline:2px solid #06c}}
+th[aria-sort=ascending] button::after{{content:" ▲"}}
+th[aria-sort=descending] button::after{{content:" ▼"}}
+.note{{display:inline-block;white-space:normal;text-align:left;min-width:12rem}}
+.wide figure,.wide figure img{{max-width:none;mix-blend-mode:multiply}}
 td{{white-space:nowrap}}
 th[scope=row]{{overflow-wrap:anywhere;min-width:8rem}}
 td.text{{overflow-wrap:anywhere;white-space:normal;min-width:6rem}}

@@ -130,7 +130,9 @@ def read_runs(sweep: Path) -> list[Run]:
     for folder in run_folders(sweep):
         outcome = read_outcome(folder)
         pairs = (override.lstrip("+").partition("=") for override in outcome.overrides)
-        runs.append(Run(folder.name, outcome, outcome.run_folder(folder), {key: value for key, _, value in pairs}))
+        runs.append(
+            Run(folder.name, outcome, outcome.run_folder(folder), {key: value for key, _, value in pairs})
+        )
     return runs
 
 
@@ -151,7 +153,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         if run.outcome.value is not None and run.outcome.status in {"done", "reused"}:
             runs_by_choices.setdefault(tuple(run.choices.get(key, "") for key in keys), []).append(run)
-    groups = [Group(dict(zip(keys, names, strict=True)), tuple(members)) for names, members in runs_by_choices.items()]
+    groups = [
+        Group(dict(zip(keys, names, strict=True)), tuple(members))
+        for names, members in runs_by_choices.items()
+    ]
     groups.sort(key=lambda group: group.mean, reverse=True)
     if len(groups) < 2:
         return groups
@@ -175,7 +180,10 @@ def compare(groups: Sequence[Sequence[dict[str, Matrices]]]) -> list[Difference 
     rng = np.random.default_rng(0)
     weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
     weights = np.concatenate([np.ones((1, len(names)), np.int64), weights])  # row 0: the original sample
-    resampled = [_resampled_miou([np.stack([run[n] for n in names]) for run in group], weights, rng) for group in groups]
+    resampled = [
+        _resampled_miou([np.stack([run[n] for n in names]) for run in group], weights, rng)
+        for group in groups
+    ]
     tail = 100 * _SIGNIFICANCE_LEVEL / 2 / max(len(groups) - 1, 1)
     differences: list[Difference | None] = [None]
     for values in resampled[1:]:

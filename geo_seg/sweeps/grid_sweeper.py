@@ -63,9 +63,7 @@ class GridSweeper(BasicSweeper):
             o.key_or_group for o in overrides if o.is_sweep_override() and not o.is_discrete_sweep()
         ]
         if continuous:
-            raise ConfigError(
-                f"{continuous[0]}: an interval has no list of values; add sweeper=optuna"
-            )
+            raise ConfigError(f"{continuous[0]}: an interval has no list of values; add sweeper=optuna")
         batches = self.split_arguments(overrides, self.max_batch_size)
         for batch in batches:
             self.validate_batch_is_legal(batch)
@@ -208,7 +206,9 @@ def record_outcome(job: JobReturn) -> Outcome:
     elif _return_value(job) is None and recorded.status != "done":
         outcome = Outcome("skipped", overrides)
     else:
-        outcome = Outcome("done", overrides, value=_return_value(job), seconds=recorded.seconds, run=recorded.run)
+        outcome = Outcome(
+            "done", overrides, value=_return_value(job), seconds=recorded.seconds, run=recorded.run
+        )
     write_outcome(folder, outcome)
     return outcome
 

@@ -114,4 +114,6 @@ def _write_runs(sweep: Path, runs: Sequence[Run]) -> None:
                 "error": run.error,
             }
         )
-    write_csv(sweep / "leaderboard.csv", rows, concurrent=True)  # a sweep and mode=leaderboard may write at once
+    write_csv(
+        sweep / "leaderboard.csv", rows, concurrent=True
+    )  # a sweep and mode=leaderboard may write at once

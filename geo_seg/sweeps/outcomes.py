@@ -73,7 +73,9 @@ def delete_outcome(folder: Path) -> None:
 def run_folders(sweep: Path) -> list[Path]:
     """Return the folders of the runs of a sweep, sorted by number."""
     folders = [p for p in sweep.iterdir() if (p / _OUTCOME_FILE).exists() or (p / ".hydra").exists()]
-    return sorted(folders, key=lambda p: (int(head) if (head := p.name.split("_")[0]).isdigit() else 0, p.name))
+    return sorted(
+        folders, key=lambda p: (int(head) if (head := p.name.split("_")[0]).isdigit() else 0, p.name)
+    )
 
 
 def validation_score(run: Path) -> float | None:

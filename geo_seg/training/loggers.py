@@ -16,8 +16,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from pytorch_lightning.utilities import rank_zero_only
 
 from geo_seg.config.training import TrainConfig
-from geo_seg.runtime.files import atomic_write
-from geo_seg.training.callbacks.csv_metrics import write_rows
+from geo_seg.runtime.files import atomic_write, write_csv
 from geo_seg.training.callbacks.lightning_loops import drop_anonymous_argument
 
 _IDS_FILE = "loggers.json"  # ids of the run in MLflow and W&B, so that a resumed run continues there
@@ -66,10 +65,10 @@ class StepCSVLogger(Logger):
             rows = self._rows(row["step"]) if not self._columns else self._rows(float("inf"))
             self._columns = list(dict.fromkeys([*(rows[0] if rows else ()), *self._columns, *new_columns]))
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_rows(self._file, [dict.fromkeys(self._columns, "") | values for values in [*rows, row]])
+            write_csv(self._file, [dict.fromkeys(self._columns, "") | values for values in [*rows, row]])
             return
         with self._file.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
     def _rows(self, below: float) -> list[dict[str, Any]]:
         """Read the rows of steps below this one."""

@@ -1,6 +1,5 @@
 """Results of a run or test: scores of whole splits, tables, pictures, the report."""
 
-import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from geo_seg.metrics.bootstrap import bootstrap_intervals, resampling_units
 from geo_seg.metrics.scores import segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.report.tables import score_table
-from geo_seg.runtime.files import atomic_write
+from geo_seg.runtime.files import atomic_write, write_csv
 from geo_seg.training.evaluation import EvaluationResult, SceneEvaluation
 from geo_seg.training.report import FinishedRun, write_report
 from geo_seg.training.resume import SCORES
@@ -88,10 +87,8 @@ def write_results(
     }
     path.mkdir(parents=True, exist_ok=True)
     atomic_write(path / "scenes.json", json.dumps(confusions))
-    atomic_write(
-        path / "scenes.csv", _csv_text(_scene_rows(results, run.predictor.checkpoint.metadata.class_names))
-    )
-    atomic_write(path / "classes.csv", _csv_text(_class_rows(results)))
+    write_csv(path / "scenes.csv", _scene_rows(results, run.predictor.checkpoint.metadata.class_names))
+    write_csv(path / "classes.csv", _class_rows(results))
     write_report(run, metrics)
     table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
@@ -128,12 +125,3 @@ def _class_rows(results: Mapping[str, EvaluationResult]) -> list[dict[str, Any]]
             low, high = (intervals and intervals["classes"][number]) or (None, None)
             rows.append({"split": split, **score, "iou_low": low, "iou_high": high})
     return rows
-
-
-def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format rows as CSV; undefined values are empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -32,7 +32,6 @@ from geo_seg.training.callbacks.nan_guard import NaNGuard
 from geo_seg.training.callbacks.throughput import ThroughputLogger, reading_advice
 from geo_seg.training.callbacks.training_state import RESTART_REMEDY
 from geo_seg.training.callbacks.weight_averaging import WeightAverage
-from geo_seg.training.evaluate_run import evaluate_run
 from geo_seg.training.loggers import build_loggers, close_loggers, log_results, log_start
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.precision import choose_precision
@@ -50,7 +49,7 @@ from geo_seg.training.tuner import tune
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
-    """Train, evaluate and report; with config.mode "test" see geo_seg.training.evaluate_run.
+    """Train, evaluate and report.
 
     Args:
         config: checked configuration.
@@ -76,8 +75,6 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
     silence_library_warnings()
     is_main = rank() == 0
     console = Console(highlight=False, quiet=not is_main)
-    if config.mode == "test":
-        return evaluate_run(config, Path(folder), console)
     path, config, is_resumed = _resolve_folder(config, Path(folder))
     if is_resumed and (score := finished_score(config, path)) is not None:
         console.print(f"{path}: this run is finished", markup=False, soft_wrap=True)

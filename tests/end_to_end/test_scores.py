@@ -21,6 +21,7 @@ from geo_seg.config.hydra_setup import register_schemas, resolve_run_dir
 from geo_seg.config.run_config import resolve_config
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError
+from geo_seg.modes import evaluate
 from geo_seg.training import evaluate_run as testing
 from geo_seg.training import results as concluding
 from geo_seg.training.callbacks.lightning_loops import rewrite_loop_state
@@ -64,7 +65,7 @@ def asked(*overrides: str) -> TrainConfig:
 
 
 def scored(run_or_file: Path, folder: Path, *overrides: str) -> dict[str, Any]:
-    run(asked("mode=test", f"checkpoint={run_or_file}", *overrides), folder)
+    evaluate(asked("mode=test", f"checkpoint={run_or_file}", *overrides), folder)
     found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return found
 

@@ -134,7 +134,7 @@ def test_a_broken_run_is_found_if_it_can_go_on_and_nobody_is_at_it(
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "last.ckpt").touch()
     assert interrupted_run(config, own) == own
-    assert interrupted_run(config, own, taken={own}) == old
+    assert interrupted_run(config, own, claimed={own}) == old
     assert interrupted_run(a_config(small, seed=1), own) is None
     with folder_lock(own):
         assert interrupted_run(config, own) == old

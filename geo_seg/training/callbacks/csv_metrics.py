@@ -1,7 +1,5 @@
 """Metrics of each epoch in metrics.csv, and progress on the console."""
 
-import csv
-import io
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
 from geo_seg.runtime.console import show_progress_bars
-from geo_seg.runtime.files import atomic_write
+from geo_seg.runtime.files import write_csv
 
 MetricRow = dict[str, float]
 _LINE_SECONDS = 60.0  # between two progress lines where no bar is shown
@@ -51,7 +49,7 @@ class EpochCSVLogger(pl.Callback):
         row: MetricRow = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate}
         row |= {key: float(value) for key, value in sorted(metrics.items())}
         self.rows.append(row)
-        write_rows(self.path, self.rows)
+        write_csv(self.path, self.rows)
         if self.console:
             scores = "  ".join(
                 f"{key} {row[key]:.4f}" for key in ("train/loss", "val/loss", "val/miou") if key in row
@@ -116,16 +114,6 @@ class ProgressLines(pl.Callback):
 def last_epoch(trainer: pl.Trainer) -> int | str:
     """Return the number of epochs, "?" if steps or time end the run."""
     return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-
-
-def write_rows(path: Path, rows: list[MetricRow]) -> None:
-    """Write rows atomically as CSV with the columns of all rows."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(path, text.getvalue())
 
 
 def progress_callback(console: Console) -> pl.Callback:

@@ -12,7 +12,8 @@ import torch
 
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.windows.batch import Loader
-from geo_seg.training.callbacks.csv_metrics import MetricRow, write_rows
+from geo_seg.runtime.files import write_csv
+from geo_seg.training.callbacks.csv_metrics import MetricRow
 
 _STARVED_FRACTION = 0.1  # of the time spent waiting for windows, above which a note gives advice
 _MIN_STEPS = 10  # of an epoch, below which the fraction says nothing
@@ -85,7 +86,7 @@ class ThroughputLogger(pl.Callback):
             row["step_seconds"] = seconds / self._steps
             row["data_wait_share"] = (_wait_seconds(trainer) - self._waited) / seconds
         self.rows.append(row)
-        write_rows(self.path, self.rows)
+        write_csv(self.path, self.rows)
         for logger in trainer.loggers:
             metrics = {f"system/{name}": value for name, value in row.items() if name != "epoch"}
             logger.log_metrics(metrics, max(trainer.global_step - 1, 0))  # as Lightning counts
