@@ -1,4 +1,4 @@
-"""Hydra's sweeper for a guided search with Optuna: trials are asked for, run by the launcher, and told."""
+"""Hydra sweeper for a guided search with Optuna (ask and tell)."""
 
 import hashlib
 import json
@@ -40,16 +40,16 @@ class OptunaSweeperConf:
 
     Attributes:
         _target_: the sweeper.
-        trials: runs in all, those of an interrupted search with the same space, data and code included.
-        batch: trials that are asked for and handed to the launcher at once; null takes the slots of
-            launcher=process, else 1.
+        trials: total number of runs, including those of an interrupted search with the same space, data and
+            code.
+        batch: trials per launch; null takes the slots of launcher=process, else 1.
         sampler: "tpe" or "random".
         pruner: "median" stops a run whose validation mean IoU is below the median of the others at the same
             epoch (launcher=process only); "none" lets all runs finish.
-        startup: runs before the sampler and the pruner begin to judge.
-        warmup: epochs before a run may be stopped.
-        seed: of the sampler.
-        params: choices beside those of the command line, as text: {optimizer.lr: "interval(1e-4, 1e-2)"}.
+        startup: random runs before sampler and pruner use results.
+        warmup: epochs before a run may be pruned.
+        seed: seed of the sampler.
+        params: additional choices, as text: {optimizer.lr: "interval(1e-4, 1e-2)"}.
     """
 
     _target_: str = "hydra_plugins.geo_seg_sweeps.OptunaSweeper"
@@ -64,7 +64,7 @@ class OptunaSweeperConf:
 
 
 class OptunaSweeper(Sweeper):
-    """Searches for the highest mean IoU on the validation scenes; see OptunaSweeperConf."""
+    """Sweeper that maximizes the validation mean IoU, see OptunaSweeperConf."""
 
     def __init__(
         self,
@@ -77,8 +77,8 @@ class OptunaSweeper(Sweeper):
         seed: int,
         params: dict[str, str] | None,
     ) -> None:
-        _one_of("sampler", sampler, ("tpe", "random"))
-        _one_of("pruner", pruner, ("median", "none"))
+        _check_choice("sampler", sampler, ("tpe", "random"))
+        _check_choice("pruner", pruner, ("median", "none"))
         if trials < 1 or (batch is not None and batch < 1):
             raise ConfigError(f"hydra.sweeper: trials={trials}, batch={batch}: expected 1 or more")
         if seed < 0:
@@ -93,7 +93,7 @@ class OptunaSweeper(Sweeper):
         self._params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what Hydra hands over."""
+        """Store the context of Hydra and create the launcher."""
         self._config = config
         self._loader = hydra_context.config_loader
         self._launcher: Any = Plugins.instance().instantiate_launcher(
@@ -106,20 +106,20 @@ class OptunaSweeper(Sweeper):
             )
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Runs the search.
+        """Run the search.
 
         Args:
-            arguments: the command line.
+            arguments: overrides of the command line.
 
         Raises:
-            ConfigError: a choice that can't be searched, or a start by torchrun or srun.
+            ConfigError: a choice can't be searched, or torchrun or srun started the sweep.
             SweepError: runs failed.
         """
         check_sweep_allowed(self._config)
         if find_spec("optuna") is None:
             raise ConfigError(f"sweeper=optuna: {missing_extra('optuna')}")
-        said = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
-        overrides = OverridesParser.create(self._loader).parse_overrides(said)
+        overrides_text = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
+        overrides = OverridesParser.create(self._loader).parse_overrides(overrides_text)
         space = {o.key_or_group: o for o in overrides if o.is_sweep_override()}
         if not space:
             raise ConfigError(
@@ -131,24 +131,28 @@ class OptunaSweeper(Sweeper):
 
         results: list[JobReturn] = []
         with start_sweep(self._config) as folder:
-            study = self._study(folder, [*said, *(str(words_of(choice)) for choice in space.values())])
+            study = self._open_study(
+                folder, [*overrides_text, *(str(override_values(choice)) for choice in space.values())]
+            )
             while (left := self._trials - count_ended(study)) > 0:
-                results += self._run(study, space, fixed, left)
+                results += self._run_batch(study, space, fixed, left)
             finish_sweep(folder, results)
         return results
 
     def _check_choices(self, space: "Space", fixed: list[str]) -> None:
-        """Looks at the file of every choice, and for a run that can be, before anything is written."""
+        """Load the config file of every choice and find a valid run, before anything is written."""
         groups = [word for word in fixed if self._loader.get_group_options(word.lstrip("+").split("=")[0])]
         for key, override in space.items():
             if override.is_discrete_sweep() and self._loader.get_group_options(key):
                 for value in override.sweep_string_iterator():
                     self._loader.load_sweep_config(self._config, [*groups, f"{key}={value}"])
-        runs = ([*fixed, *words] for words in product(*map(words_of, space.values())))
+        runs = ([*fixed, *words] for words in product(*map(override_values, space.values())))
         check_any_run_valid(self._loader, self._config, runs)
 
-    def _run(self, study: "optuna.Study", space: "Space", fixed: list[str], left: int) -> Sequence[JobReturn]:
-        """Asks for trials, runs them, and tells how they ended."""
+    def _run_batch(
+        self, study: "optuna.Study", space: "Space", fixed: list[str], left: int
+    ) -> Sequence[JobReturn]:
+        """Ask for trials, run them, and report their results."""
         from geo_seg.sweeps.trials import next_trials, proposed_values, report_trial, should_prune
 
         size: int = getattr(self._launcher, "slots", 1) if self._batch is None else self._batch
@@ -162,11 +166,11 @@ class OptunaSweeper(Sweeper):
             report_trial(study, trial, job)
         return results
 
-    def _study(self, folder: Path, said: list[str]) -> "optuna.Study":
-        """Goes on with the newest search of the same kind in this folder or beside it, or begins one."""
+    def _open_study(self, folder: Path, choices: list[str]) -> "optuna.Study":
+        """Continue the newest identical search in this folder or beside it, or start a new one."""
         from geo_seg.sweeps.trials import adopt_trials, open_study
 
-        identity = self._identity(said)
+        identity = self._identity(choices)
         earlier = next(
             (
                 file.parent
@@ -176,25 +180,25 @@ class OptunaSweeper(Sweeper):
             None,
         )
         journal = folder / _JOURNAL
-        elsewhere = earlier is not None and earlier.resolve() != folder.resolve()
-        if earlier is None or elsewhere:  # what lies here is of another search
+        is_other_folder = earlier is not None and earlier.resolve() != folder.resolve()
+        if earlier is None or is_other_folder:  # files here belong to another search
             (folder / _IDENTITY).unlink(missing_ok=True)
             journal.unlink(missing_ok=True)
-        if earlier is not None and elsewhere and (earlier / _JOURNAL).exists():
+        if earlier is not None and is_other_folder and (earlier / _JOURNAL).exists():
             shutil.copyfile(earlier / _JOURNAL, journal)
         study = open_study(journal, self._make_pruner())
-        if earlier is not None and elsewhere:
+        if earlier is not None and is_other_folder:
             adopt_trials(study, earlier, folder)
         atomic_write(folder / _IDENTITY, identity)
         return study
 
-    def _identity(self, said: list[str]) -> str:
-        """What two searches share that may go on with each other: the choices and the code."""
-        words = [*sorted(said), self._sampler, str(self._seed), code_hash()]
+    def _identity(self, choices: list[str]) -> str:
+        """Return a JSON hash of choices, sampler, seed and code; equal for searches that can be continued."""
+        words = [*sorted(choices), self._sampler, str(self._seed), code_hash()]
         return json.dumps({"search": hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]})
 
     def _make_sampler(self, draw: int) -> Any:
-        """The sampler of a single draw: what is proposed follows from its number and the trials so far."""
+        """Return the sampler of a single draw, which depends on its number and the trials so far only."""
         import numpy as np
         import optuna
 
@@ -211,13 +215,13 @@ class OptunaSweeper(Sweeper):
         return optuna.pruners.MedianPruner(n_startup_trials=self._startup, n_warmup_steps=self._warmup)
 
 
-def words_of(override: Override) -> list[str]:
-    """The overrides that a choice allows; of an interval its ends."""
+def override_values(override: Override) -> list[str]:
+    """Return the overrides that a choice allows; for an interval its ends."""
     choice = override.value()
     ends = [choice.start, choice.end] if isinstance(choice, IntervalSweep) else None
     return [f"{override.get_key_element()}={value}" for value in ends or override.sweep_string_iterator()]
 
 
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"hydra.sweeper.{key}={value}: expected one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""Hydra's launcher for sweeps: every job is a `python train.py` of its own."""
+"""Hydra launcher that runs every job of a sweep as a separate `python train.py`."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from geo_seg.sweeps.processes import Command, ProcessResult, run_all
 
 log = logging.getLogger(__name__)
 _LOG = "run.log"
-_NOT_FOR_JOBS = (
+_SWEEP_ONLY_PREFIXES = (
     "hydra.sweep",
     "hydra/sweeper",
     "hydra.launcher",
@@ -41,12 +41,12 @@ class ProcessLauncherConf:
 
     Attributes:
         _target_: the launcher.
-        slots: runs at a time.
-        devices: numbers of the GPUs to share out over the slots; null shows all of them to every run.
-        threads: OpenMP threads of each run; null shares the cores out over the slots.
-        keep_going: whether the sweep goes on after a failed run.
-        reuse: whether a finished run with the same configuration, data and code stands for a new one, and an
-            interrupted one goes on.
+        slots: maximum number of simultaneous runs.
+        devices: numbers of the GPUs to distribute over the slots; null shows all of them to every run.
+        threads: OpenMP threads of each run; null distributes the cores over the slots.
+        keep_going: whether the sweep continues after a failed run.
+        reuse: whether to reuse finished runs with the same configuration, data and code, and to resume
+            interrupted ones.
     """
 
     _target_: str = "hydra_plugins.geo_seg_sweeps.ProcessLauncher"
@@ -63,30 +63,30 @@ class _Job:
     overrides: list[str]
     config: DictConfig
     folder: Path
-    words: str  # what tells it from the others
-    broken: Path | None = None  # an interrupted run that goes on in its stead
+    words: str  # overrides that differ from other jobs
+    interrupted: Path | None = None  # interrupted run to resume instead
 
     @property
-    def place(self) -> Path:
-        """Where the run lies."""
-        return self.broken or self.folder
+    def run_folder(self) -> Path:
+        """Folder of the run."""
+        return self.interrupted or self.folder
 
-    def outcome(self, status: str, **found: Any) -> Outcome:
-        """How it ends."""
+    def outcome(self, status: str, **fields: Any) -> Outcome:
+        """Return an outcome of this job."""
         overrides = tuple(filter_overrides(self.overrides))
         return Outcome(
             status,
             overrides,
-            run=os.path.relpath(self.place, self.folder.parent) if self.broken else ".",
-            **found,
+            run=os.path.relpath(self.run_folder, self.folder.parent) if self.interrupted else ".",
+            **fields,
         )
 
 
 class ProcessLauncher(Launcher):
-    """Runs each job of a sweep as its own process; see ProcessLauncherConf.
+    """Launcher with one process per job, see ProcessLauncherConf.
 
-    A run that starts further processes for further devices needs this: they repeat the command line, and
-    that of a sweep would repeat the sweep.
+    Runs on several devices need it: their ranks repeat the command line, and that of a sweep would repeat
+    the sweep.
     """
 
     def __init__(
@@ -112,35 +112,35 @@ class ProcessLauncher(Launcher):
         self._reuse = reuse
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what Hydra hands over."""
+        """Store the context of Hydra."""
         self._loader = hydra_context.config_loader
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs jobs and waits for them.
+        """Run jobs and wait for them.
 
         Args:
-            job_overrides: per job, what differs from the configuration.
-            initial_job_idx: number of the first.
+            job_overrides: overrides of each job.
+            initial_job_idx: number of the first job.
 
         Returns:
-            Per job the best mean IoU on the validation scenes, None for a choice that isn't for the data,
-            or the error.
+            Per job the best validation mean IoU, None for a choice that is incompatible with the data, or
+            the error.
         """
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         jobs = [self._job(initial_job_idx + i, list(o)) for i, o in enumerate(job_overrides)]
-        found: dict[int, JobReturn] = {}
-        taken: set[Path] = set()
+        results: dict[int, JobReturn] = {}
+        claimed: set[Path] = set()
         for job in jobs:
-            settled = self._settled(job, taken)
-            if settled:
-                write_outcome(job.folder, settled)
-                found[job.number] = _return(job, settled)
-        waiting = {job.number: job for job in jobs if job.number not in found}
-        failed = any(job.status is JobStatus.FAILED for job in found.values())
+            outcome = self._outcome_without_process(job, claimed)
+            if outcome:
+                write_outcome(job.folder, outcome)
+                results[job.number] = _job_return(job, outcome)
+        waiting = {job.number: job for job in jobs if job.number not in results}
+        failed = any(job.status is JobStatus.FAILED for job in results.values())
         if waiting and (self._keep_going or not failed):
-            found |= self._run(waiting)
-        return [found.get(job.number) or _return(job, _NOT_STARTED) for job in jobs]
+            results |= self._run(waiting)
+        return [results.get(job.number) or _job_return(job, _NOT_STARTED) for job in jobs]
 
     def _job(self, number: int, overrides: list[str]) -> _Job:
         config = self._loader.load_sweep_config(self._config, overrides)
@@ -152,8 +152,8 @@ class ProcessLauncher(Launcher):
         words = " ".join(o for o in filter_overrides(overrides) if o not in shared) or "as the command says"
         return _Job(number, overrides, config, folder, words)
 
-    def _settled(self, job: _Job, taken: set[Path]) -> Outcome | None:
-        """How a job ends that needs no process; else finds what it may go on with."""
+    def _outcome_without_process(self, job: _Job, claimed: set[Path]) -> Outcome | None:
+        """Return the outcome of a job that needs no process; else set the interrupted run to resume."""
         overrides = tuple(filter_overrides(job.overrides))
         try:
             config = parse_train_config(strip_hydra(job.config))
@@ -166,116 +166,118 @@ class ProcessLauncher(Launcher):
             return Outcome("failed", overrides, error=format_error(error))
         if not self._reuse:
             return None
-        if (earlier := self._earlier(job, config, overrides)) is not None:
+        if (earlier := self._reuse(job, config, overrides)) is not None:
             return earlier
-        if (broken := interrupted_run(config, job.folder, taken)) is not None:
-            taken.add(broken)
-            job.broken = broken
+        if (interrupted := interrupted_run(config, job.folder, claimed)) is not None:
+            claimed.add(interrupted)
+            job.interrupted = interrupted
         return None
 
-    def _earlier(self, job: _Job, config: TrainConfig, overrides: tuple[str, ...]) -> Outcome | None:
+    def _reuse(self, job: _Job, config: TrainConfig, overrides: tuple[str, ...]) -> Outcome | None:
         run = finished_run(config, job.folder.parent)
         if run is None:
             return None
         log.info(f"\t#{job.number} : {job.words} : done already in {run}")
-        known = read_outcome(job.folder)
-        if known.status == "done" and run.resolve() == known.place(job.folder).resolve():
-            return known
+        recorded = read_outcome(job.folder)
+        if recorded.status == "done" and run.resolve() == recorded.run_folder(job.folder).resolve():
+            return recorded
         if run.resolve() == job.folder.resolve():
             return Outcome("done", overrides, value=validation_score(run))
-        place = os.path.relpath(run, job.folder.parent)
-        return Outcome("reused", overrides, value=validation_score(run), run=place)
+        path = os.path.relpath(run, job.folder.parent)
+        return Outcome("reused", overrides, value=validation_score(run), run=path)
 
     def _run(self, jobs: dict[int, _Job]) -> dict[int, JobReturn]:
         for job in jobs.values():
-            if job.broken != job.folder:
-                _make_room(job.folder)
-            if job.broken:
+            if job.interrupted != job.folder:
+                _archive_attempt(job.folder)
+            if job.interrupted:
                 write_outcome(job.folder, job.outcome("running"))
-        ended = run_all(
+        process_results = run_all(
             [Command(job.number, self._command(job), job.folder / _LOG) for job in jobs.values()],
             slots=self.slots,
             devices=self._devices,
             threads=self._threads,
             started=lambda command: self._started(jobs[command.number]),
-            stop=lambda number: self.stop(jobs[number].place, number),
+            stop=lambda number: self.stop(jobs[number].run_folder, number),
         )
-        found = {}
-        for end in ended:
-            job = jobs[end.number]
-            outcome = _outcome(job, end)
+        results = {}
+        for result in process_results:
+            job = jobs[result.number]
+            outcome = _outcome(job, result)
             write_outcome(job.folder, outcome)
-            found[end.number] = _return(job, outcome)
-            _tell(job, outcome)
+            results[result.number] = _job_return(job, outcome)
+            _log_outcome(job, outcome)
             if outcome.status == "failed" and not self._keep_going:
-                ended.close()
-        return found
+                process_results.close()
+        return results
 
     def _command(self, job: _Job) -> list[str]:
         hydra = job.config.hydra
-        passed = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(_NOT_FOR_JOBS)]
+        passed = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY_PREFIXES)]
         folders = [
             source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
         ]
         flags = ["--config-dir", folders[0]] if folders else []
-        quoted = str(job.place).replace("\\", "\\\\").replace("'", "\\'")
+        quoted_folder = str(job.run_folder).replace("\\", "\\\\").replace("'", "\\'")
         name = ["--config-name", hydra.job.config_name]
-        # what goes on has its whole configuration in its folder, and keeps what Hydra wrote at its beginning
-        said = [f"resume='{quoted}'", "hydra.output_subdir=null"] if job.broken else job.overrides
+        # a resumed run reads its configuration from its folder, and keeps the files of Hydra there
+        run_overrides = (
+            [f"resume='{quoted_folder}'", "hydra.output_subdir=null"] if job.interrupted else job.overrides
+        )
         return [
             *(sys.executable, str(Path(sys.argv[0]).absolute()), *flags, *name),
-            *(*said, *passed, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN"),
+            *(*run_overrides, *passed, f"hydra.run.dir='{quoted_folder}'", "hydra.mode=RUN"),
         ]
 
     def _started(self, job: _Job) -> None:
-        goes_on = f"goes on in {job.broken}, " if job.broken else ""
-        log.info(f"\t#{job.number} : {job.words} : {goes_on}log {job.folder / _LOG}")
+        resuming = f"resuming {job.interrupted}, " if job.interrupted else ""
+        log.info(f"\t#{job.number} : {job.words} : {resuming}log {job.folder / _LOG}")
 
 
 _NOT_STARTED = Outcome("failed", (), error="not started: a run failed before it, and keep_going=false")
 
 
-def _make_room(folder: Path) -> None:
-    """Puts an earlier try at a run out of the way, but keeps it."""
+def _archive_attempt(folder: Path) -> None:
+    """Move an earlier attempt at a run to the folder `earlier`."""
     delete_outcome(folder)
     if not (folder / "checkpoints").exists():
         return
-    shelf = folder.parent / "earlier"
-    shelf.mkdir(exist_ok=True)
-    count = len(list(shelf.glob(f"{folder.name}.*")))
-    folder.rename(shelf / f"{folder.name}.{count + 1}")
+    archive = folder.parent / "earlier"
+    archive.mkdir(exist_ok=True)
+    count = len(list(archive.glob(f"{folder.name}.*")))
+    folder.rename(archive / f"{folder.name}.{count + 1}")
 
 
 def _outcome(job: _Job, end: ProcessResult) -> Outcome:
     if end.stopped:
         return job.outcome("pruned", seconds=end.seconds)
-    if end.code == 0 and read_run_state(job.place).get("finished"):
-        return job.outcome("done", value=validation_score(job.place), seconds=end.seconds)
+    if end.code == 0 and read_run_state(job.run_folder).get("finished"):
+        return job.outcome("done", value=validation_score(job.run_folder), seconds=end.seconds)
     return job.outcome("failed", error=_reason(job.folder / _LOG, end.code), seconds=end.seconds)
 
 
 def _reason(file: Path, code: int) -> str:
     lines = [line.strip() for line in file.read_text(errors="replace").splitlines() if line.strip()]
-    answers = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    said = (answers or lines or ["nothing said"])[-1]
-    return said if code == 2 and answers else f"{said} (exit code {code}; log {file})"
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    message = (errors or lines or ["no output"])[-1]
+    return message if code == 2 and errors else f"{message} (exit code {code}; log {file})"
 
 
-def _return(job: _Job, outcome: Outcome) -> JobReturn:
+def _job_return(job: _Job, outcome: Outcome) -> JobReturn:
     failed = outcome.status == "failed"
-    found = JobReturn(
+    result = JobReturn(
         overrides=list(job.overrides),
         cfg=strip_hydra(job.config),
         hydra_cfg=OmegaConf.masked_copy(job.config, "hydra"),
         working_dir=str(job.folder),
         task_name=str(job.config.hydra.job.name),
     )
-    found.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-    found.return_value = SweepError(outcome.error) if failed else outcome.value
-    return found
+    result.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+    result.return_value = SweepError(outcome.error) if failed else outcome.value
+    return result
 
 
-def _tell(job: _Job, outcome: Outcome) -> None:
+def _log_outcome(job: _Job, outcome: Outcome) -> None:
     if outcome.status == "failed":
         print(f"error: {outcome.error}", file=sys.stderr)
     value = "" if outcome.value is None else f", mean IoU {outcome.value:.4f}"

@@ -1,4 +1,4 @@
-"""Runs commands, so many at a time, each with its share of the machine and a log of its own."""
+"""Parallel processes with a limit, each with its share of GPUs and cores and its own log."""
 
 import os
 import signal
@@ -15,18 +15,18 @@ from typing import IO, Any
 from geo_seg.runtime.orphans import adopt
 from geo_seg.runtime.ranks import strip_rank_env
 
-_POLL = 0.2  # seconds between two looks at what runs
-_GRACE = 60.0  # seconds that a run has to write its checkpoint when it is told to stop
+_POLL = 0.2  # seconds between two polls
+_GRACE = 60.0  # seconds between SIGTERM and SIGKILL, for writing a checkpoint
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something to run.
+    """Command of a run.
 
     Attributes:
-        number: of the run in its sweep.
-        words: the command line.
-        log: where its output goes.
+        number: number of the run in its sweep.
+        words: arguments of the command line.
+        log: file for its output.
     """
 
     number: int
@@ -36,13 +36,13 @@ class Command:
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """How a command ended.
+    """Result of a command.
 
     Attributes:
-        number: of the run in its sweep.
+        number: number of the run in its sweep.
         code: exit code, negative for a signal.
-        seconds: how long it took.
-        stopped: whether we stopped it because `stop` said so.
+        seconds: duration.
+        stopped: whether it was stopped by `stop`.
     """
 
     number: int
@@ -58,7 +58,7 @@ class _Running:
     log: IO[bytes]
     slot: int
     since: float
-    stopped: float | None = None  # when we told it to stop
+    stopped: float | None = None  # time of the SIGTERM
 
 
 def run_all(
@@ -70,55 +70,55 @@ def run_all(
     started: Callable[[Command], None],
     stop: Callable[[int], bool],
 ) -> Generator[ProcessResult, None, None]:
-    """Runs commands and tells as each of them ends; whatever ends the caller, none of them stays behind.
+    """Run commands and yield their results; no process outlives the caller.
 
     Args:
-        commands: in the order of their start.
-        slots: how many run at a time.
-        devices: GPUs, shared out over the slots; None leaves all of them visible to all.
-        threads: OpenMP threads of each; None shares the processor's cores out over the slots.
-        started: is told what has started.
-        stop: is asked again and again, with a run's number, whether to stop that run.
+        commands: commands in order of their start.
+        slots: maximum number of processes at a time.
+        devices: GPUs to distribute over the slots; None shows all of them to every process.
+        threads: OpenMP threads of each process; None distributes the cores over the slots.
+        started: called with each command when it has started.
+        stop: polled with the number of a running command; True stops it.
 
     Yields:
-        How each command ended, in the order of their ends.
+        Results in order of completion.
     """
-    waiting, running = deque(commands), dict[int, _Running]()
-    with _ending_on_signals():
+    pending, running = deque(commands), dict[int, _Running]()
+    with _interrupt_on_sigterm():
         try:
-            while waiting or running:
+            while pending or running:
                 for slot in set(range(slots)) - running.keys():
-                    if waiting:
-                        running[slot] = _start(waiting.popleft(), slot, slots, devices, threads)
+                    if pending:
+                        running[slot] = _start(pending.popleft(), slot, slots, devices, threads)
                         started(running[slot].command)
                 time.sleep(_POLL)
                 for slot, run in list(running.items()):
                     if run.process.poll() is not None:
                         del running[slot]
-                        yield _ended(run)
+                        yield _result(run)
                     elif run.stopped is None and stop(run.command.number):
                         run.stopped = time.monotonic()
                         _signal(run, signal.SIGTERM)
                     elif run.stopped is not None and time.monotonic() - run.stopped > _GRACE:
                         _signal(run, signal.SIGKILL)
         finally:
-            _end(list(running.values()))
+            _terminate_all(list(running.values()))
 
 
-def environment(
+def slot_environment(
     slot: int, slots: int, devices: Sequence[int | str] | None, threads: int | None
 ) -> dict[str, str]:
-    """The environment of a slot: its GPUs, its threads, no trace of ranks, and a parent to end with."""
-    found = strip_rank_env(os.environ)
-    adopt(found)
+    """Return the environment of a slot: its GPUs and threads, no rank variables, bound to this process."""
+    env = strip_rank_env(os.environ)
+    adopt(env)
     if devices is not None:
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, list(devices)[slot::slots]))
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, list(devices)[slot::slots]))
     if threads is not None:
-        found["OMP_NUM_THREADS"] = str(threads)
+        env["OMP_NUM_THREADS"] = str(threads)
     elif slots > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        found.setdefault("OMP_NUM_THREADS", str(max(cores // slots, 1)))
-    return found
+        env.setdefault("OMP_NUM_THREADS", str(max(cores // slots, 1)))
+    return env
 
 
 def _start(
@@ -131,45 +131,45 @@ def _start(
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=environment(slot, slots, devices, threads),
-        start_new_session=True,  # a run and the ranks that it starts are stopped together
+        env=slot_environment(slot, slots, devices, threads),
+        start_new_session=True,  # a run and its ranks are signalled together
     )
     return _Running(command, process, log, slot, time.monotonic())
 
 
-def _ended(run: _Running) -> ProcessResult:
+def _result(run: _Running) -> ProcessResult:
     _signal(run, signal.SIGKILL)  # ranks that outlived their run
     run.log.close()
     seconds = time.monotonic() - run.since
     return ProcessResult(run.command.number, run.process.returncode, seconds, run.stopped is not None)
 
 
-def _end(runs: Sequence[_Running]) -> None:
+def _terminate_all(runs: Sequence[_Running]) -> None:
     for run in runs:
         _signal(run, signal.SIGTERM)
-    until = time.monotonic() + _GRACE
+    deadline = time.monotonic() + _GRACE
     for run in runs:
         try:
-            run.process.wait(max(until - time.monotonic(), 0))
+            run.process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             _signal(run, signal.SIGKILL)
         run.log.close()
 
 
 def _signal(run: _Running, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # it has just ended by itself
+    with suppress(ProcessLookupError):  # it has just ended
         os.killpg(run.process.pid, number)
 
 
 @contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """Makes SIGTERM end this process like ctrl-C does, so that the runs are stopped too."""
+def _interrupt_on_sigterm() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, so that the runs are stopped, too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before: Any = signal.signal(signal.SIGTERM, interrupt)
+    previous_handler: Any = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)

@@ -1,4 +1,4 @@
-"""The trials of a search: what they propose, how they end, and how they go on after an interruption."""
+"""Trials of an Optuna study: proposals, pruning, results, and resuming after an interruption."""
 
 import math
 import os
@@ -15,16 +15,16 @@ from optuna.trial import TrialState
 from geo_seg.sweeps.grid_sweeper import job_folder, record_outcome
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, write_outcome
 
-_FOLDER = "folder"  # attribute of a trial that has ended: name of its run's folder
+_FOLDER_ATTR = "folder"  # user attribute of an ended trial: name of the folder of its run
 
 Space = Mapping[str, Override]
 
 
 def open_study(journal: Path, pruner: Any) -> optuna.Study:
-    """The study that a journal holds, or a new one; the journal must be nobody else's.
+    """Open the study in a journal file, or create it; no other process may use the file.
 
-    A process that is killed leaves the journal locked, for ever if its path was relative, and half a line at
-    its end, behind which nothing can be read.
+    A killed process leaves the journal locked, permanently if its path was relative, and an incomplete last
+    line, which makes later lines unreadable; both are removed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = journal.absolute()
@@ -41,36 +41,38 @@ def open_study(journal: Path, pruner: Any) -> optuna.Study:
 
 
 def next_trials(study: optuna.Study, size: int, left: int) -> list[optuna.Trial]:
-    """The trials of the next batch: those that an interruption cut short go on, under their own numbers.
+    """Return the trials of the next batch; interrupted trials come first and keep their numbers.
 
     Args:
-        study: the search.
-        size: of a batch.
-        left: trials that the search may still end.
+        study: the study.
+        size: batch size.
+        left: number of trials that remain.
     """
-    known = study.get_trials(deepcopy=False)
-    broken = [optuna.Trial(study, found._trial_id) for found in known if found.state is TrialState.RUNNING]
-    new = min(-len(known) % size if broken else size, left - len(broken))
-    return [*broken, *(study.ask() for _ in range(new))]
+    trials = study.get_trials(deepcopy=False)
+    interrupted = [
+        optuna.Trial(study, trial._trial_id) for trial in trials if trial.state is TrialState.RUNNING
+    ]
+    new = min(-len(trials) % size if interrupted else size, left - len(interrupted))
+    return [*interrupted, *(study.ask() for _ in range(new))]
 
 
-def proposed_values(trial: optuna.Trial, space: Space, sampler: Callable[[int], Any]) -> list[str]:
-    """The overrides that a trial proposes; the same ones if it is asked again.
+def proposed_values(trial: optuna.Trial, space: Space, make_sampler: Callable[[int], Any]) -> list[str]:
+    """Return the overrides that a trial proposes, reproducibly.
 
     Args:
         trial: the trial.
-        space: the choices, by key.
-        sampler: makes one of a seed. Each draw has its own, so that an interruption changes none of them.
+        space: sweep overrides by key.
+        make_sampler: creates a sampler from a seed; one per draw, so that interruptions change no draw.
     """
     words = []
-    for place, (key, override) in enumerate(space.items()):
-        trial.study.sampler = sampler(trial.number * len(space) + place)
+    for dimension, (key, override) in enumerate(space.items()):
+        trial.study.sampler = make_sampler(trial.number * len(space) + dimension)
         words.append(_suggest(trial, key, override))
     return words
 
 
 def _suggest(trial: optuna.Trial, key: str, override: Override) -> str:
-    """The override that a trial proposes for one key."""
+    """Return the override that a trial proposes for one key."""
     choice = override.value()
     prefix = override.get_key_element()
     if isinstance(choice, IntervalSweep):
@@ -87,21 +89,21 @@ def _suggest(trial: optuna.Trial, key: str, override: Override) -> str:
 
 
 def should_prune(trial: optuna.Trial, folder: Path) -> bool:
-    """Reports the epochs that a run has finished, and asks the pruner about it."""
+    """Report the finished epochs of a run to its trial; return whether the pruner stops it."""
     curve = read_curve(folder)
-    known = trial.user_attrs.get("epochs", 0)
-    if len(curve) == known:
+    n_reported = trial.user_attrs.get("epochs", 0)
+    if len(curve) == n_reported:
         return False
     trial.set_user_attr("epochs", len(curve))
-    for epoch, value in curve[known:]:
+    for epoch, value in curve[n_reported:]:
         trial.report(value, epoch)
     return trial.should_prune()
 
 
 def report_trial(study: optuna.Study, trial: optuna.Trial, job: JobReturn) -> None:
-    """Tells the search how the run of a trial ended."""
+    """Report the result of a trial to the study."""
     outcome = record_outcome(job)
-    trial.set_user_attr(_FOLDER, job_folder(job).name)
+    trial.set_user_attr(_FOLDER_ATTR, job_folder(job).name)
     trial.set_user_attr("outcome", outcome.status)
     trial.set_user_attr("overrides", list(outcome.overrides))
     if outcome.status == "pruned":
@@ -113,26 +115,26 @@ def report_trial(study: optuna.Study, trial: optuna.Trial, job: JobReturn) -> No
 
 
 def adopt_trials(study: optuna.Study, earlier: Path, folder: Path) -> None:
-    """Names the runs of an earlier search, whose study goes on here, in this search's folder.
+    """Record the outcomes of an earlier search, continued here, in the folder of this search.
 
     Args:
-        study: with the trials of the earlier search.
-        earlier: its folder.
-        folder: of this search.
+        study: study with the trials of the earlier search.
+        earlier: folder of the earlier search.
+        folder: folder of this search.
     """
     for trial in study.get_trials():
-        if trial.state.is_finished() and _FOLDER in trial.user_attrs:
-            name = Path(trial.user_attrs[_FOLDER]).name
-            found = trial.user_attrs["outcome"]
+        if trial.state.is_finished() and _FOLDER_ATTR in trial.user_attrs:
+            name = Path(trial.user_attrs[_FOLDER_ATTR]).name
+            status = trial.user_attrs["outcome"]
             outcome = Outcome(
-                "reused" if found == "done" else found,
+                "reused" if status == "done" else status,
                 tuple(trial.user_attrs["overrides"]),
                 value=trial.value if trial.state is TrialState.COMPLETE else None,
-                run=os.path.relpath(read_outcome(earlier / name).place(earlier / name), folder),
+                run=os.path.relpath(read_outcome(earlier / name).run_folder(earlier / name), folder),
             )
             write_outcome(folder / name, outcome)
 
 
 def count_ended(study: optuna.Study) -> int:
-    """Trials that have ended; one that an interruption cut short doesn't count."""
-    return sum(trial.state.is_finished() and _FOLDER in trial.user_attrs for trial in study.get_trials())
+    """Return the number of ended trials, without interrupted ones."""
+    return sum(trial.state.is_finished() and _FOLDER_ATTR in trial.user_attrs for trial in study.get_trials())

@@ -20,7 +20,9 @@ CHILD = (
 DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 POLITE = "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit(0)))"
 STARTS = {
-    "a run of a sweep": "from geo_seg.sweeps.processes import environment as of; env = of(0, 1, None, None)",
+    "a run of a sweep": (
+        "from geo_seg.sweeps.processes import slot_environment as of; env = of(0, 1, None, None)"
+    ),
     "a rank of a run": "env = dict(os.environ); from geo_seg.runtime.orphans import adopt; adopt(env)",
     "a rank of torchrun": "env = {**os.environ, 'TORCHELASTIC_RUN_ID': 'x'}",
 }

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.errors import ConfigError, SweepError
 from geo_seg.sweeps.grid_sweeper import check_any_run_valid
-from geo_seg.sweeps.optuna_sweeper import OptunaSweeper, OptunaSweeperConf, words_of
+from geo_seg.sweeps.optuna_sweeper import OptunaSweeper, OptunaSweeperConf, override_values
 from geo_seg.sweeps.outcomes import read_outcome, run_folders
 from tests.conftest import REPOSITORY
 
@@ -203,7 +203,7 @@ def test_a_sweep_begins_if_one_run_can_be_and_else_says_what_is_wrong_with_the_f
 
 def test_a_search_asks_for_the_choices_and_the_ends_of_intervals() -> None:
     choices = OverridesParser.create().parse_overrides([*CHOICES, "+new=1,2"])
-    words = {o.key_or_group: words_of(o) for o in choices if o.is_sweep_override()}
+    words = {o.key_or_group: override_values(o) for o in choices if o.is_sweep_override()}
     assert words == {
         "lr": ["lr=0.0001", "lr=0.1"],
         "loss": ["loss=dice", "loss=focal"],

@@ -22,7 +22,7 @@ from geo_seg.runtime.lock import folder_lock
 from geo_seg.runtime.ranks import rank, strip_rank_env
 from geo_seg.sweeps.jobs import device_count, finished_run, interrupted_run
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
-from geo_seg.sweeps.processes import Command, ProcessResult, environment, run_all
+from geo_seg.sweeps.processes import Command, ProcessResult, run_all, slot_environment
 from tests.conftest import draw_scene
 
 
@@ -56,11 +56,11 @@ def test_slots_share_out_devices_and_threads_and_forget_ranks(monkeypatch: pytes
         monkeypatch.setenv(name, "1")
     assert rank() == 1
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    found = [environment(slot, 2, [0, 1, 2, 3], None) for slot in range(2)]
+    found = [slot_environment(slot, 2, [0, 1, 2, 3], None) for slot in range(2)]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in found] == ["0,2", "1,3"]
     cores = len(os.sched_getaffinity(0))
     assert found[0]["OMP_NUM_THREADS"] == str(max(cores // 2, 1))
-    assert environment(0, 1, None, 7)["OMP_NUM_THREADS"] == "7"
+    assert slot_environment(0, 1, None, 7)["OMP_NUM_THREADS"] == "7"
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"} & set(found[0])
     assert "PATH" in strip_rank_env(os.environ)
 
