@@ -166,14 +166,14 @@ class ProcessLauncher(Launcher):
             return Outcome("failed", overrides, error=format_error(error))
         if not self._reuse:
             return None
-        if (earlier := self._reuse(job, config, overrides)) is not None:
+        if (earlier := self._reused_outcome(job, config, overrides)) is not None:
             return earlier
         if (interrupted := interrupted_run(config, job.folder, claimed)) is not None:
             claimed.add(interrupted)
             job.interrupted = interrupted
         return None
 
-    def _reuse(self, job: _Job, config: TrainConfig, overrides: tuple[str, ...]) -> Outcome | None:
+    def _reused_outcome(self, job: _Job, config: TrainConfig, overrides: tuple[str, ...]) -> Outcome | None:
         run = finished_run(config, job.folder.parent)
         if run is None:
             return None
