@@ -95,5 +95,5 @@ def _check_texts(config: Any, prefix: str = "") -> None:
             _check_texts(value, f"{prefix}{field.name}.")
         elif isinstance(value, str) and (not value.strip() or "\0" in value):
             raise ConfigError(
-                f"{prefix}{field.name}={value!r}: expected a text that isn't empty, or no value"
+                f"{prefix}{field.name}={value!r}: expected a non-empty text without NUL characters"
             )

@@ -83,9 +83,9 @@ def answer_to_text(folder: Path, text: str, group: str = "dataset") -> str:
         (
             "root: data",
             "root: ''",
-            "dataset.root='': expected a text that isn't empty, or no value (FILE li",
+            "dataset.root='': expected a non-empty text without NUL characters (FILE li",
         ),
-        ("root: data", 'root: "a\\0b"', "dataset.root='a\\x00b': expected a text with letters"),
+        ("root: data", 'root: "a\\0b"', "dataset.root='a\\x00b': expected a non-empty text without NUL"),
         (
             "root: data",
             "root: data\nwindow: wide",
@@ -136,7 +136,7 @@ def answer_to_text(folder: Path, text: str, group: str = "dataset") -> str:
         (
             "name: water",
             "name: no",
-            "dataset.classes[1].name=False: expected a text; YAML takes yes, no, on and",
+            "dataset.classes[1].name=False: expected a text; YAML reads yes, no, on and",
         ),
         ("name: water", "name: [a, b]", "dataset.classes[1].name=['a', 'b']: expected a text (FILE line 7)"),
         ("name: water", "name: water\n    weight: -1", "dataset.classes[0]"),
@@ -217,7 +217,7 @@ def test_an_own_yaml_file_that_hydra_would_not_read_is_told(run: Run, tmp_path: 
     result = run("train.py", "--config-dir", "mine", "dataset=demo")
     assert result.returncode == 2
     assert result.stderr.startswith("error: mine/dataset/demo.yaml: ")
-    assert "give yours another one" in result.stderr
+    assert "has the same name and is read instead; rename yours" in result.stderr
 
 
 def _paths(node: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
