@@ -11,7 +11,6 @@ from geo_seg.runtime.console import silence_library_warnings
 from geo_seg.runtime.memory import gc_frozen
 from geo_seg.runtime.ranks import rank
 from geo_seg.sweeps.jobs import resume_interrupted, reuse_finished_run
-from geo_seg.sweeps.leaderboard import print_leaderboard
 from geo_seg.sweeps.outcomes import validation_score
 
 
@@ -72,6 +71,8 @@ def evaluate(config: TrainConfig, folder: Path) -> float:
 
 def leaderboard(config: TrainConfig, folder: Path) -> None:
     """Write and print the leaderboard of a sweep, see geo_seg.sweeps.leaderboard."""
+    from geo_seg.sweeps.leaderboard import print_leaderboard  # imports torch
+
     print_leaderboard(str(config.sweep))
 
 

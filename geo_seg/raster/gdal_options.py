@@ -1,10 +1,8 @@
-"""Options of GDAL, and filters for messages of rasterio and pyogrio. No torch in here."""
+"""Options of GDAL, and filters for messages of rasterio and pyogrio. No import of either in here."""
 
 import logging
 import os
 import warnings
-
-from rasterio.errors import NotGeoreferencedWarning
 
 _GDAL_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": "4",  # of remote rasters: a busy server is asked again
@@ -25,6 +23,8 @@ def configure_gdal() -> None:
     for name, value in _GDAL_OPTIONS.items():
         os.environ.setdefault(name, value)
     # rasters without georeference (PNG, JPG, plain TIFF) are welcome, and their maps are written the same way
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    # (by the texts of NotGeoreferencedWarning: importing rasterio takes longer than answering a typo)
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+    warnings.filterwarnings("ignore", message="The given matrix is equal to Affine.identity")
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # it logs what it raises, too
     logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it logs every batch
