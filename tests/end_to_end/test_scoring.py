@@ -161,7 +161,7 @@ def test_polygons_and_colours_of_no_class_are_told_what_inference_can_do(
         classes = [{"name": "low", "values": ["#000000"]}, {"name": "high", "values": ["#ffffff"]}]
         given = write_raster(tmp_path / "colours.tif", np.stack([labels] * 3))
         model = learnt(classes=classes, ignore_values=[])
-    with pytest.raises(DataError, match="recode the labels, or make what should not count nodata") as found:
+    with pytest.raises(DataError, match="recode the labels, or set values to ignore to nodata") as found:
         predict(source, tmp_path / "out", model, labels=str(given))
     assert "dataset." not in str(found.value)
 
@@ -173,7 +173,7 @@ def test_labels_that_do_not_fit_are_said_before_any_work(place: Any, tmp_path: P
     strange = write_raster(tmp_path / "strange.tif", labels)
     with pytest.raises(DataError, match=r"mask values in no class: 77 \(1 px\)") as found:
         predict(source, tmp_path / "out", learnt(), labels=str(strange))
-    assert "recode the labels, or make what should not count nodata" in str(found.value)
+    assert "recode the labels, or set values to ignore to nodata" in str(found.value)
     assert "dataset." not in str(found.value)  # inference has no such options
     with pytest.raises(DataError, match=r"labels=.*nowhere: no such file"):
         predict(source, tmp_path / "out", learnt(), labels=str(tmp_path / "nowhere"))
