@@ -30,7 +30,7 @@ BANDS, CLASSES = 4, 6
 
 
 def onnx(model: nn.Module, image: torch.Tensor) -> Callable[[], object]:
-    """A session of ONNX Runtime on one thread, at fixed size, which is the best case for it."""
+    """Return a session of ONNX Runtime on one thread, at fixed size, which is the best case for it."""
     import onnxruntime
 
     file = io.BytesIO()
@@ -76,7 +76,7 @@ def calls(model: nn.Module, image: torch.Tensor) -> dict[str, Callable[[], objec
 
 
 def main() -> None:
-    """Reads the command line and prints a Markdown table."""
+    """Read the command line and print a Markdown table."""
     setup_process()
     configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -61,7 +61,7 @@ class Timed(nn.Module):
         self.inside, self.seconds, self.cpu, self.pixels = inside, 0.0, 0.0, 0
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """What the model inside says."""
+        """Return what the model inside says."""
         begin, cpu = time.perf_counter(), time.thread_time()
         out: torch.Tensor = self.inside(image)
         self.seconds += time.perf_counter() - begin
@@ -71,7 +71,7 @@ class Timed(nn.Module):
 
 
 def draw(path: Path, height: int, width: int) -> None:
-    """A 4-band uint16 raster with structure at many scales, block by block."""
+    """Return a 4-band uint16 raster with structure at many scales, block by block."""
     random = np.random.default_rng(0)
     profile = {
         "driver": "GTiff",
@@ -92,7 +92,7 @@ def draw(path: Path, height: int, width: int) -> None:
 
 
 def checkpoint(kind: str) -> Any:
-    """A model of the kind "free" or "unet", as if it came from a run folder."""
+    """Return a model of the kind "free" or "unet", as if it came from a run folder."""
     import losses
     from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata
     from geo_seg.models.layers import Normalize
@@ -129,7 +129,7 @@ def draw_classes(path: Path, side: int) -> None:
 
 
 def outline(how: str, raster: str, options: dict[str, Any]) -> None:
-    """Makes polygons once, in this process, and prints what it took as JSON."""
+    """Make polygons once, in this process, and print what it took as JSON."""
     import rasterio.features
 
     from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
@@ -187,7 +187,7 @@ TOOLS: dict[str, Any] = {"ours": ours, **PEERS}
 
 
 def measure(tool: str, kind: str, raster: str, options: dict[str, Any]) -> None:
-    """Runs one tool once, in this process, and prints what it took as JSON, null if it isn't installed."""
+    """Run one tool once, in this process, and print what it took as JSON, null if it isn't installed."""
     torch.set_num_threads(options.pop("threads", 1))
     compares = options.pop("compares", False)
     found = checkpoint(kind)
@@ -244,7 +244,7 @@ def apart(
 
 
 def throughput(folder: Path, sizes: list[int], rounds: int, threads: int) -> list[dict[str, Any]]:
-    """What the model takes of the time, and what all else costs; ratios to ours at the end."""
+    """Return what the model takes of the time, and what all else costs; ratios to ours at the end."""
     rows, ratios = [], []
     for size in sizes:
         for kind in ("free", "unet"):
@@ -266,7 +266,7 @@ def throughput(folder: Path, sizes: list[int], rounds: int, threads: int) -> lis
 def _in_turn(
     raster: Path, kind: str, size: int, rounds: int, threads: int
 ) -> dict[str, list[dict[str, float]]]:
-    """What each tool that is there took in each round."""
+    """Return what each tool that is there took in each round."""
     ours = {"ours": {"precision": "fp32"}} | ({"ours bf16": {"precision": "bf16"}} if kind == "unet" else {})
     calls: dict[str, dict[str, Any]] = ours | {peer: {} for peer in PEERS if size <= LARGEST.get(peer, size)}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
@@ -325,7 +325,7 @@ def memory(folder: Path, sizes: list[int]) -> list[dict[str, Any]]:
 
 
 def repeated(raster: Path, times: int) -> Path:
-    """A virtual raster that shows one several times, below each other."""
+    """Return a virtual raster that shows one several times, below each other."""
     with rasterio.open(raster) as source:
         height, width, place = source.height, source.width, source.transform
         crs = source.crs.to_wkt()
@@ -410,7 +410,7 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=list(MODES), default="throughput")
     parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 6000, 12000])

@@ -43,7 +43,7 @@ def terratorch(found: Any) -> Mapping:
 
 
 def geoai(found: Any) -> Mapping:
-    """The tiled inference of geoai: the same windows, its own blending, a sum of logits in memory."""
+    """Return the tiled inference of geoai: the same windows, its own blending, a sum of logits in memory."""
     from geoai import utils  # noqa: F401 - else imported while it is measured, as is tqdm
     from geoai.inference import predict_geotiff
     from tqdm import auto  # noqa: F401
@@ -86,7 +86,7 @@ def geo_inference(found: Any) -> Mapping:
 
 
 def grid_loop(found: Any) -> Mapping:
-    """The loop that TorchGeo's grid sampler leads to: whole chips, a sum of logits in memory."""
+    """Return the loop that TorchGeo's grid sampler leads to: whole chips, a sum of logits in memory."""
     valid = torch.ones(1, _SIDE, _SIDE, dtype=torch.bool)
 
     def run(raster: str, folder: str) -> None:

@@ -35,7 +35,7 @@ NAMES = ["field", "forest", "water"]
 
 
 def draw(folder: Path, size: int, cell: int) -> None:
-    """An empty scene with pixels of 1 m, and an octagon with a hole per cell, of three classes."""
+    """Return an empty scene with pixels of 1 m, and an octagon with a hole per cell, of three classes."""
     place = {
         "crs": "EPSG:32633",
         "transform": from_origin(LEFT, TOP, 1, 1),

@@ -84,7 +84,7 @@ def draw(folder: Path, size: int) -> None:
 
 
 def module(root: Path, cache: str, threads: int = 2, sampler: str = "uniform") -> SceneDataModule:
-    """The data set as training sees it."""
+    """Return the data set as training sees it."""
     config = DatasetConfig(
         name="loader",
         root=str(root),
@@ -105,7 +105,7 @@ def module(root: Path, cache: str, threads: int = 2, sampler: str = "uniform") -
 
 
 def bare(root: Path, threads: int = 1) -> Callable[[], None]:
-    """Copies windows of arrays in RAM into one batch, per thread."""
+    """Copy windows of arrays in RAM into one batch, per thread."""
     with rasterio.open(root / "images" / "a.tif") as source:
         image = source.read()
     with rasterio.open(root / "masks" / "a.tif") as source:
@@ -128,7 +128,7 @@ def bare(root: Path, threads: int = 1) -> Callable[[], None]:
 
 
 def together(loops: list[Callable[[], None]]) -> Callable[[], None]:
-    """Runs loops at the same time, a thread each: cores that share a cache slow each other."""
+    """Run loops at the same time, a thread each: cores that share a cache slow each other."""
     if len(loops) == 1:
         return loops[0]
 
@@ -143,7 +143,7 @@ def together(loops: list[Callable[[], None]]) -> Callable[[], None]:
 
 
 def handle(root: Path, threads: int = 1) -> Callable[[], None]:
-    """Reads windows from handles that stay open, per thread."""
+    """Read windows from handles that stay open, per thread."""
 
     def loop(seed: int) -> Callable[[], None]:
         image, mask = rasterio.open(root / "images" / "a.tif"), rasterio.open(root / "masks" / "a.tif")
@@ -161,7 +161,7 @@ def handle(root: Path, threads: int = 1) -> Callable[[], None]:
 
 
 def ours(root: Path, cache: str, threads: int = 2) -> Callable[[], None]:
-    """An epoch of our batches."""
+    """Return an epoch of our batches."""
     batches = module(root, cache, threads).train_dataloader()
     epochs = iter(range(10**6))
     batches._epoch = lambda: next(epochs)
@@ -209,14 +209,14 @@ def measure(runs: dict[str, tuple[Callable[[], None] | None, int]]) -> dict[str,
 
 
 def ratio(found: dict[str, list[float]], one: str, other: str) -> str:
-    """The median of the rounds' ratios."""
+    """Return the median of the rounds' ratios."""
     if one not in found or other not in found:
         return "not measured"
     return f"{statistics.median(a / b for a, b in zip(found[one], found[other], strict=True)):.2f}"
 
 
 def passes(root: Path) -> dict[str, list[float]]:
-    """Passes per CPU second: reading both files alone, the index, and the index with a decoded copy."""
+    """Return passes per CPU second: reading both files, the index, the index with a decoded copy."""
     found: dict[str, list[float]] = {"read": [], "index": [], "copy": []}
     for _ in range(ROUNDS - 2):
         for name, seconds in zip(found, _passes(root), strict=True):

@@ -57,7 +57,7 @@ def patches(random: np.random.Generator, rows: int, cols: int, side: int) -> np.
 
 
 def make(folder: Path, way: str, width: int, height: int, classes: int) -> None:
-    """Joins the parts."""
+    """Join the parts."""
     colors = tuple((value, value, value) for value in range(classes))
     names = tuple(str(value) for value in range(classes))
     layer = RasterSpec("_classes.tif", "uint8", NODATA, ("class",), names, colors, 1, {})

@@ -67,7 +67,7 @@ def _lovasz(p: Tensor, labels: Tensor) -> Tensor:
 
 
 def duo(theta0: int, theta: int, logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean of Lovász-Softmax and boundary loss, over one softmax.
+    """Return the mean of Lovász-Softmax and boundary loss, over one softmax.
 
     Args:
         theta0: side of the window that finds boundaries.
@@ -112,7 +112,7 @@ def ohem_by_numpy(thresh: float, min_kept: int, logits: Tensor, labels: Tensor) 
 
 
 def ohem_by_sort(thresh: float, min_kept: int, logits: Tensor, labels: Tensor) -> Tensor:
-    """The pixel sampler and cross entropy of mmseg: gather the probabilities, sort the valid ones, weigh.
+    """Compute mmseg's pixel sampler and cross entropy: gather probabilities, sort valid ones, weigh.
 
     Args:
         thresh: pixels that are right with less than this probability are kept.

@@ -81,7 +81,7 @@ class InMemory:
 
 
 def words(options: argparse.Namespace, root: Path, *more: str) -> list[str]:
-    """The command line of a run."""
+    """Return the command line of a run."""
     return [
         f"dataset.root={root}",
         f"dataset.window={options.side}",
@@ -103,7 +103,7 @@ def configured(options: argparse.Namespace, root: Path, *more: str) -> TrainConf
 
 
 def told(name: str, ratios: list[float], bound: str, scale: float = 1.0) -> None:
-    """Prints a figure."""
+    """Print a figure."""
     low, middle, high = (scale * f(ratios) for f in (min, statistics.median, max))
     print(f"{name:<58} {middle:7.3f}   ({low:.3f} to {high:.3f})   goal {bound}", flush=True)
 
@@ -164,7 +164,7 @@ def step_and_loader(options: argparse.Namespace, root: Path, scratch: Path) -> N
 
 
 def metrics(options: argparse.Namespace, root: Path) -> None:
-    """What counting a batch costs, in per cent of a training step on it."""
+    """Return what counting a batch costs, in per cent of a training step on it."""
     config = configured(options, root, "augment=none")
     data = SceneDataModule(config.dataset, 0)
     batches = list(data.train_dataloader())
@@ -192,7 +192,7 @@ def metrics(options: argparse.Namespace, root: Path) -> None:
 
 
 def metrics_of_an_epoch(options: argparse.Namespace, root: Path, scratch: Path) -> None:
-    """What all scores cost in an epoch over the training pixels, with its validation, in per cent of it."""
+    """Print what all scores cost in an epoch with its validation, in per cent of it."""
     config = configured(options, root, "augment=none", "dataset.windows_per_epoch=null")
     data = SceneDataModule(config.dataset, 0)
     shares = []
@@ -225,7 +225,7 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def alone(options: argparse.Namespace, root: Path) -> None:
-    """Prints the CPU seconds of a step of the bare loop, in a process in which nothing else has run."""
+    """Print the CPU seconds of a step of the bare loop, in a process in which nothing else has run."""
     if options.alone == "kept":
         tune_malloc()
     config = configured(options, root, "augment=none")
@@ -238,7 +238,7 @@ def alone(options: argparse.Namespace, root: Path) -> None:
 
 
 def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    """The function, which adds the seconds that it takes."""
+    """Return the function, which adds the seconds that it takes."""
 
     def run(*arguments: Any) -> Any:
         begun = time.perf_counter()
@@ -281,7 +281,7 @@ def start(options: argparse.Namespace, root: Path, scratch: Path) -> None:
 
 
 def processes(options: argparse.Namespace, root: Path, scratch: Path) -> None:
-    """Samples per second of two processes against twice those of one, with half of the cores each."""
+    """Return samples per second of two processes against twice those of one, with half of the cores each."""
     ratios, threads = [], max((os.cpu_count() or 2) // 2, 1)
     for number in range(options.rounds):
         speeds = []

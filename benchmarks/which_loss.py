@@ -70,7 +70,7 @@ def candidates() -> dict[str, list[str]]:
 
 
 def configure(data: str, candidate: list[str], seed: int, options: argparse.Namespace) -> TrainConfig:
-    """The configuration of one run, as the command line of train.py would give it."""
+    """Return the configuration of one run, as the command line of train.py would give it."""
     overrides = [
         *(f"dataset={data}", *SETS[data], *candidate, f"seed={seed}"),
         *(f"model.encoder={options.encoder}", f"model.weights={options.weights}"),
@@ -157,7 +157,7 @@ def do(data: str, name: str, seed: int, folder: Path, options: argparse.Namespac
 
 
 def main() -> None:
-    """Does the runs that are missing, seed after seed, and writes table and plot after each."""
+    """Do the runs that are missing, seed after seed, and write table and plot after each."""
     setup_process()
     configure_gdal()
     parser = argparse.ArgumentParser(

@@ -17,7 +17,7 @@ SCORES = (("miou", "#2a6f97", "mean IoU"), ("boundary_iou", "#c1666b", "boundary
 
 
 def write(folder: Path, docs: Path) -> None:
-    """Writes docs/which_loss.md and docs/which_loss.png.
+    """Write docs/which_loss.md and docs/which_loss.png.
 
     Args:
         folder: holds the result.json files, at any depth.

@@ -13,7 +13,7 @@ from rasterio.warp import transform
 
 from geo_seg.config.dataset import DatasetConfig, LabelConfig, SplitConfig
 from geo_seg.data.scenes.discovery import find_scenes
-from geo_seg.raster.antimeridian import full_turn
+from geo_seg.raster.georeference import full_turn
 from geo_seg.tiling import Window
 from tests.conftest import read_window, write_raster
 from tests.unit.test_polygon_labels import write_polygons

@@ -18,8 +18,13 @@ from rasterio.windows import transform as window_transform
 from shapely.affinity import translate
 
 from geo_seg.errors import DataError, did_you_mean
-from geo_seg.raster.antimeridian import bounds_around, full_turn, unwrap_longitudes
-from geo_seg.raster.georeference import affine_of, corner_coordinates
+from geo_seg.raster.georeference import (
+    affine_of,
+    bounds_around,
+    corner_coordinates,
+    full_turn,
+    unwrap_longitudes,
+)
 from geo_seg.raster.paths import is_remote
 from geo_seg.raster.reader import RasterInfo
 
