@@ -83,7 +83,7 @@ def test_the_assets_of_a_stac_item_are_the_bands_of_those_names_from_disk_and_re
         (("SR_B4", "SR_B3", "SR_B2", "SR_B5"), 2, "blue = SR_B2"),
         (("nir (840 Nanometers)", "blue (490 Nanometers)", "", ""), None, "contradict the order"),
         (("blue", "mean", "red", "nir"), 0, "matched by number, as they have no known names: green = 2"),
-        (("", "", "", ""), 0, "which they are: blue = 1, green = 2, red = 3, nir = 4"),
+        (("", "", "", ""), 0, "no known names: blue = 1, green = 2, red = 3, nir = 4"),
         (("Blue", "Green", "Red", "NIR"), 0, ""),
         (("Swir1", "green", "red", "nir"), None, "blue would be band 1, which is Swir1"),
     ],
