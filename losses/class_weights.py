@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.errors import LossError, did_you_mean
 
-METHODS = ("inverse", "median", "effective")
+METHODS = ("inverse", "sqrt", "median", "effective")
 BETA = 0.999999
 """Default beta of "effective"."""
 
@@ -55,6 +55,8 @@ def class_weights(
     With n_c the pixels of class c, n their sum and K the number of classes that occur:
 
     * inverse: w_c = n / (K n_c);
+    * sqrt: w_c proportional to 1 / sqrt(n_c), with mean 1 over the classes that occur: rare classes count
+      more, but the common ones keep most of the loss;
     * median: w_c = median(f_k) / f_c over the classes that occur, f_c = n_c / (pixels of the images that
       contain class c) (Eigen and Fergus 2015, arXiv 1411.4734): a class that is common wherever it occurs is
       not rare;
@@ -64,7 +66,7 @@ def class_weights(
 
     Args:
         counts: pixels per class.
-        method: "inverse", "median" or "effective".
+        method: "inverse", "sqrt", "median" or "effective".
         beta: for "effective", in [0, 1).
         cap: largest ratio of two weights; larger weights are clipped to it, and then all are scaled to mean 1
             over the classes that occur. None for no limit.
@@ -88,6 +90,8 @@ def class_weights(
     if method == "inverse":
         mean_count = sum(present) / len(present)  # n / K
         weights = [mean_count / n if n else 0.0 for n in pixels]  # n / (K n_c)
+    elif method == "sqrt":
+        weights = _scale_to_mean_1([n**-0.5 if n else 0.0 for n in pixels])
     elif method == "median":
         frequencies = _image_frequencies(pixels, image_pixels)
         median_frequency = median(f for f in frequencies if f > 0)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from losses.bce_loss import negative_log_sigmoid
 from losses.class_weights import BETA, class_weights, validate_class_weights
 from losses.errors import LossError
 from losses.kernels.batch import FusedLoss, LossInputs
@@ -24,10 +25,11 @@ class CrossEntropyLoss(FusedLoss):
         loss = sum of w_y l / sum of w_y
 
     This is torch's cross entropy, except that torch weights the smoothing term by the classes that it is
-    spread over, and this loss weights the whole pixel by its label. Value in [0, inf).
+    spread over, and this loss weights the whole pixel by its label. In binary mode p is the sigmoid and its
+    complement, and C is 2. Value in [0, inf).
 
     Args:
-        task: multiclass.
+        task: the task.
         smooth_factor: e, in [0, 1).
 
     Raises:
@@ -45,6 +47,8 @@ class CrossEntropyLoss(FusedLoss):
 
     def value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
         """Return value and gradient, see `FusedLoss`."""
+        if inputs.binary:
+            return self._binary_value_and_grad(inputs)
         nll = inputs.cross_entropies(self.smooth_factor)  # l, (N, H, W)
         if self.class_weights is not None:
             weights = inputs.lookup_by_label(self.class_weights)  # w_y
@@ -55,6 +59,24 @@ class CrossEntropyLoss(FusedLoss):
             return value, None
         grad_nll = scale if inputs.valid is None else inputs.valid_float * scale
         return value, inputs.cross_entropy_grad(grad_nll, self.smooth_factor)
+
+    def _binary_value_and_grad(self, inputs: LossInputs) -> tuple[Tensor, Tensor | None]:
+        """Return value and gradient for one channel of logits, that of the foreground."""
+        logits, target = inputs.logits[:, 0], inputs.foreground_target  # (N, H, W)
+        smooth = self.smooth_factor
+        nll = (1.0 - 2.0 * target).mul_(logits).clamp_(min=0)  # with -log s(|z|), l without smoothing
+        if smooth:
+            nll = nll.mul_(1.0 - smooth).add_(logits.abs(), alpha=smooth / 2)
+        nll = inputs.zero_ignored_(nll.add_(negative_log_sigmoid(logits.abs())))
+        weights = inputs.valid_float
+        if self.class_weights is not None:
+            weights = inputs.lookup_by_label(self.class_weights)  # w_y
+        total = weights.sum()
+        value = safe_divide((weights * nll).sum(), total)
+        if not inputs.wants_grad:
+            return value, None
+        grad = inputs.probabilities[:, 0] - (target * (1.0 - smooth) + smooth / 2)
+        return value, grad.mul_(weights).mul_(safe_divide(torch.ones_like(total), total)).unsqueeze(1)
 
 
 def weighted_mean(
@@ -101,11 +123,11 @@ def cross_entropy(task: Task, *, smooth_factor: float = 0.0) -> nn.Module:
     return CrossEntropyLoss(task, smooth_factor)
 
 
-@register("weighted_cross_entropy", modes=("multiclass",))
+@register("weighted_cross_entropy", modes=("binary", "multiclass"))
 def weighted_cross_entropy(
     task: Task,
     *,
-    weights: Literal["inverse", "median", "effective"] | Sequence[float] = "inverse",
+    weights: Literal["inverse", "sqrt", "median", "effective"] | Sequence[float] = "sqrt",
     beta: float = BETA,
     cap: float | None = 20.0,
     smooth_factor: float = 0.0,

@@ -47,11 +47,12 @@ def cross_entropy(logits, labels, task, smooth_factor=0.0):
     return top / bottom if bottom else top
 
 
-def weighted_cross_entropy(logits, labels, task, weights="inverse", smooth_factor=0.0):
-    if weights == "inverse":
-        counts = list(task.class_counts)
-        present = sum(1 for n in counts if n)
-        weights = [sum(counts) / (present * n) if n else 0.0 for n in counts]
+def weighted_cross_entropy(logits, labels, task, weights="sqrt", smooth_factor=0.0):
+    if isinstance(weights, str):
+        power = {"sqrt": 0.5, "inverse": 1.0}[weights]
+        weights = [n**-power if n else 0.0 for n in task.class_counts]
+    if task.mode == "binary":
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     z, y = pixel_list(logits, labels, task)
     losses = torch.nn.functional.cross_entropy(z, y, reduction="none", label_smoothing=smooth_factor)
     w = torch.tensor(weights, dtype=F64)[y]

@@ -108,7 +108,7 @@ def test_typos_get_the_nearest_name():
             "weighted_cross_entropy",
             "weights",
             "inverted",
-            "'inverse' or 'median' or 'effective' or a list of a number",
+            "'inverse' or 'sqrt' or 'median' or 'effective' or a list of a number",
         ),
     ],
 )
@@ -302,6 +302,14 @@ def test_inverse_weights_are_total_over_classes_times_count_and_0_for_an_absent_
     )
 
 
+def test_sqrt_weights_are_one_over_the_square_root_of_the_frequency_with_mean_1():
+    counts = np.array([900, 0, 90, 10])
+    raw = [1 / np.sqrt(n / counts.sum()) if n else 0 for n in counts]
+    made = losses.class_weights(counts.tolist(), "sqrt")
+    assert made == pytest.approx([w * 3 / sum(raw) for w in raw])
+    assert losses.class_weights((7 * counts).tolist(), "sqrt") == pytest.approx(made)  # shares alone count
+
+
 @pytest.mark.fault(
     "config", "weights=median is inverse: Eigen and Fergus count the images that have the class"
 )
@@ -363,7 +371,7 @@ def test_counts_and_methods_that_dont_fit_are_errors(arguments, words):
         )
 
 
-@pytest.mark.parametrize("method", ["inverse", "median", "effective"])
+@pytest.mark.parametrize("method", ["inverse", "sqrt", "median", "effective"])
 def test_weighted_cross_entropy_is_cross_entropy_with_the_weights_of_its_counts(method):
     counts = [900, 90, 10]
     task = losses.Task("multiclass", 3, class_counts=counts, image_pixels=[1000, 500, 20])

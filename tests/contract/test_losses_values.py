@@ -24,6 +24,9 @@ VARIANTS = [
     ("cross_entropy", "multiclass", {"smooth_factor": 0.1}, WEIGHTS),
     ("weighted_cross_entropy", "multiclass", {}, None),
     ("weighted_cross_entropy", "multiclass", {"weights": [1, 2, 3, 4], "smooth_factor": 0.1}, None),
+    ("weighted_cross_entropy", "multiclass", {"weights": "inverse"}, None),
+    ("weighted_cross_entropy", "binary", {}, None),
+    ("weighted_cross_entropy", "binary", {"weights": [1, 3], "smooth_factor": 0.1}, None),
     ("soft_bce", "binary", {}, None),
     ("soft_bce", "binary", {"smooth_factor": 0.1, "pos_weight": 3.0}, None),
     ("focal", "binary", {}, None),
@@ -76,7 +79,7 @@ IDS = [
 
 def make_task(mode, weights=None, ignore_index=255):
     if mode == "binary":
-        return losses.Task("binary", ignore_index=ignore_index)
+        return losses.Task("binary", ignore_index=ignore_index, class_counts=(90, 10))
     return losses.Task("multiclass", 4, ignore_index, weights, COUNTS)
 
 
