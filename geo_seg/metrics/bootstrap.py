@@ -79,6 +79,29 @@ def bootstrap_intervals(units: ResamplingUnits | None, resamples: int, seed: int
     }
 
 
+def difference_interval(
+    first: ResamplingUnits | None, second: ResamplingUnits | None, resamples: int, seed: int
+) -> Interval | None:
+    """Return the percentile interval of the difference in mean IoU of two models, in the same resamples.
+
+    Args:
+        first: units as one model predicts them.
+        second: the same units as the other model predicts them.
+        resamples: number of resamples; 0 for no interval.
+        seed: seed of the resamples.
+
+    Returns:
+        Lower and upper end of second - first; None without units.
+    """
+    if first is None or second is None or not resamples:
+        return None
+    differences = [
+        mean_iou(np.tensordot(part, second.counts, 1)) - mean_iou(np.tensordot(part, first.counts, 1))
+        for part in _multinomial_counts(len(first.counts), resamples, seed)
+    ]
+    return _interval(np.concatenate(differences))
+
+
 def _multinomial_counts(units: int, resamples: int, seed: int) -> list[NDArray[np.int64]]:
     """Return how often each unit is in each resample, in chunks of (resamples, units)."""
     generator = np.random.default_rng(seed)

@@ -123,7 +123,8 @@ def _lead(metrics: Mapping[str, Any]) -> str:
     if "epochs" in metrics:
         text += (
             f"; best mean IoU on the validation scenes {number(metrics['best_val_miou'])}; "
-            f"{count_noun(metrics['epochs'], 'epoch')}, {count_noun(metrics['steps'], 'step')}."
+            f"{count_noun(metrics['epochs'], 'epoch')}, {count_noun(metrics['steps'], 'step')}. "
+            f"{_chosen(metrics['predicted_with'])}"
         )
     else:
         text += f" with {metrics['checkpoint']}."
@@ -132,6 +133,12 @@ def _lead(metrics: Mapping[str, Any]) -> str:
         counts = ", ".join(f"{name} ({count})" for name, count in metrics["unreadable"].items())
         lead += markup.paragraph(f"Windows that could not be read and were ignored: {counts}.")
     return lead
+
+
+def _chosen(choice: Mapping[str, Any]) -> str:
+    """Return which weights predicted, and why."""
+    which = {"last": "the last epoch", "highest": "the epoch of the highest validation score"}
+    return f"Predicted with the weights of {which[choice['checkpoint']]}: {choice['reason']}."
 
 
 def _scores(content: ReportContent) -> str:

@@ -18,6 +18,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.windows.batch import Batch
 from geo_seg.data.windows.reader import WindowReader
 from geo_seg.data.windows.sampler import SceneWindow
+from geo_seg.metrics.bootstrap import ResamplingUnits, resampling_units
 from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_iou_scores
 from geo_seg.metrics.calibration import Calibration, CalibrationError
 from geo_seg.metrics.confusion import ConfusionMatrix, WindowClassCounts
@@ -122,6 +123,10 @@ class EvaluationResult:
     scene_confusions: NDArray[np.int64]
     window_counts: NDArray[np.int64]
     scene_windows: Sequence[SceneWindow]
+
+    def resampling_units(self) -> ResamplingUnits | None:
+        """Return the units that intervals resample."""
+        return resampling_units(self.window_counts, [scene for scene, _ in self.scene_windows])
 
 
 class SceneEvaluation(pl.LightningModule):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.metrics.bootstrap import bootstrap_intervals, resampling_units
+from geo_seg.metrics.bootstrap import bootstrap_intervals
 from geo_seg.metrics.scores import segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.report.tables import score_table
@@ -51,8 +51,7 @@ def evaluate_splits(
         evaluation = SceneEvaluation(predictor, data, split, config.evaluation.boundary)
         trainer.test(evaluation, verbose=False)
         results[split] = result = evaluation.result
-        scene_indices = [scene for scene, _ in result.scene_windows]
-        units = resampling_units(result.window_counts, scene_indices)
+        units = result.resampling_units()
         result.scores["intervals"] = bootstrap_intervals(units, config.evaluation.draws, config.seed)
         result.scores["scenes"] = [
             _scene_scores(

@@ -16,7 +16,9 @@ from geo_seg.config.hydra_setup import portable_command, shell_command
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import CheckpointError, ConfigError, GeoSegError, first_line
+from geo_seg.metrics.bootstrap import ResamplingUnits
 from geo_seg.models.smp import check_window_sides
+from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.run_folder import config_hash, write_run_state
 from geo_seg.runtime.console import show_progress_bars, silence_library_warnings
 from geo_seg.runtime.lock import folder_lock
@@ -24,6 +26,7 @@ from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.orphans import adopt
 from geo_seg.runtime.ranks import is_distributed, rank
 from geo_seg.training.build import build_module, build_predictor, build_trainer, trainer_options
+from geo_seg.training.callbacks.checkpoint_choice import LAST, CheckpointChoice, choose_checkpoint
 from geo_seg.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from geo_seg.training.callbacks.checkpointing import ResumableCheckpoint
 from geo_seg.training.callbacks.config_sync import SameConfigOnAllRanks
@@ -32,6 +35,7 @@ from geo_seg.training.callbacks.nan_guard import NaNGuard
 from geo_seg.training.callbacks.throughput import ThroughputLogger, reading_advice
 from geo_seg.training.callbacks.training_state import RESTART_REMEDY
 from geo_seg.training.callbacks.weight_averaging import WeightAverage
+from geo_seg.training.evaluation import EvaluationResult
 from geo_seg.training.loggers import build_loggers, close_loggers, log_results, log_start
 from geo_seg.training.module import SegmentationModule
 from geo_seg.training.precision import choose_precision
@@ -96,14 +100,12 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
         _fit(trainer, module, data, checkpoint_callback)
         training_end = time.monotonic()
         score = checkpoint_callback.best_model_score
-        predictor = build_predictor(
-            config, trainer, checkpoint.load_checkpoint(checkpoint_callback.best_model_path), console
-        )
-        results = evaluate_splits(trainer, predictor, data, evaluated_splits(data), config)
+        choice, predictor, results = _evaluate(config, trainer, data, checkpoint_callback, console)
         if is_main:
             scored = time.monotonic() - training_end
             seconds = {"training, since it was last started": training_end - start, "scores": scored}
-            summary = {"best_val_miou": score, "epochs": len(csv_logger.rows), "steps": trainer.global_step}
+            counts = {"best_val_miou": score, "epochs": len(csv_logger.rows), "steps": trainer.global_step}
+            summary = {**counts, "predicted_with": choice.to_dict()}
             finished = FinishedRun(
                 config, data, predictor, results, summary, list(csv_logger.rows), seconds, path
             )
@@ -112,6 +114,46 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
             log_results(trainer.loggers, config, path, scores, trainer.global_step)
             write_run_state(path, hashes, finished=True)
     return float("nan") if score is None else score
+
+
+def _evaluate(
+    config: TrainConfig,
+    trainer: pl.Trainer,
+    data: SceneDataModule,
+    checkpoints: ResumableCheckpoint,
+    console: Console,
+) -> tuple[CheckpointChoice, ScenePredictor, dict[str, EvaluationResult]]:
+    """Choose the checkpoint to predict with, and score it; every process has to call this."""
+    ended_early = trainer.should_stop
+    validation: dict[Path, EvaluationResult] = {}
+
+    def predictor_of(file: Path) -> ScenePredictor:
+        return build_predictor(config, trainer, checkpoint.load_checkpoint(str(file)), console)
+
+    def validate(file: Path) -> ResamplingUnits | None:
+        validation[file] = evaluate_splits(trainer, predictor_of(file), data, ["val"], config)["val"]
+        return validation[file].resampling_units()
+
+    highest = checkpoints.highest_path
+    choice = choose_checkpoint(
+        highest,
+        checkpoints.last_path,
+        validate,
+        ended_early=ended_early,
+        resamples=config.evaluation.draws if checkpoints.monitor else 0,
+        seed=config.seed,
+    )
+    choice = trainer.strategy.broadcast(choice)
+    file = checkpoints.last_path if choice.checkpoint == LAST else highest
+    val_result = validation.get(file)
+    if trainer.is_global_zero:
+        keep = checkpoints.keep_last if choice.checkpoint == LAST else checkpoints.keep_highest
+        keep()
+    trainer.strategy.barrier()
+    predictor = predictor_of(Path(checkpoints.best_model_path))
+    splits = [name for name in evaluated_splits(data) if val_result is None or name != "val"]
+    results = evaluate_splits(trainer, predictor, data, splits, config)
+    return choice, predictor, {"val": val_result, **results} if val_result else results
 
 
 def _load_data(config: TrainConfig) -> SceneDataModule:

@@ -67,8 +67,28 @@ class ResumableCheckpoint(Checkpoint):
 
     @property
     def best_model_path(self) -> str:
-        """Path of the best checkpoint."""
+        """Path of the checkpoint that is predicted with: that of the highest score, until keep_last."""
         return str(self.folder / "best.ckpt")
+
+    @property
+    def highest_path(self) -> Path:
+        """Path of the checkpoint of the highest score."""
+        kept = self.folder / "highest.ckpt"
+        return kept if kept.exists() else Path(self.best_model_path)
+
+    def keep_last(self) -> None:
+        """Make the last checkpoint the one that is predicted with; that of the highest score is kept."""
+        if Path(self.best_model_path).samefile(self.last_path):
+            return
+        kept = self.folder / "highest.ckpt"
+        if not kept.exists():
+            atomic_write(kept, lambda temp: _link(Path(self.best_model_path), temp))
+        atomic_write(Path(self.best_model_path), lambda temp: _link(self.last_path, temp))
+
+    def keep_highest(self) -> None:
+        """Make the checkpoint of the highest score the one that is predicted with."""
+        if self.highest_path != Path(self.best_model_path):
+            self.highest_path.replace(self.best_model_path)
 
     @property
     def last_path(self) -> Path:
@@ -207,6 +227,7 @@ class ResumableCheckpoint(Checkpoint):
             # best.ckpt first: if the process dies between the two, the epoch is repeated and finds it again
             if best:
                 atomic_write(Path(self.best_model_path), lambda temp: _link(new, temp))
+                (self.folder / "highest.ckpt").unlink(missing_ok=True)  # of an earlier, shorter training
             new.replace(self.last_path)
         self._last_save = time.monotonic()
 
