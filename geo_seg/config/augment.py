@@ -9,6 +9,9 @@ from omegaconf import MISSING
 from geo_seg.config.components import check_target
 from geo_seg.errors import ConfigError
 
+MIN_KEPT = 0.8
+"""Fraction of the valid pixels of a window, as it lies in its scene, that rotation, scale and shear keep."""
+
 
 @dataclass
 class AugmentConfig:

@@ -9,9 +9,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from geo_seg.config.augment import AugmentConfig
+from geo_seg.config.augment import MIN_KEPT, AugmentConfig
 from geo_seg.errors import ConfigError
 
+_STRENGTHS = (0.25, 0.5, 0.75, 1.0)  # of a warp that would turn in too much nothing; 0 where none will do
+_COARSE_SIDE = 32  # points a side on which that is estimated
+_ESTIMATE_ERROR = 0.03  # of the fraction that is valid, as estimated there
 _GAMMA_SPAN = 3.0  # standard deviations on both sides of the mean that a gamma bends between
 
 
@@ -19,7 +22,8 @@ class Augment(nn.Module):
     """Random transforms of normalized windows, drawn per sample.
 
     Invalid pixels never mix into their neighbours; pixels that a warp takes from outside the frame become
-    invalid and get the label ignore_index.
+    invalid and get the label ignore_index. A warp that would keep less than MIN_KEPT of the valid pixels that
+    the window has as it lies in the scene is weakened, by quarters, until it keeps that.
 
     Args:
         config: the strength of each change; see AugmentConfig.
@@ -69,19 +73,36 @@ class Augment(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         n, side = len(image), image.shape[-1] - 2 * self.margin
         angle = _uniform(n, math.radians(self.config.rotate), generator)
-        shear = torch.tan(_uniform(n, math.radians(self.config.shear), generator))
+        shear = _uniform(n, math.radians(self.config.shear), generator)
         low, high = (math.log(scale) for scale in self.config.scale_range())
-        scale = torch.exp((low + high) / 2 + _uniform(n, (high - low) / 2, generator))
-        zoom = side / image.shape[-1] / scale
-        cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-        zero = torch.zeros_like(cos)
-        theta = torch.stack((cos, cos * shear - sin, zero, sin, sin * shear + cos, zero), 1).view(n, 2, 3)
+        log_scale = (low + high) / 2 + _uniform(n, (high - low) / 2, generator)
+        warp = torch.stack((angle, shear, log_scale))
+        theta = _affine(warp * self._strength(warp, valid, side), side / image.shape[-1])
         grid = F.affine_grid(theta, [n, 1, side, side], align_corners=False)
         weight = F.grid_sample(valid.unsqueeze(1).float(), grid, align_corners=False)  # (N, 1, side, side)
         warped = F.grid_sample(image, grid, align_corners=False) / weight.clamp_min(1e-6)
         warped_labels = F.grid_sample(self._encode_labels(labels), grid, mode="nearest", align_corners=False)
         warped_valid = weight.squeeze(1) > 0.5
         return warped, self._decode_labels(warped_labels, warped_valid, labels.dtype), warped_valid
+
+    def _strength(self, warp: Tensor, valid: Tensor, side: int) -> Tensor:
+        """Return the factor (N,) of each warp (3, N), at most 1, with which a window keeps MIN_KEPT.
+
+        Estimated on a coarse grid; no sample is picked out, so a GPU doesn't wait.
+        """
+        n, frame = len(valid), valid.shape[-1]
+        inner = valid[:, self.margin : frame - self.margin, self.margin : frame - self.margin]
+        required = MIN_KEPT * inner.float().mean((1, 2)) + _ESTIMATE_ERROR
+        shape, valid_float = (
+            [n, 1, min(side, _COARSE_SIDE), min(side, _COARSE_SIDE)],
+            valid.unsqueeze(1).float(),
+        )
+        factor = torch.zeros_like(required)
+        for strength in _STRENGTHS:
+            grid = F.affine_grid(_affine(warp * strength, side / frame), shape, align_corners=False)
+            kept = F.grid_sample(valid_float, grid, align_corners=False) > 0.5
+            factor = torch.where(kept.float().mean((1, 2, 3)) >= required, strength, factor)
+        return factor
 
     def _encode_labels(self, labels: Tensor) -> Tensor:
         """Return labels as (N, 1, S, S) float, shifted so that 0, the fill value of warps, is ignored."""
@@ -119,6 +140,15 @@ class Augment(nn.Module):
             keep = (draw >= c.band_drop) | (draw == draw.amax(1, keepdim=True))  # one band always stays
             image = image * keep
         return image
+
+
+def _affine(warp: Tensor, zoom: float) -> Tensor:
+    """Return matrices (N, 2, 3) of affine_grid for angles, shears and logarithms of scales (3, N)."""
+    angle, shear, log_scale = warp
+    lean, size = torch.tan(shear), zoom * torch.exp(-log_scale)
+    cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
+    zero = torch.zeros_like(cos)
+    return torch.stack((cos, cos * lean - sin, zero, sin, sin * lean + cos, zero), 1).view(-1, 2, 3)
 
 
 def _instantiate(options: Any) -> Any:

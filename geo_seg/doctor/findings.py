@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.config.augment import MIN_KEPT, AugmentConfig
 from geo_seg.data.few_labels import describe_few_labels
 from geo_seg.data.index import CELL
 from geo_seg.data.scales import describe_scales
@@ -55,6 +56,20 @@ def add_findings(report: DataReport) -> None:
     report.warnings += [f"{_name_scenes(names)}: {note}" for note, names in scenes_by_note.items()]
 
 
+def describe_weaker_warps(report: DataReport, augment: AugmentConfig) -> Iterator[str]:
+    """Yield a note if windows reach the ends of their scenes, so that warps are weaker; see Augment."""
+    window = report.config.window
+    reach = window + 2 * augment.border(window)
+    scenes = report.scenes[report.training_split]
+    small = [s.name for s in scenes if min(s.image.height, s.image.width) < reach]
+    if small and reach > window:
+        yield (
+            f"augment: {len(small)} of {len(scenes)} scenes of {report.training_split} are smaller than the "
+            f"{reach} px that a window of {window} px may turn in; where that is nothing, rotation, scale "
+            f"and shear are weaker, so that a window keeps {MIN_KEPT:.0%} of what it could hold"
+        )
+
+
 def suggest_config(report: DataReport, loss: str = "") -> list[str]:
     """Return options that fit these data, each with its reason; none that is set already.
 
@@ -70,12 +85,10 @@ def suggest_config(report: DataReport, loss: str = "") -> list[str]:
         suggestions.append(
             f"dataset.window={window}: such windows show most of the classes that their scene has"
         )
-    options = ["loss=weighted_cross_entropy"] if report.config.mode == "multiclass" else []
-    options.append("dataset.sampler=balanced")
     is_weighted = report.config.sampler == "balanced" or loss == "weighted_cross_entropy"
     if not is_weighted and len(present) > 1 and present.max() / present.min() >= _MAX_BALANCED_RATIO:
         suggestions.append(
-            f"{' or '.join(options)}{' (one of the two)' if options[1:] else ''}: the most frequent "
+            "loss=weighted_cross_entropy or dataset.sampler=balanced (one of the two): the most frequent "
             f"class has {present.max() / present.min():.0f} times the pixels of the rarest; weights by "
             f"inverse frequency are {listed_weights(report)}"
         )

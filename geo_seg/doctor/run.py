@@ -8,7 +8,7 @@ from rich.console import Console
 from geo_seg.config.training import TrainConfig
 from geo_seg.doctor.contact_sheet import check_misregistration, draw_samples, draw_sheet
 from geo_seg.doctor.examine import examine
-from geo_seg.doctor.findings import add_findings, suggest_config
+from geo_seg.doctor.findings import add_findings, describe_weaker_warps, suggest_config
 from geo_seg.doctor.page import print_report, write_page
 
 PAGE, SHEET = "check.html", "contact_sheet.png"
@@ -32,6 +32,7 @@ def check(config: TrainConfig, folder: str | Path) -> None:
         console.width = 120
     report = examine(config.dataset, config.seed, config.augment.border(config.dataset.window))
     add_findings(report)
+    report.warnings += describe_weaker_warps(report, config.augment)
     report.suggestions = suggest_config(report, config.loss["name"])
     samples = draw_samples(report)
     check_misregistration(report, samples)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import class_iou, mean_over_labelled
+from geo_seg.metrics.scores import class_iou, mean_iou, mean_over_labelled
 
 CONFIDENCE_LEVEL = 0.95
 """Share of the resamples whose score lies in an interval."""

@@ -132,7 +132,7 @@ def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, f
     assert config.border(100) == margin
     side = 100 + 2 * margin
     image = torch.randn(400, 1, side, side)
-    for cut in (0, max(margin // 4, 1)):  # some draw needs most of it
+    for cut in (0, min(max(margin // 4, 1), 8)):  # some draw needs most of it, and none lacks a fifth
         valid = torch.zeros(400, side, side, dtype=torch.bool)
         valid[:, cut : side - cut, cut : side - cut] = True
         labels = torch.where(valid, 0, 255).byte()
@@ -253,3 +253,43 @@ def test_a_transform_that_cannot_be_built_is_named() -> None:
         ConfigError, match=r"augment\.transforms: torchvision\.transforms\.v2\.RandomRotation: "
     ):
         augmented(transforms=[{**TURN, "degrees": "far"}])
+
+
+@pytest.mark.parametrize("size", [(32, 0), (128, 0), (128, 64)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": [0.5, 1]},
+        {"scale": [0.5, 0.6]},
+        {"shear": 40.0},
+        {"scale": 0.5, "shear": 20.0, "rotate": 180.0, "d4": True},
+    ],
+)
+def test_a_warp_turns_in_nothing_for_at_most_a_fifth_of_what_a_window_could_hold(
+    options: dict[str, object], size: tuple[int, int]
+) -> None:
+    side, margin = size
+    draw = torch.Generator().manual_seed(4)
+    valid = torch.ones(60, side + 2 * margin, side + 2 * margin, dtype=torch.bool)
+    for number, ends in enumerate(
+        torch.randint(side // 2, side + 2 * margin, (60,), generator=draw).tolist()
+    ):
+        if number % 3:  # the scene ends there
+            valid[number, ends:] = False
+        if number % 3 == 2:
+            valid[number, :, ends:] = False
+    inner = valid[:, margin : margin + side, margin : margin + side].float().mean((1, 2))
+    module = Augment(AugmentConfig(name="x", **options), 255, margin)  # type: ignore[arg-type]
+    image, labels = valid.float().unsqueeze(1), valid.short()
+    for seed in range(4):
+        kept = module(image, labels, valid, torch.Generator().manual_seed(seed))[2].float().mean((1, 2))
+        assert bool((kept >= 0.8 * inner).all())
+
+
+def test_a_warp_that_turns_in_enough_is_left_as_it_was_drawn() -> None:
+    module = Augment(AugmentConfig(name="x", scale=[0.5, 0.5]), 255, 16)
+    valid = torch.ones(2, 64, 64, dtype=torch.bool)
+    ramp = torch.arange(64.0).expand(2, 1, 64, 64)
+    image, _, kept = module(ramp, valid.short(), valid, torch.Generator().manual_seed(0))
+    assert bool(kept.all())
+    assert image[0, 0, 0, 31] - image[0, 0, 0, 0] == pytest.approx(62, abs=0.5)  # all 64 columns, not 32

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from rasterio.transform import from_origin
 
+from geo_seg.config.augment import AugmentConfig
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training import TrainConfig
@@ -21,7 +22,7 @@ from geo_seg.data.scenes.leakage import Leak
 from geo_seg.doctor import examine as examination
 from geo_seg.doctor.contact_sheet import check_misregistration, draw_samples
 from geo_seg.doctor.examine import DataReport, examine
-from geo_seg.doctor.findings import add_findings, suggest_config, suggest_window
+from geo_seg.doctor.findings import add_findings, describe_weaker_warps, suggest_config, suggest_window
 from geo_seg.doctor.misregistration import edge_correlation, shift_of
 from geo_seg.doctor.page import build_tables, write_page
 from geo_seg.doctor.run import check
@@ -370,7 +371,17 @@ def test_what_is_chosen_already_or_refused_for_the_data_is_not_advised(config: D
     assert suggest_config(examine(config, 0), "weighted_cross_entropy") == []
     assert suggest_config(examine(replace(config, sampler="balanced"), 0)) == []
     binary = replace(config, mode="binary")
-    assert suggest_config(examine(binary, 0))[-1].startswith("dataset.sampler=balanced: ")
+    assert suggest_config(examine(binary, 0))[-1].startswith(both)
+
+
+def test_scenes_that_end_within_reach_of_a_warp_are_told(config: DatasetConfig) -> None:
+    for number in range(6):
+        scene(Path(config.root), number, *draw_scene(number))
+    found = examine(replace(config, window=64), 0)
+    [line] = describe_weaker_warps(found, AugmentConfig(name="x", scale=[0.5, 1]))
+    assert "smaller than the 128 px that a window of 64 px may turn in" in line
+    assert "keeps 80% of what it could hold" in line
+    assert list(describe_weaker_warps(found, AugmentConfig(name="x", d4=True))) == []
 
 
 @pytest.mark.fault("first_hour", "pages at 380 px: text cut, figures unreadable, columns hidden")
