@@ -68,7 +68,7 @@ def measure(name: str, seed: int, options: argparse.Namespace, folder: Path) -> 
 
 
 def execute(script: object, *words: object) -> tuple[str, float]:
-    """What a script prints, and the CPU seconds that it takes on one thread."""
+    """Return what a script prints, and the CPU seconds that it takes on one thread."""
     begin = cpu_seconds()
     ended = subprocess.run(
         [sys.executable, str(script), *map(str, words)],
@@ -83,7 +83,7 @@ def execute(script: object, *words: object) -> tuple[str, float]:
 
 
 def plain_scores(text: str) -> dict[str, float]:
-    """The scores of validation and test that a plain script prints."""
+    """Return the scores of validation and test that a plain script prints."""
     return {
         name: float(value) for name, value in re.findall(r"^\s*(val|test): mean IoU ([\d.]+)", text, re.M)
     }

@@ -54,19 +54,19 @@ MOMENTUM = "optimizer momentum and betas under the one-cycle scheduler, which wr
         ("+scheduler.epochs=3", "scheduler.epochs: nothing reads it"),
         ("+optimizer._partial_=true", "optimizer._partial_: nothing reads it"),
         (
-            "scheduler.max_lr=0.1",
+            "scheduler=onecycle scheduler.max_lr=0.1",
             "scheduler.max_lr=0.1: would overwrite optimizer.lr and the rates of the enco",
         ),
         (
-            "optimizer=sgd scheduler.cycle_momentum=true",
+            "scheduler=onecycle optimizer=sgd scheduler.cycle_momentum=true",
             "scheduler.cycle_momentum=true: would overwrite optimizer.momentum=0.9; leave one out (~optim",
         ),
         (
-            "+optimizer.betas=[0.8,0.99] scheduler.cycle_momentum=true",
+            "scheduler=onecycle +optimizer.betas=[0.8,0.99] scheduler.cycle_momentum=true",
             "would overwrite optimizer.betas=[0.8, ",
         ),
         (
-            "optimizer=sgd +scheduler.base_momentum=0.7",
+            "scheduler=onecycle optimizer=sgd +scheduler.base_momentum=0.7",
             "scheduler.base_momentum=0.7: does nothing without schedu",
         ),
         ("callbacks.early_stopping.monitor=val/miuo", "unknown score 'val/miuo'; did you mean 'val/miou'"),
@@ -91,8 +91,9 @@ def test_what_would_do_nothing_is_refused(overrides: str, words: str) -> None:
         "dataset.split.block=400",
         "+trainer.gradient_clip_algorithm=value trainer.gradient_clip_val=1",
         "optimizer=sgd",
-        "optimizer=sgd ~optimizer.momentum ~optimizer.nesterov scheduler.cycle_momentum=true",
-        "+scheduler.base_momentum=0.7",
+        "scheduler=onecycle optimizer=sgd ~optimizer.momentum ~optimizer.nesterov "
+        "scheduler.cycle_momentum=true",
+        "scheduler=onecycle +scheduler.base_momentum=0.7",
     ],
 )
 def test_where_it_does_something_it_is_taken(overrides: str) -> None:

@@ -40,6 +40,12 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def kept_last(folder: Path) -> bool:
+    """Whether the checkpoint that is predicted with is the last one."""
+    files = [(folder / "checkpoints" / f"{name}.ckpt").read_bytes() for name in ("best", "last")]
+    return files[0] == files[1]
+
+
 @pytest.fixture(scope="module")
 def finished(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
@@ -66,9 +72,11 @@ def test_the_run_folder_holds_all_that_the_run_was(finished: Path) -> None:
     assert found["epochs"] == 2
     assert len(rows(finished)) == 2
     assert float(rows(finished)[1]["val/miou"]) <= found["best_val_miou"] + 1e-6
+    assert found["predicted_with"]["checkpoint"] in {"last", "highest"}
     assert yaml.safe_load((finished / "config.yaml").read_text())["dataset"]["name"] == "own"
     assert "python inference.py checkpoint=" in (finished / "summary.txt").read_text()
     text = (finished / "report.html").read_text()
+    assert f"Predicted with the weights of the {'last epoch' if kept_last(finished) else 'epoch of'}" in text
     page = assert_readable(text)
     assert len(text) < 3_000_000
     assert "middle" in text
@@ -96,7 +104,7 @@ def test_a_checkpoint_holds_plain_types_and_everything_that_prediction_needs(fin
     assert found.path == finished / "checkpoints" / "best.ckpt"
     assert found.class_names == ("low", "middle", "high")
     assert (found.in_channels, found.dtype, found.window) == (2, "uint16", 32)
-    assert found.metadata.config["loss"]["name"] == "cross_entropy"
+    assert found.metadata.config["loss"]["name"] == "weighted_cross_entropy"
     assert 0.1 <= found.temperature <= 10
     assert found.threshold == 0.5
     image = torch.from_numpy(np.full((1, 2, 20, 30), 1500, np.uint16))
