@@ -123,7 +123,7 @@ def test_the_folder_of_a_run_that_another_process_trains_stays_where_it_is(
 ) -> None:
     words = ["seed=0", A]
     assert start.run(tmp_path, words)["code"] == 0
-    run = tmp_path / "sweeps" / "a" / "0_unet_cross_entropy"
+    run = tmp_path / "sweeps" / "a" / "0_unet_weighted_cross_entropy"
     other = {**json.loads((run / "run.json").read_text()), "code": "another", "finished": False}
     (run / "run.json").write_text(json.dumps(other))
     (run / "outcome.json").unlink()

@@ -139,7 +139,7 @@ def test_mlflow_keeps_an_interrupted_run_as_one_with_its_configuration_and_pictu
     listed = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
     assert {"figures/confusion.png", "figures/curves.png"} < listed
     held = client.download_artifacts(run.info.run_id, "config.yaml")
-    assert yaml.safe_load(Path(held).read_text())["loss"]["name"] == "cross_entropy"
+    assert yaml.safe_load(Path(held).read_text())["loss"]["name"] == "weighted_cross_entropy"
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ def test_a_sweep_mixes_runs_of_one_and_of_two_processes(
     short = [o for o in small_overrides(small_root) if not o.startswith("trainer.accelerator")]
     result = run("train.py", *mine, *short, "hydra.sweep.dir=s")
     assert result.returncode == 0, result.stderr
-    names = ["0_unet_cross_entropy", "1_unet_cross_entropy"]
+    names = ["0_unet_weighted_cross_entropy", "1_unet_weighted_cross_entropy"]
     assert sorted(p.parent.name for p in tmp_path.rglob("run.json")) == names
     assert_complete(tmp_path / "s" / names[0], small)
     starts = [(tmp_path / "s" / name / "run.log").read_text().count("classes in train") for name in names]

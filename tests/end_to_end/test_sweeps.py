@@ -40,16 +40,22 @@ def test_the_same_command_again_trains_only_what_is_missing(
 ) -> None:
     words = ["-m", *small_overrides(small_root), "seed=0,1"]
     assert run("train.py", *words, "hydra.sweep.dir=sweeps/a").returncode == 0
-    assert statuses(tmp_path / "sweeps" / "a") == {f"{i}_unet_cross_entropy": "done" for i in range(2)}
+    assert statuses(tmp_path / "sweeps" / "a") == {
+        f"{i}_unet_weighted_cross_entropy": "done" for i in range(2)
+    }
 
-    broken = tmp_path / "sweeps" / "a" / "1_unet_cross_entropy"
+    broken = tmp_path / "sweeps" / "a" / "1_unet_weighted_cross_entropy"
     said = json.loads((broken / "run.json").read_text())
     other = {**said, "code": "of another day", "finished": False}  # as a power cut leaves it, and an update
     (broken / "run.json").write_text(json.dumps(other))
     (broken / "outcome.json").unlink()
     assert run("train.py", *words, "hydra.sweep.dir=sweeps/a").returncode == 0
-    assert statuses(tmp_path / "sweeps" / "a") == {f"{i}_unet_cross_entropy": "done" for i in range(2)}
-    assert (tmp_path / "sweeps" / "a" / "earlier" / "1_unet_cross_entropy.1" / "metrics.csv").exists()
+    assert statuses(tmp_path / "sweeps" / "a") == {
+        f"{i}_unet_weighted_cross_entropy": "done" for i in range(2)
+    }
+    assert (
+        tmp_path / "sweeps" / "a" / "earlier" / "1_unet_weighted_cross_entropy.1" / "metrics.csv"
+    ).exists()
 
     before = trained(tmp_path)
     assert run("train.py", *words, "hydra.sweep.dir=sweeps/b").returncode == 0
@@ -60,7 +66,7 @@ def test_the_same_command_again_trains_only_what_is_missing(
 
     once = [word for word in words if word != "seed=0,1"]
     assert run("train.py", *once, "hydra.launcher.reuse=false", "hydra.sweep.dir=sweeps/c").returncode == 0
-    assert statuses(tmp_path / "sweeps" / "c") == {"0_unet_cross_entropy": "done"}
+    assert statuses(tmp_path / "sweeps" / "c") == {"0_unet_weighted_cross_entropy": "done"}
 
     again = run("train.py", "mode=leaderboard", "sweep=sweeps/b")
     assert again.returncode == 0
@@ -95,14 +101,14 @@ def test_a_run_that_was_killed_goes_on_in_the_next_sweep_to_the_very_table_of_a_
         pytest.importorskip(PLUGINS[launcher])
     long = ["trainer.max_epochs=6", "trainer.limit_train_batches=8", "trainer.precision=32"]
     words = ["-m", *small_overrides(small_root), *long, "seed=0,1"]
-    name = "0_unet_cross_entropy"
+    name = "0_unet_weighted_cross_entropy"
     killed([*words, "hydra.sweep.dir=sweeps/a"], tmp_path, f"sweeps/a/{name}")
-    assert statuses(tmp_path / "sweeps" / "a") == {name: "failed", "1_unet_cross_entropy": "done"}
+    assert statuses(tmp_path / "sweeps" / "a") == {name: "failed", "1_unet_weighted_cross_entropy": "done"}
 
     again = run("train.py", *words, f"launcher={launcher}", "hydra.sweep.dir=sweeps/b")
     assert again.returncode == 0, again.stderr
-    assert statuses(tmp_path / "sweeps" / "b") == {name: "done", "1_unet_cross_entropy": "reused"}
-    assert trained(tmp_path) == {f"sweeps/a/{name}", "sweeps/a/1_unet_cross_entropy"}
+    assert statuses(tmp_path / "sweeps" / "b") == {name: "done", "1_unet_weighted_cross_entropy": "reused"}
+    assert trained(tmp_path) == {f"sweeps/a/{name}", "sweeps/a/1_unet_weighted_cross_entropy"}
     if launcher == "process":
         said = (tmp_path / "sweeps" / "b" / name / "run.log").read_text()
         assert "epoch 6/6" in said
@@ -119,7 +125,7 @@ def test_a_sweep_that_is_killed_takes_its_run_with_it_and_the_same_command_goes_
 ) -> None:
     long = ["trainer.max_epochs=6", "trainer.limit_train_batches=8", "trainer.precision=32"]
     words = ["-m", *small_overrides(small_root), *long, "hydra.sweep.dir=sweeps/a"]
-    folder = tmp_path / "sweeps" / "a" / "0_unet_cross_entropy"
+    folder = tmp_path / "sweeps" / "a" / "0_unet_weighted_cross_entropy"
     sweep = in_the_middle(words, tmp_path, str(folder))
     sweep.kill()
     sweep.wait()
@@ -206,8 +212,8 @@ def test_other_launchers_give_the_same_leaderboard_and_refuse_several_devices(
         result = run("train.py", *words, f"hydra.sweep.dir=sweeps/{name}")
         assert result.returncode == 2
         assert statuses(tmp_path / "sweeps" / name) == {
-            "0_unet_cross_entropy": status,
-            "1_unet_cross_entropy": "failed",
+            "0_unet_weighted_cross_entropy": status,
+            "1_unet_weighted_cross_entropy": "failed",
         }
         assert "need launcher=process" in (tmp_path / "sweeps" / name / "leaderboard.md").read_text()
-    assert trained(tmp_path) == {"sweeps/a/0_unet_cross_entropy"}
+    assert trained(tmp_path) == {"sweeps/a/0_unet_weighted_cross_entropy"}
