@@ -375,7 +375,10 @@ def test_null_in_place_of_a_choice_is_answered_in_one_line(run: Run) -> None:
             ["hydra.launcher.devices=[0]", "hydra.launcher.slots=2", "seed=0,1"],
             "fewer than hydra.launcher.slots=2",
         ),
-        (["optimizer.lr=interval(1,2)"], "optimizer.lr: a range without steps"),
+        (
+            ["optimizer.lr=interval(1,2)"],
+            "optimizer.lr: an interval has no list of values",
+        ),
         (["sweeper=optuna"], "nothing to search for"),
         (["sweeper=optuna", "hydra.sweeper.sampler=tp", "seed=0,1"], "expected one of tpe, random"),
         (["sweeper=optuna", "hydra.sweeper.pruner=best", "seed=0,1"], "expected one of median, none"),

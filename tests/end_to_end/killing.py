@@ -74,7 +74,7 @@ def _train(job: Any, config: Any, log: Path) -> None:
     from geo_seg.runtime.files import atomic_write
     from geo_seg.runtime.lock import folder_lock
 
-    place = job.place
+    place = job.run_folder
     place.mkdir(parents=True, exist_ok=True)
     log.write_text("trains\n")
     with folder_lock(place):

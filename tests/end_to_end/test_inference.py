@@ -402,7 +402,7 @@ def test_files_of_an_earlier_map_are_named_when_the_new_one_has_none(
     assert "earlier map" not in capsys.readouterr().out
     predict(source, tmp_path, probabilities="top")
     said = capsys.readouterr().out
-    assert "image_polygons.gpkg: is of an earlier map" in said
+    assert "image_polygons.gpkg: belongs to an earlier map" in said
     assert "image_probabilities.tif: is of" not in said
 
 

@@ -21,7 +21,7 @@ from geo_seg.config.hydra_setup import register_schemas, resolve_run_dir
 from geo_seg.config.run_config import resolve_config
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError
-from geo_seg.modes import evaluate
+from geo_seg.modes import dispatch, evaluate
 from geo_seg.training import evaluate_run as testing
 from geo_seg.training import results as concluding
 from geo_seg.training.callbacks.lightning_loops import rewrite_loop_state
@@ -148,7 +148,7 @@ def test_other_scenes_can_be_tested_with_single_keys_or_a_whole_data_set(
     whole = scored(trained, tmp_path / "b", "split=test", *data)
     assert whole["test"] == one["test"]
     again = asked(f"rerun={tmp_path / 'a'}")  # the folder says what was tested
-    run(again, tmp_path / "c")
+    dispatch(again, tmp_path / "c")
     assert json.loads((tmp_path / "c" / "metrics.json").read_text()) == one
 
 
@@ -293,7 +293,7 @@ def test_nothing_that_a_run_folder_names_is_called_in_a_test(
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(content))
     found = scored(tmp_path / "run", tmp_path / "t", "split=test")
     assert found["test"] == json.loads((trained / "metrics.json").read_text())["test"]
-    run(asked(f"rerun={tmp_path / 't'}"), tmp_path / "u")
+    dispatch(asked(f"rerun={tmp_path / 't'}"), tmp_path / "u")
     assert not marker.exists()
 
 

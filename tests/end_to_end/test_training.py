@@ -89,7 +89,7 @@ def test_the_run_folder_holds_all_that_the_run_was(finished: Path) -> None:
         "Class balance",
     ):
         assert sum(alt.startswith(start) for alt in alts) == 1
-    assert sum(alt.startswith("Map of the places of the splits: train, val, test") for alt in alts) == 1
+    assert sum(alt.startswith("Map of the splits: train, val, test") for alt in alts) == 1
     for kind in ("best", "worst"):
         assert any(alt.startswith(f"errors of {kind}: mean IoU") for alt in alts)
     assert "EPSG:32633" in text  # where the windows lie
@@ -237,7 +237,9 @@ def test_class_weights_of_the_table_reach_the_loss(small_root: Path, tmp_path: P
     def loss(name: str, weights: tuple[float, float, float], *more: str) -> float:
         table = ",".join(f"{{name: c{i}, weight: {w}}}" for i, w in enumerate(weights))
         train(
-            configured(small_root, f"dataset.classes=[{table}]", "trainer.precision=32", *more),
+            configured(
+                small_root, "loss=cross_entropy", f"dataset.classes=[{table}]", "trainer.precision=32", *more
+            ),
             tmp_path / name,
         )
         return float(rows(tmp_path / name)[0]["val/loss"])
@@ -367,7 +369,7 @@ def test_a_sweep_goes_on_after_a_failure_and_says_so_in_the_end(
     run: Run, small_root: Path, tmp_path: Path
 ) -> None:
     found, code, said = sweep(run, small_root, tmp_path, "model.encoder=resnt18,resnet18")
-    assert found == ["1_unet_cross_entropy"]
+    assert found == ["1_unet_weighted_cross_entropy"]
     assert code == 2
     assert "error: model.encoder=resnt18" in said
     assert "Traceback" not in said

@@ -174,6 +174,7 @@ def test_batch_normalisation_has_the_statistics_of_the_averaged_weights(
     small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["average=swa", "average.start=0", "trainer.max_epochs=2", "augment=none", "optimizer.lr=0.5"]
+    options += ["loss=cross_entropy"]
     prepared: list[torch.Tensor] = []
     original = SegmentationModule.prepare
 
@@ -353,7 +354,7 @@ def test_the_largest_batch_that_fits_is_found(small_root: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["find=batch_size"], "a CPU has no memory of its own"),
+        (["find=batch_size"], "needs a GPU, whose memory is to be filled"),
         (["find=lr", "trainer.devices=2"], "devices=1"),
         (["trainer=fsdp"], "trainer: "),
         (["trainer=fsdp", "average=ema"], "take trainer=ddp"),
@@ -539,7 +540,7 @@ def test_a_training_leaves_nothing_of_it_in_its_process(
 
         return make
 
-    for name in ("build_module", "SceneDataModule", "NaNGuard", "Checkpoints"):
+    for name in ("build_module", "SceneDataModule", "NaNGuard", "ResumableCheckpoint"):
         monkeypatch.setattr(run, name, noted(getattr(run, name)))
     monkeypatch.setattr(run.pl, "Trainer", noted(run.pl.Trainer))
     train(configured(small_root, *COURSE), tmp_path / "run")

@@ -11,7 +11,7 @@ from geo_seg.runtime.orphans import PARENT, end_with_parent
 
 CHILD = (
     "import signal, sys, time\n"
-    "from geo_seg import orphans\n"
+    "from geo_seg.runtime import orphans\n"
     "orphans.GRACE, orphans._POLL_SECONDS = .2, .05\n"
     "{before}\n"
     "orphans.end_with_parent()\n"
