@@ -100,7 +100,7 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
     def below(pid: int) -> bool:
         return pid == process.pid or (pid in parents and below(parents[pid]))
 
-    return [pid for pid, name in names.items() if name.startswith(b"ray::Worker.make") and below(pid)]
+    return [pid for pid, name in names.items() if name.startswith(b"ray::Worker.predict") and below(pid)]
 
 
 @with_ray
