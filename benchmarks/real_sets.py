@@ -33,9 +33,9 @@ SETS = "dubai", "hls", "inria", "amazon"
 SCORES = "val", "test"
 OPTIONS: dict[str, tuple[str, ...]] = {
     # scenes of 256 px and more: windows that show as much of them as the script's do, as many pixels in all
-    "dubai": ("dataset.window=256", "dataset.batch_size=4", "dataset.windows_per_epoch=1000"),
-    "inria": ("dataset.window=256", "dataset.batch_size=4", "dataset.windows_per_epoch=1000"),
-    "amazon": ("dataset.window=256", "dataset.batch_size=4", "dataset.windows_per_epoch=1000"),
+    "dubai": ("dataset.window=256", "dataset.batch_size=4", "dataset.windows_per_epoch=800"),
+    "inria": ("dataset.window=256", "dataset.batch_size=4", "dataset.windows_per_epoch=800"),
+    "amazon": ("dataset.window=256", "dataset.batch_size=4", "dataset.windows_per_epoch=800"),
     "hls": (),
 }
 """What a set is told beside the experiment: options that follow from the size of its scenes."""
