@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from geo_seg.models.precision import supports_bf16
 from geo_seg.models.smp import build_model
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.process import setup_process
 
 MODELS = ("unet", "resnet18"), ("unet", "tu-tf_efficientnet_lite0"), ("segformer", "mit_b0")
@@ -78,7 +77,6 @@ def calls(model: nn.Module, image: torch.Tensor) -> dict[str, Callable[[], objec
 def main() -> None:
     """Read the command line and print a Markdown table."""
     setup_process()
-    configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--window", type=int, default=768, help="side in pixels")
     parser.add_argument("--rounds", type=int, default=5)

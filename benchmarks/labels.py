@@ -26,7 +26,6 @@ from geo_seg.config.dataset import DatasetConfig, LabelConfig
 from geo_seg.data.class_table import build_class_table
 from geo_seg.data.labels.prepare import LabelPreparer
 from geo_seg.data.scenes.file_pairs import SceneFiles
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.raster.reader import read_info
 from geo_seg.runtime.process import setup_process
 
@@ -92,7 +91,6 @@ def at_once(folder: Path) -> None:
 def main() -> None:
     """Draws, measures and prints."""
     setup_process()
-    configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="emptied of what is drawn")
     parser.add_argument("--size", type=int, default=20_000, help="rows and columns of the scene")

@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from geo_seg.config.dataset import DatasetConfig, SplitConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.windows.sampler import RandomWindowSampler
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.process import setup_process
 
 SIDE, BATCH, WINDOWS, ROUNDS = 256, 16, 192, 5
@@ -306,7 +305,6 @@ def one_start(root: Path) -> None:
 def main() -> None:
     """Draws, measures and prints."""
     setup_process()
-    configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where the rasters are drawn; they stay")
     parser.add_argument("--size", type=int, default=10_000, help="rows and columns of a raster")

@@ -21,9 +21,8 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from geo_seg.raster import cog as mosaic
+from geo_seg.raster import cog
 from geo_seg.raster.cog import RasterSpec, write_cog
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.overviews import downsample_mode
 from geo_seg.raster.writer import RowWriter
@@ -69,8 +68,8 @@ def make(folder: Path, way: str, width: int, height: int, classes: int) -> None:
     if way != "ours":
         copy = rasterio.shutil.copy
         options = {"overviews": "none"} if way == "none" else {"overviews": "auto"}
-        mosaic.write_overviews = lambda *_: []
-        mosaic.rasterio.shutil.copy = lambda *given, **known: copy(
+        cog.write_overviews = lambda *_: []
+        cog.rasterio.shutil.copy = lambda *given, **known: copy(
             *given, **{**known, "overview_resampling": "mode", **options}
         )
     write_cog(folder / f"{way}.tif", layer, place, parts)
@@ -96,7 +95,6 @@ def levels(folder: Path, way: str) -> list[int]:
 def main() -> None:
     """Draws, measures and prints."""
     setup_process()
-    configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="emptied of what is drawn")
     parser.add_argument("--width", type=int, default=8192)

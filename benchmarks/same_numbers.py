@@ -47,7 +47,7 @@ _SETS = {
 
 
 def train_and_map(tree: Path, name: str, folder: Path) -> Path:
-    """Train with the code of a tree, map a scene of the test split, and return the run folder."""
+    """Train with the code of a tree, map a scene of the data set, and return the run folder."""
     run = folder / name
     environment = {
         **os.environ,
@@ -55,32 +55,15 @@ def train_and_map(tree: Path, name: str, folder: Path) -> Path:
         "XDG_CACHE_HOME": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
     }
-    words = [*_COMMON, *_SETS[name], f"hydra.run.dir={run}"]
-    if name == "demo":
-        words.append(f"dataset.root={folder / 'data'}")
-    subprocess.run(
-        [sys.executable, str(tree / "train.py"), *words],
-        check=True,
-        env=environment,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-    )
-    scene = _scene(name, folder)
-    words = [
-        f"checkpoint={run}",
-        f"input={scene}",
-        f"output={run / 'maps'}",
-        "accelerator=cpu",
-        "precision=fp32",
-        "window=256",
-    ]
-    subprocess.run(
-        [sys.executable, str(tree / "inference.py"), *words],
-        check=True,
-        env=environment,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-    )
+
+    def execute(script: str, *words: str) -> None:
+        command = [sys.executable, str(tree / script), *words]
+        subprocess.run(command, check=True, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
+
+    root = [f"dataset.root={folder / 'data'}"] if name == "demo" else []
+    execute("train.py", *_COMMON, *_SETS[name], *root, f"hydra.run.dir={run}")
+    maps = (f"checkpoint={run}", f"input={_scene(name, folder)}", f"output={run / 'maps'}")
+    execute("inference.py", *maps, "accelerator=cpu", "precision=fp32", "window=256")
     return run
 
 
@@ -88,7 +71,7 @@ def _scene(name: str, folder: Path) -> Path:
     """Return a raster to map."""
     if name == "demo":
         return folder / "data" / "images" / "test_1.tif"
-    return next(iter(sorted((Path(os.environ["GEO_SEG_DATA"]) / "multiband_hls").rglob("*_merged.tif"))))
+    return min((Path(os.environ["GEO_SEG_DATA"]) / "multiband_hls" / "images").glob("*.tif"))
 
 
 def numbers(run: Path) -> dict[str, str]:

@@ -30,7 +30,6 @@ from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training import TrainConfig
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.console import silence_library_warnings
 from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.process import setup_process
@@ -301,7 +300,6 @@ def processes(options: argparse.Namespace, root: Path, scratch: Path) -> None:
 def main() -> None:
     """Measures what was asked for."""
     setup_process()
-    configure_gdal()
     parser = argparse.ArgumentParser(description=__doc__)
     every = ["step", "loader", "metrics", "memory", "start", "processes"]
     parser.add_argument("--parts", nargs="+", choices=every, default=every)

@@ -35,7 +35,6 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.windows.sampler import grid_windows
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.process import setup_process
 from geo_seg.training.run import run
 
@@ -159,7 +158,6 @@ def do(data: str, name: str, seed: int, folder: Path, options: argparse.Namespac
 def main() -> None:
     """Do the runs that are missing, seed after seed, and write table and plot after each."""
     setup_process()
-    configure_gdal()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -26,7 +26,6 @@ from geo_seg.errors import (
     first_line,
     missing_extra,
 )
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.orphans import end_with_parent
 from geo_seg.runtime.process import setup_process
 from geo_seg.runtime.ranks import check_ranks, no_output_overrides, rank
@@ -96,7 +95,6 @@ def report_errors() -> Iterator[None]:
     is opened. In a sweep Hydra continues after an error.
     """
     setup_process()
-    configure_gdal()
     try:
         with remove_empty_folders_on_error():
             if (message := yaml_files.shadowed_files(sys.argv)) is not None:

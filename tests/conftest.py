@@ -1,10 +1,11 @@
 """A small drawn data set for all tests: no network, nothing but what is made here."""
 
+# ruff: noqa: E402 - the process is set up before torch is imported
 import os
 
-from geo_seg.runtime.process import PROCESS_VARIABLES
+from geo_seg.runtime.process import setup_process
 
-os.environ.update({**PROCESS_VARIABLES, **os.environ})  # as setup_process, before torch is imported
+setup_process()
 os.environ.setdefault("CI", "true")
 
 import subprocess
@@ -26,10 +27,8 @@ from geo_seg.data.index import index_scenes
 from geo_seg.data.scene_reader import WindowArrays
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.windows.loader import WindowReader
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.tiling import Window
 
-configure_gdal()
 _CACHE = tempfile.TemporaryDirectory()  # indices and decoded copies; gone when the tests end
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 REPOSITORY = Path(__file__).parents[1]

@@ -28,17 +28,17 @@ class Augment(nn.Module):
     Args:
         config: the strength of each change; see AugmentConfig.
         ignore_index: label of ignored pixels.
-        margin: border in pixels on each side from which a warp takes pixels, cut off afterwards; see
+        border: border in pixels on each side from which a warp takes pixels, cut off afterwards; see
             AugmentConfig.border.
 
     Raises:
         ConfigError: a user-defined transform can't be built.
     """
 
-    def __init__(self, config: AugmentConfig, ignore_index: int, margin: int = 0) -> None:
+    def __init__(self, config: AugmentConfig, ignore_index: int, border: int = 0) -> None:
         super().__init__()
         self.config = config
-        self.margin = margin
+        self.border = border
         self.ignore_index = ignore_index
         self._transforms = [_instantiate(options) for options in config.transforms]
 
@@ -48,14 +48,14 @@ class Augment(nn.Module):
         """Augment a batch of square windows.
 
         Args:
-            image: (N, bands, side, side) float, 0 where invalid; windows with their margin.
+            image: (N, bands, side, side) float, 0 where invalid; windows with their border.
             labels: (N, side, side) integer.
             valid: (N, side, side) bool.
             generator: on the image's device; determines all draws, including those of transforms that use
                 torch's global generator.
 
         Returns:
-            Augmented image, labels and valid, without the margin.
+            Augmented image, labels and valid, without the border.
         """
         c = self.config
         if c.d4:
@@ -71,7 +71,7 @@ class Augment(nn.Module):
     def _warp(
         self, image: Tensor, labels: Tensor, valid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n, side = len(image), image.shape[-1] - 2 * self.margin
+        n, side = len(image), image.shape[-1] - 2 * self.border
         angle = _uniform(n, math.radians(self.config.rotate), generator)
         shear = _uniform(n, math.radians(self.config.shear), generator)
         low, high = (math.log(scale) for scale in self.config.scale_range())
@@ -91,7 +91,7 @@ class Augment(nn.Module):
         Estimated on a coarse grid; no sample is picked out, so a GPU doesn't wait.
         """
         n, frame = len(valid), valid.shape[-1]
-        inner = valid[:, self.margin : frame - self.margin, self.margin : frame - self.margin]
+        inner = valid[:, self.border : frame - self.border, self.border : frame - self.border]
         required = MIN_KEPT * inner.float().mean((1, 2)) + _ESTIMATE_ERROR
         shape, valid_float = (
             [n, 1, min(side, _COARSE_SIDE), min(side, _COARSE_SIDE)],

@@ -42,7 +42,7 @@ class SceneDataModule(pl.LightningDataModule):
         config: the data set.
         seed: of the split and of the training windows.
         needed: splits that must not be empty.
-        margin: pixels around a training window that augmentation can show; see AugmentConfig.border.
+        border: pixels around a training window that augmentation can show; see AugmentConfig.border.
         names: band names of a trained model, in its order; None without one.
 
     Attributes:
@@ -63,12 +63,12 @@ class SceneDataModule(pl.LightningDataModule):
         config: DatasetConfig,
         seed: int,
         needed: Collection[str] = REQUIRED_SPLITS,
-        margin: int = 0,
+        border: int = 0,
         names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.margin = 0 if config.samples is not None else margin  # samples have no border
+        self.border = 0 if config.samples is not None else border  # samples have no border
         self.seed = seed
         self.table = build_class_table(config)
         if config.generate == "demo":
@@ -153,7 +153,7 @@ class SceneDataModule(pl.LightningDataModule):
     def _check_leakage(self, index: dict[str, list[SceneIndex]]) -> str | None:
         if not self.scenes["train"]:
             return None
-        leaks = find_leaks(self.scenes, index, self.config, self.margin)
+        leaks = find_leaks(self.scenes, index, self.config, self.border)
         if not leaks:
             return None
         line = describe_leaks(leaks, self.scenes, self.config)
@@ -199,7 +199,7 @@ class SceneDataModule(pl.LightningDataModule):
             start=self._batches_done,
             rank=self._rank,
             world_size=world_size,
-            margin=self.margin,
+            border=self.border,
         )
 
     def val_dataloader(self) -> WindowLoader:

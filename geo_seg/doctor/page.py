@@ -10,7 +10,7 @@ from rich.table import Table
 
 from geo_seg.doctor.contact_sheet import Sample, sample_pictures
 from geo_seg.doctor.examine import DataReport
-from geo_seg.report import html_page as markup
+from geo_seg.report import html_page
 from geo_seg.report.pictures import encode_panels
 from geo_seg.runtime.files import atomic_write
 from losses.class_weights import class_weights
@@ -56,26 +56,26 @@ def write_page(report: DataReport, file: Path, samples: Sequence[Sample]) -> Non
     """Write the self-contained HTML page."""
     sections = []
     for heading, lines in _lists(report):
-        items = "".join(f"<li>{markup.text(line)}</li>" for line in lines)
+        items = "".join(f"<li>{html_page.text(line)}</li>" for line in lines)
         sections.append((heading, f"<ol>{items}</ol>"))
     sections += [
-        (content.title, markup.table(content.caption, content.head, content.rows))
+        (content.title, html_page.table(content.caption, content.head, content.rows))
         for content in build_tables(report)
     ]
     sections.append(("Images and labels", _pictures(report, samples)))
-    atomic_write(file, markup.render_page(f"{report.config.name}: data check", "", sections))
+    atomic_write(file, html_page.render_page(f"{report.config.name}: data check", "", sections))
 
 
 def _pictures(report: DataReport, samples: Sequence[Sample]) -> str:
     """Return the contact sheet as HTML, pairs below each other in a narrow window."""
-    parts = [markup.legend(report.table.colors, report.table.names)]
+    parts = [html_page.legend(report.table.colors, report.table.names)]
     for sample in samples:
         title = f"{sample.split}: {sample.scene.name}"
         panes = (
-            markup.image(data, f"{name} of {title}", name, "pane")
+            html_page.image(data, f"{name} of {title}", name, "pane")
             for name, data in encode_panels(sample_pictures(report, sample))
         )
-        parts.append(f"<h3>{markup.text(title)}</h3>{markup.row(panes)}")
+        parts.append(f"<h3>{html_page.text(title)}</h3>{html_page.row(panes)}")
     return "".join(parts)
 
 

@@ -9,8 +9,7 @@ import yaml
 
 from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.config.run_config import ABSENT
-from geo_seg.report import figures
-from geo_seg.report import html_page as markup
+from geo_seg.report import figures, html_page
 from geo_seg.report.figures import RenderedFigure
 from geo_seg.report.locations import Outlines
 from geo_seg.report.pictures import ERROR_LEGEND, ReportWindow
@@ -105,11 +104,16 @@ def write_report_page(folder: Path, content: ReportContent) -> None:
         ("Configuration", _configuration(content)),
         (
             "Timing",
-            markup.table("How long it took", ["what", "time"], content.timing) + _speed(content.speed),
+            html_page.table("How long it took", ["what", "time"], content.timing) + _speed(content.speed),
         ),
-        ("Environment", markup.table("Programs and machine", ["what", "which"], content.machine, words=True)),
+        (
+            "Environment",
+            html_page.table("Programs and machine", ["what", "which"], content.machine, words=True),
+        ),
     ]
-    atomic_write(folder / "report.html", markup.render_page(content.title, _lead(content.metrics), sections))
+    atomic_write(
+        folder / "report.html", html_page.render_page(content.title, _lead(content.metrics), sections)
+    )
 
 
 def _lead(metrics: Mapping[str, Any]) -> str:
@@ -128,10 +132,10 @@ def _lead(metrics: Mapping[str, Any]) -> str:
         )
     else:
         text += f" with {metrics['checkpoint']}."
-    lead = markup.paragraph(text)
+    lead = html_page.paragraph(text)
     if metrics["unreadable"]:
         counts = ", ".join(f"{name} ({count})" for name, count in metrics["unreadable"].items())
-        lead += markup.paragraph(f"Windows that could not be read and were ignored: {counts}.")
+        lead += html_page.paragraph(f"Windows that could not be read and were ignored: {counts}.")
     return lead
 
 
@@ -175,7 +179,7 @@ def _calibration(calibration: Mapping[str, Any], metadata: CheckpointMetadata, s
         text += f", and so was the threshold, {calibration['threshold']:.3f}"
     text += "; prediction uses the fitted values."
     head = ["", "before the temperature", "after it"]
-    return markup.paragraph(text) + markup.table(f"Calibration on the {split} scenes", head, rows)
+    return html_page.paragraph(text) + html_page.table(f"Calibration on the {split} scenes", head, rows)
 
 
 def _data_figures(data: DataSummary, names: Sequence[str]) -> list[RenderedFigure]:
@@ -196,12 +200,12 @@ def _data(data: DataSummary, metadata: CheckpointMetadata, rendered: Sequence[Re
         rows.append([split, scenes, f"{size:.3g}", f"{sum(counts):,}", *(percent(n / total) for n in counts)])
     head = ["split", "scenes", "megapixels", "labelled pixels", *metadata.class_names]
     parts = [
-        markup.table("The data set", ["what", "which"], data.rows, words=True),
-        markup.table("Splits, and shares of the classes in the labelled pixels", head, rows),
+        html_page.table("The data set", ["what", "which"], data.rows, words=True),
+        html_page.table("Splits, and shares of the classes in the labelled pixels", head, rows),
         _figure_row(rendered),
     ]
     if not data.outlines:
-        parts.append(markup.paragraph("The scenes have no georeference, so there is no map of them."))
+        parts.append(html_page.paragraph("The scenes have no georeference, so there is no map of them."))
     return "".join(parts) + _window_rows(
         "Windows that training sees, before augmentation.", data.samples, metadata
     )
@@ -211,10 +215,10 @@ def _configuration(content: ReportContent) -> str:
     rows = [[key, _value(default), _value(value)] for key, default, value in content.changes]
     head = ["key", "default", "this run"]
     table = (
-        markup.table("What differs from the default configuration", head, rows, words=True) if rows else ""
+        html_page.table("What differs from the default configuration", head, rows, words=True) if rows else ""
     )
     full_config = yaml.safe_dump(dict(content.config), sort_keys=False, allow_unicode=True)
-    return table + markup.details("The whole configuration", full_config)
+    return table + html_page.details("The whole configuration", full_config)
 
 
 def _speed(rows: Sequence[Mapping[str, str]]) -> str:
@@ -224,7 +228,7 @@ def _speed(rows: Sequence[Mapping[str, str]]) -> str:
         "What the machine did in the last epochs" if len(rows) > _MAX_SPEED_EPOCHS else "What the machine did"
     )
     names = [name.replace("_", " ") for name in rows[0]]
-    return markup.table(caption, names, [list(row.values()) for row in rows[-_MAX_SPEED_EPOCHS:]])
+    return html_page.table(caption, names, [list(row.values()) for row in rows[-_MAX_SPEED_EPOCHS:]])
 
 
 def _value(value: object) -> str:
@@ -234,17 +238,21 @@ def _value(value: object) -> str:
 
 
 def _figure_row(rendered: Sequence[RenderedFigure]) -> str:
-    return markup.row(markup.image(figure.png, figure.alt) for figure in rendered) if rendered else ""
+    return html_page.row(html_page.image(figure.png, figure.alt) for figure in rendered) if rendered else ""
 
 
 def _window_rows(title: str, windows: Sequence[ReportWindow], metadata: CheckpointMetadata) -> str:
     if not windows:
         return ""
-    parts = [markup.paragraph(title), markup.legend(metadata.class_colors, metadata.class_names)]
+    parts = [html_page.paragraph(title), html_page.legend(metadata.class_colors, metadata.class_names)]
     if any(name == "errors" for name, _ in windows[0].panels):
-        parts.append(markup.legend([color for _, color in ERROR_LEGEND], [name for name, _ in ERROR_LEGEND]))
+        parts.append(
+            html_page.legend([color for _, color in ERROR_LEGEND], [name for name, _ in ERROR_LEGEND])
+        )
     for window in windows:
-        parts.append(f"<h3>{markup.text(window.title)}</h3>{markup.paragraph(window.location)}")
-        panes = (markup.image(png, f"{name} of {window.title}", name, "pane") for name, png in window.panels)
-        parts.append(markup.row(panes))
+        parts.append(f"<h3>{html_page.text(window.title)}</h3>{html_page.paragraph(window.location)}")
+        panes = (
+            html_page.image(png, f"{name} of {window.title}", name, "pane") for name, png in window.panels
+        )
+        parts.append(html_page.row(panes))
     return "".join(parts)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.metrics.scores import Scores
-from geo_seg.report import html_page as markup
+from geo_seg.report import html_page
 
 _SCORE_COLUMNS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
@@ -39,7 +39,7 @@ def class_score_table(scores: Scores, metadata: CheckpointMetadata, caption: str
     for class_id, (row, color) in enumerate(zip(scores["classes"], metadata.class_colors, strict=True)):
         rows.append(
             [
-                markup.legend_entry(color, row["name"]),
+                html_page.legend_entry(color, row["name"]),
                 number(row["iou"]),
                 *([interval(intervals["classes"][class_id])] if intervals else []),
                 *([_boundary(row)] if has_boundary else []),
@@ -57,7 +57,7 @@ def class_score_table(scores: Scores, metadata: CheckpointMetadata, caption: str
             f"{scores['pixels']:,}",
         ]
     )
-    return markup.table(caption, head, rows)
+    return html_page.table(caption, head, rows)
 
 
 def scene_table(scores: Scores, names: Sequence[str], caption: str, max_scenes: int) -> str:
@@ -72,7 +72,7 @@ def scene_table(scores: Scores, names: Sequence[str], caption: str, max_scenes: 
         for scene in scenes[:max_scenes]
     ]
     head = ["scene", "mean IoU", "accuracy", *(f"IoU {name}" for name in names), "pixels"]
-    return markup.table(caption, head, rows)
+    return html_page.table(caption, head, rows)
 
 
 def number(value: float | None) -> str:

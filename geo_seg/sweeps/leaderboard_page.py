@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from geo_seg.report import html_page as markup
+from geo_seg.report import html_page
 from geo_seg.runtime.files import atomic_write
 from geo_seg.sweeps.compare import Group, Run, swept_keys
 
@@ -59,12 +59,12 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
         classes = f'<div class="wide">{heat_map}</div>'
     sections = [
         ("Ranking", _group_table(groups)),
-        ("Choices", markup.row(bars) if bars else ""),
+        ("Choices", html_page.row(bars) if bars else ""),
         ("Curves", curves),
         ("Classes", classes),
         ("Runs", f"{_run_table(runs, keys)}<script>{_SORT}</script>"),
     ]
-    atomic_write(file, markup.render_page(title, markup.paragraph(_NOTE), sections), concurrent=True)
+    atomic_write(file, html_page.render_page(title, html_page.paragraph(_NOTE), sections), concurrent=True)
 
 
 def _group_table(groups: Sequence[Group]) -> str:
@@ -83,15 +83,15 @@ def _run_table(runs: Sequence[Run], keys: Sequence[str]) -> str:
         scores = [run.metrics.get(split, {}).get("miou") for split in ("val", "test")]
         numbers = ["" if value is None else f"{value:.4f}" for value in (run.outcome.value, *scores)]
         choices = [run.choices.get(key, "") for key in keys]
-        note = markup.Markup(f'<span class="note">{markup.text(run.error)}</span>') if run.error else ""
+        note = html_page.Markup(f'<span class="note">{html_page.text(run.error)}</span>') if run.error else ""
         rows.append([run.name, run.outcome.status, *choices, *numbers, f"{run.outcome.seconds:.0f}", note])
     head = ["run", "status", *keys, "best val mIoU", "val mIoU", "test mIoU", "seconds", "note"]
     return _sortable_table("All runs. Click on a heading to sort.", head, rows)
 
 
 def _sortable_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    buttons = [markup.Markup(f"<button>{markup.text(name)}</button>") for name in head]
-    return markup.table(caption, buttons, rows)
+    buttons = [html_page.Markup(f"<button>{html_page.text(name)}</button>") for name in head]
+    return html_page.table(caption, buttons, rows)
 
 
 def _bars(runs: Sequence[Run], key: str) -> Figure:
@@ -147,7 +147,7 @@ def _heat_map(runs: Sequence[Run]) -> Figure:
 def _image(figure: Figure, alt: str) -> str:
     data = io.BytesIO()
     figure.savefig(data, dpi=100, format="png")
-    return markup.image(data.getvalue(), alt)
+    return html_page.image(data.getvalue(), alt)
 
 
 def _sort_key(name: str) -> tuple[float, str]:

@@ -55,7 +55,7 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
         _build_loss(config, task),
         task,
         _metadata(config, data),
-        Augment(config.augment, data.table.ignore_index, data.margin),
+        Augment(config.augment, data.table.ignore_index, data.border),
         config.optimizer,
         config.scheduler,
         config.encoder,

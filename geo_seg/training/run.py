@@ -135,14 +135,16 @@ def _evaluate(
         return validation[file].resampling_units()
 
     highest = checkpoints.highest_path
-    choice = choose_checkpoint(
-        highest,
-        checkpoints.last_path,
-        validate,
-        ended_early=ended_early,
-        resamples=config.evaluation.draws if checkpoints.monitor else 0,
-        seed=config.seed,
-    )
+    choice = CheckpointChoice(LAST, "the run has no validation")
+    if checkpoints.monitor:
+        choice = choose_checkpoint(
+            highest,
+            checkpoints.last_path,
+            validate,
+            ended_early=ended_early,
+            resamples=config.evaluation.draws,
+            seed=config.seed,
+        )
     choice = trainer.strategy.broadcast(choice)
     file = checkpoints.last_path if choice.checkpoint == LAST else highest
     val_result = validation.get(file)
@@ -160,7 +162,7 @@ def _load_data(config: TrainConfig) -> SceneDataModule:
     """Read the data set, after checking that the model accepts its windows."""
     window = config.dataset.window
     check_window_sides(config.model, (window, 2 * window))  # of training and of evaluation
-    return SceneDataModule(config.dataset, config.seed, margin=config.augment.border(window))
+    return SceneDataModule(config.dataset, config.seed, border=config.augment.border(window))
 
 
 def _resolve_auto_options(config: TrainConfig, data: SceneDataModule, console: Console) -> TrainConfig:

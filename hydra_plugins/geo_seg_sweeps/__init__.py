@@ -2,24 +2,24 @@
 
 from hydra.core.config_store import ConfigStore
 
-from geo_seg.sweeps import grid_sweeper as grid
-from geo_seg.sweeps import optuna_sweeper as search
-from geo_seg.sweeps import process_launcher as launcher
+from geo_seg.sweeps import grid_sweeper, optuna_sweeper, process_launcher
 
 
-class ProcessLauncher(launcher.ProcessLauncher):
+class ProcessLauncher(process_launcher.ProcessLauncher):
     """Launcher of launcher=process."""
 
 
-class GridSweeper(grid.GridSweeper):
+class GridSweeper(grid_sweeper.GridSweeper):
     """Sweeper of sweeper=grid."""
 
 
-class OptunaSweeper(search.OptunaSweeper):
+class OptunaSweeper(optuna_sweeper.OptunaSweeper):
     """Sweeper of sweeper=optuna."""
 
 
 _STORE = ConfigStore.instance()
-_STORE.store(group="hydra/launcher", name="process", node=launcher.ProcessLauncherConf, provider="geo_seg")
-_STORE.store(group="hydra/sweeper", name="grid", node=grid.GridSweeperConf, provider="geo_seg")
-_STORE.store(group="hydra/sweeper", name="search", node=search.OptunaSweeperConf, provider="geo_seg")
+_STORE.store(
+    group="hydra/launcher", name="process", node=process_launcher.ProcessLauncherConf, provider="geo_seg"
+)
+_STORE.store(group="hydra/sweeper", name="grid", node=grid_sweeper.GridSweeperConf, provider="geo_seg")
+_STORE.store(group="hydra/sweeper", name="search", node=optuna_sweeper.OptunaSweeperConf, provider="geo_seg")

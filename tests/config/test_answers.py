@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiment.short_cpu import CHANGES, SETS, SHORT
 from geo_seg.cli import format_error, run_main
-from geo_seg.config import training_checks as checks
+from geo_seg.config import training_checks
 from geo_seg.config.components import ARCHITECTURES
 from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.inference import parse_inference_config
@@ -60,7 +60,7 @@ def answer_to(*overrides: str, name: str = "train") -> str:
 def test_every_yaml_composes_and_passes_the_checks(
     group: str, choice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "find_spec", lambda package: True)  # packages that loggers need
+    monkeypatch.setattr(training_checks, "find_spec", lambda package: True)  # packages that loggers need
     override = f"+experiment={choice}" if group == "experiment" else f"{group}={choice}"
     assert answer_to(override.lstrip("+"), *(["loss=dice"] if choice in BINARY else [])) == ""
 
@@ -69,7 +69,7 @@ def test_every_yaml_composes_and_passes_the_checks(
 def test_a_logger_whose_package_is_missing_says_how_to_install_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "find_spec", lambda package: None)
+    monkeypatch.setattr(training_checks, "find_spec", lambda package: None)
     line = f"logger={name}: not installed; pip install 'geo-seg[{name}]'"
     assert answer_to(f"logger=[csv,{name}]") == line
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.process import setup_process
 from tests.conftest import REPOSITORY
 from tests.test_architecture import FILES, imports, module_of
@@ -83,5 +82,4 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OPTIONS:
         monkeypatch.setenv(name, "7")
     setup_process()
-    configure_gdal()
     assert {os.environ[name] for name in OPTIONS} == {"7"}

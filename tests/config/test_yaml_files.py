@@ -14,8 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.cli import _translate_hydra_error, format_error
-from geo_seg.config import training_checks as checks
-from geo_seg.config import yaml_files
+from geo_seg.config import training_checks, yaml_files
 from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError, GeoSegError
@@ -279,7 +278,7 @@ def _broken(text: str, kind: str) -> Iterator[str]:
 
 def _answered(file: Path, folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every one of the texts makes a configuration, or one line; anything else is an exception here."""
-    monkeypatch.setattr(checks, "find_spec", lambda package: True)  # packages that loggers need
+    monkeypatch.setattr(training_checks, "find_spec", lambda package: True)  # packages that loggers need
     group = file.parent.name
     for text in texts:
         mine = folder / group / "mine.yaml"

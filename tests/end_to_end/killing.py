@@ -99,14 +99,13 @@ def _draw_runs() -> None:
     from geo_seg.config.training_checks import parse_train_config
     from geo_seg.runtime.files import atomic_write
     from geo_seg.sweeps import jobs as earlier
-    from geo_seg.sweeps import leaderboard_page as page
-    from geo_seg.sweeps import process_launcher as launcher
+    from geo_seg.sweeps import leaderboard_page, process_launcher
     from geo_seg.sweeps.processes import ProcessResult
 
     jobs: dict[int, Any] = {}
 
     def command(self: Any, job: Any) -> list[str]:
-        jobs[job.number] = job, parse_train_config(launcher.strip_hydra(job.config))
+        jobs[job.number] = job, parse_train_config(process_launcher.strip_hydra(job.config))
         return []
 
     def run_all(commands: Sequence[Any], *, started: Any, **_: Any) -> Iterator[ProcessResult]:
@@ -116,10 +115,10 @@ def _draw_runs() -> None:
             yield ProcessResult(asked.number, 0, 1.0, False)
 
     earlier.GRACE = 0.2
-    launcher.ProcessLauncher._command = command  # type: ignore[method-assign]
-    launcher.run_all = run_all  # type: ignore[assignment]
+    process_launcher.ProcessLauncher._command = command  # type: ignore[method-assign]
+    process_launcher.run_all = run_all  # type: ignore[assignment]
     geo_seg.data.fingerprint.data_fingerprint = lambda *_: "the data"
-    page.write_page = lambda file, *_: atomic_write(file, "a page")
+    leaderboard_page.write_page = lambda file, *_: atomic_write(file, "a page")
 
 
 class _Killer:

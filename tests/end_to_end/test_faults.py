@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from geo_seg.errors import DataError
 from geo_seg.prediction import planner
-from geo_seg.raster import writer as writing
+from geo_seg.raster import writer
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, windowing
 from tests.end_to_end.test_unfinished_maps import StopError, names, stop_after
@@ -101,7 +101,7 @@ def files_up_to(size: int) -> Iterator[None]:
 def test_a_disk_that_is_full_at_any_moment_is_an_error_and_the_map_goes_on_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr(writing, "_PROBE_BYTES", 1)
+    monkeypatch.setattr(writer, "_PROBE_BYTES", 1)
     source = write_raster(tmp_path / "image.tif", draw((2, 200, 100)))
     predict(source, tmp_path / "whole", **EVERYTHING)
     with files_up_to(room), pytest.raises(DataError, match=r"cannot be written|nothing can be written there"):

@@ -22,7 +22,7 @@ from geo_seg.checkpoints import checkpoint
 from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError, DataError
-from geo_seg.inference import mapper as mapping
+from geo_seg.inference import mapper
 from geo_seg.inference import run as inference
 from geo_seg.models.layers import Normalize
 from geo_seg.models.smp import build_model
@@ -131,7 +131,7 @@ def test_freed_memory_is_kept_unless_memory_is_limited(
     kept: list[float | None] = []
     source = write_raster(tmp_path / "image.tif", draw((2, 70, 90)))
     for limit in (None, 1.0):
-        monkeypatch.setattr(mapping, "tune_malloc", lambda limit=limit: kept.append(limit))
+        monkeypatch.setattr(mapper, "tune_malloc", lambda limit=limit: kept.append(limit))
         predict(source, tmp_path, max_memory=limit, exists="overwrite")
     assert kept == [None]
 

@@ -18,7 +18,7 @@ import yaml
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.run_folder import read_run_state, write_run_state
-from geo_seg.training.callbacks import checkpointing as saving
+from geo_seg.training.callbacks import checkpointing
 from geo_seg.training.run import run as train
 from tests.conftest import Run, draw_scene, small_overrides, write_raster
 from tests.end_to_end.test_training import clean_hydra, configured, rows  # noqa: F401 - a fixture
@@ -69,16 +69,16 @@ def unfinished(folder: Path) -> None:
 def interrupt(monkeypatch: pytest.MonkeyPatch, hook: str, nth: int, number: int | None) -> None:
     """Sends a signal to the run, or kills it, when a hook of Checkpoints is called for the nth time."""
     calls = iter(range(1, 10**6))
-    original = getattr(saving.ResumableCheckpoint, hook)
+    original = getattr(checkpointing.ResumableCheckpoint, hook)
 
-    def changed(self: saving.ResumableCheckpoint, *arguments: object, **named: object) -> None:
+    def changed(self: checkpointing.ResumableCheckpoint, *arguments: object, **named: object) -> None:
         if next(calls) == nth:
             if number is None:
                 raise Killed
             signal.raise_signal(number)
         original(self, *arguments, **named)
 
-    monkeypatch.setattr(saving.ResumableCheckpoint, hook, changed)
+    monkeypatch.setattr(checkpointing.ResumableCheckpoint, hook, changed)
 
 
 @pytest.fixture(scope="module")
@@ -160,17 +160,17 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     folder = tmp_path / "run"
 
     with monkeypatch.context() as patch:
-        original = saving.os.fsync
+        original = checkpointing.os.fsync
         if nth == 1:
             interrupt(patch, "on_train_epoch_end", nth, None)
 
         def torn(descriptor: int) -> None:  # half of the file is there
             if (folder / "checkpoints" / "best.ckpt").exists():
-                saving.os.ftruncate(descriptor, saving.os.fstat(descriptor).st_size // 2)
+                checkpointing.os.ftruncate(descriptor, checkpointing.os.fstat(descriptor).st_size // 2)
                 raise Killed
             original(descriptor)
 
-        patch.setattr(saving.os, "fsync", torn if nth == 2 else original)
+        patch.setattr(checkpointing.os, "fsync", torn if nth == 2 else original)
         with pytest.raises(Killed):
             train(configured(small_root, *COURSE), folder)
     train(again(small_root, folder), folder)
@@ -186,14 +186,14 @@ def test_checkpoints_are_written_within_an_epoch_as_often_as_asked(
 ) -> None:
     def places(name: str, *options: str) -> list[tuple[int, int]]:
         found = []
-        original = saving.ResumableCheckpoint._save
+        original = checkpointing.ResumableCheckpoint._save
 
-        def noted(self: saving.ResumableCheckpoint, *arguments: object, **named: object) -> None:
+        def noted(self: checkpointing.ResumableCheckpoint, *arguments: object, **named: object) -> None:
             found.append((named["epoch"], named["batch"]))
             original(self, *arguments, **named)
 
         with monkeypatch.context() as patch:
-            patch.setattr(saving.ResumableCheckpoint, "_save", noted)
+            patch.setattr(checkpointing.ResumableCheckpoint, "_save", noted)
             train(configured(small_root, *COURSE, "trainer.max_epochs=1", *options), tmp_path / name)
         return found
 

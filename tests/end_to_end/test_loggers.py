@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.training.callbacks import throughput as speed
+from geo_seg.training.callbacks import throughput
 from geo_seg.training.loggers import StepCSVLogger
 from geo_seg.training.run import run as train
 from tests.end_to_end.test_interrupted_training import COURSE, again, interrupt
@@ -82,15 +82,15 @@ def test_speed_counts_steps_alone_and_says_once_that_the_model_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: bool, wait: float, said: str
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
     loader = SimpleNamespace(wait_seconds=0.0)
     trainer: Any = SimpleNamespace(
         train_dataloader=loader, world_size=2, is_global_zero=True, current_epoch=0, loggers=[], global_step=9
     )
     module: Any = SimpleNamespace(device=SimpleNamespace(type="cpu"))
     lines: list[str] = []
-    advice = speed.reading_advice(DatasetConfig(num_threads=10**6), decoded)
-    counted = speed.ThroughputLogger(tmp_path / "system.csv", lines.append, advice)
+    advice = throughput.reading_advice(DatasetConfig(num_threads=10**6), decoded)
+    counted = throughput.ThroughputLogger(tmp_path / "system.csv", lines.append, advice)
     for epoch, setting_up in ((0, 100.0), (1, 1.0)):
         trainer.current_epoch = epoch
         counted.on_train_epoch_start(trainer, module)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geo_seg.errors import DataError
-from geo_seg.inference.engines import local as engines
+from geo_seg.inference.engines import local
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read
 
@@ -40,7 +40,7 @@ def test_a_folder_that_takes_no_geopackage_is_named_before_any_work(
     source = write_raster(tmp_path / "image.tif", draw((2, 30, 40)))
     predict(source, tmp_path / folder)
     assert (tmp_path / folder / "image_classes.tif").is_file()
-    monkeypatch.setattr(engines, "predict_part", lambda *_: pytest.fail("there was work before"))
+    monkeypatch.setattr(local, "predict_part", lambda *_: pytest.fail("there was work before"))
     with pytest.raises(DataError, match="no GeoPackage can be written there"):
         predict(source, tmp_path / folder / "below", polygons=True)
     assert list((tmp_path / folder / "below").iterdir()) == []

@@ -22,8 +22,7 @@ from geo_seg.config.run_config import resolve_config
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.modes import dispatch, evaluate
-from geo_seg.training import evaluate_run as testing
-from geo_seg.training import results as concluding
+from geo_seg.training import evaluate_run, results
 from geo_seg.training.callbacks.lightning_loops import rewrite_loop_state
 from geo_seg.training.run import run
 from tests.conftest import REPOSITORY, ended_by_keeping_memory, small_overrides
@@ -46,7 +45,7 @@ COURSE = [
 def trained(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(concluding, "write_report", lambda *arguments: None)
+        patch.setattr(results, "write_report", lambda *arguments: None)
         run(configured(small_root, *COURSE), folder)
     return folder
 
@@ -54,7 +53,7 @@ def trained(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out pictures and report, which take longest."""
-    monkeypatch.setattr(concluding, "write_report", lambda *arguments: None)
+    monkeypatch.setattr(results, "write_report", lambda *arguments: None)
 
 
 def asked(*overrides: str) -> TrainConfig:
@@ -92,7 +91,7 @@ def test_a_test_gives_the_scores_that_the_run_ended_with(trained: Path, tmp_path
 def test_a_test_on_a_processor_keeps_freed_memory(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ended_by_keeping_memory(testing, monkeypatch):
+    with ended_by_keeping_memory(evaluate_run, monkeypatch):
         scored(trained, tmp_path / "t")
 
 

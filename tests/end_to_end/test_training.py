@@ -300,6 +300,8 @@ def test_training_without_validation_keeps_the_last_weights(small_root: Path, tm
     train(configured(small_root, "trainer.limit_val_batches=0"), tmp_path / "run")
     assert checkpoint.load_checkpoint(tmp_path / "run").in_channels == 2
     assert "val/miou" not in rows(tmp_path / "run")[0]
+    chosen = json.loads((tmp_path / "run" / "metrics.json").read_text())["predicted_with"]
+    assert (chosen["checkpoint"], chosen["reason"]) == ("last", "the run has no validation")
 
 
 class Moves(pl.Callback):

@@ -26,10 +26,9 @@ from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.data.augment import Augment
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import ConfigError, TrainingError
-from geo_seg.training import build as building
+from geo_seg.training import build, run
 from geo_seg.training import results as concluding
-from geo_seg.training import run
-from geo_seg.training.callbacks import csv_metrics as callbacks
+from geo_seg.training.callbacks import csv_metrics
 from geo_seg.training.callbacks.nan_guard import NaNGuard
 from geo_seg.training.evaluation import Validation
 from geo_seg.training.module import SegmentationModule
@@ -76,7 +75,7 @@ def test_training_on_a_processor_keeps_freed_memory(
         train(configured(small_root, *COURSE), tmp_path / "run")
 
 
-def test_a_run_reads_the_margin_that_its_augmentation_turns_in(
+def test_a_run_reads_the_border_that_its_augmentation_turns_in(
     small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sides = set()
@@ -344,11 +343,11 @@ def test_the_largest_batch_that_fits_is_found(small_root: Path, monkeypatch: pyt
     monkeypatch.setattr(Augment, "forward", forward)
     options = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
     most = 10
-    assert find_batch_size(config, data, building.build_module, options) == 8
+    assert find_batch_size(config, data, build.build_module, options) == 8
     assert data.config.batch_size == 8
     most = 1
     with pytest.raises(ConfigError, match="not even 2 windows"):
-        find_batch_size(config, data, building.build_module, options)
+        find_batch_size(config, data, build.build_module, options)
 
 
 @pytest.mark.parametrize(
@@ -378,8 +377,8 @@ def test_a_gpu_computes_in_the_fastest_precision_that_it_has(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    assert building._precision("auto") == building._precision("gpu") == precision
-    assert building._precision("cpu") in {"bf16-mixed", "32-true"}
+    assert build._precision("auto") == build._precision("gpu") == precision
+    assert build._precision("cpu") in {"bf16-mixed", "32-true"}
 
 
 def test_compile_has_the_model_translated(small_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +390,7 @@ def test_compile_has_the_model_translated(small_root: Path, monkeypatch: pytest.
     monkeypatch.setattr(nn.Module, "compile", noted)
     for word in ("false", "true"):
         config = configured(small_root, *COURSE, f"compile={word}")
-        module = building.build_module(config, SceneDataModule(config.dataset, 0))
+        module = build.build_module(config, SceneDataModule(config.dataset, 0))
     assert calls == [module.model]
 
 
@@ -410,7 +409,7 @@ def test_a_compiled_model_trains_and_its_checkpoint_predicts(small_root: Path, t
 @pytest.mark.slow
 def test_a_compiled_model_computes_what_the_plain_one_does_and_its_gradients(small_root: Path) -> None:
     config = configured(small_root, *COURSE)
-    module = building.build_module(config, SceneDataModule(config.dataset, 0))
+    module = build.build_module(config, SceneDataModule(config.dataset, 0))
     torch.manual_seed(0)
     images, labels = torch.randn(4, 2, 32, 32), torch.randint(0, 3, (4, 32, 32))
 
@@ -512,7 +511,7 @@ def test_an_epoch_prints_where_it_stands_when_a_minute_has_passed(
     small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seconds = iter(range(0, 10**6, 40))  # between two looks at the clock
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(csv_metrics, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     trained(small_root, tmp_path / "run", "dataset.batch_size=2", "trainer.limit_train_batches=6")
     lines = [line for line in capsys.readouterr().out.splitlines() if " batches" in line]
     expected = [

@@ -24,8 +24,7 @@ from geo_seg.data.cache import constituent_files
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.prediction import measure, planner
 from geo_seg.prediction.predictor import Predictor
-from geo_seg.raster import cog as mosaic
-from geo_seg.raster import writer as writing
+from geo_seg.raster import cog, writer
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import LIMIT, Threshold, draw, facts, predict, read, threshold
 
@@ -208,7 +207,7 @@ def test_a_full_disk_at_the_end_leaves_the_parts_and_the_old_map(
     (tmp_path / "maps" / "image_classes.tif").write_text("old")
     with monkeypatch.context() as patch, pytest.raises(DataError, match="cannot be written"):
         patch.setattr(
-            mosaic.rasterio.shutil, "copy", lambda _frame, target, **_: Path(target).write_bytes(b"II*")
+            cog.rasterio.shutil, "copy", lambda _frame, target, **_: Path(target).write_bytes(b"II*")
         )
         predict(image, tmp_path / "maps", overlap=0)
     assert (tmp_path / "maps" / "image_classes.tif").read_text() == "old"
@@ -291,7 +290,7 @@ def test_a_disk_of_any_size_is_full_at_some_time_and_more_room_is_enough_to_go_o
 ) -> None:
     options: dict[str, Any] = {"probabilities": "all", "probability_type": "float32", "polygons": True}
     write_raster(image, np.kron(draw((2, 70, 80)), np.ones((8, 8), np.uint16)), nodata=0)
-    monkeypatch.setattr(writing, "_PROBE_BYTES", 4096)  # bytes that must fit before any work
+    monkeypatch.setattr(writer, "_PROBE_BYTES", 4096)  # bytes that must fit before any work
     predict(image, tmp_path / "whole", overlap=0, **options)
     most = 3 * sum(path.stat().st_size for path in (tmp_path / "whole").iterdir())
     folder = small_disk(int(share * most))

@@ -98,7 +98,7 @@ def test_places_count_only_where_they_have_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("held_back", [False, True])
-def test_margins_show_more_than_windows(tmp_path: Path, held_back: bool) -> None:
+def test_borders_show_more_than_windows(tmp_path: Path, held_back: bool) -> None:
     def first_columns(labelled: int) -> np.ndarray:
         mask = draw_scene(0, 64, 448)[1]
         mask[:, labelled:] = 255
@@ -117,7 +117,7 @@ def test_margins_show_more_than_windows(tmp_path: Path, held_back: bool) -> None
     assert find_leaks(scenes, data.index, config, 0) == []
     found = find_leaks(scenes, data.index, config, 40)
     assert found == [("val", "images/val.tif", "images/train.tif", False)]
-    assert SceneDataModule(replace(config, allow_leakage=True), 0, margin=40).leak is not None
+    assert SceneDataModule(replace(config, allow_leakage=True), 0, border=40).leak is not None
 
 
 def test_copies_of_an_image_leak_without_georeference(tmp_path: Path) -> None:

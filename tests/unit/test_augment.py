@@ -113,7 +113,7 @@ def test_band_drop_never_drops_all_bands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "margin"),
+    ("option", "border"),
     [
         ({"gain": 0.5, "d4": True}, 0),
         ({"scale": 1.0}, 50),
@@ -127,17 +127,17 @@ def test_band_drop_never_drops_all_bands() -> None:
         ({"scale": 0.25, "rotate": 20.0, "shear": 5.0}, 36),
     ],
 )
-def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, float], margin: int) -> None:
+def test_a_border_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, float], border: int) -> None:
     config = AugmentConfig(name="x", **option)  # type: ignore[arg-type]
-    assert config.border(100) == margin
-    side = 100 + 2 * margin
+    assert config.border(100) == border
+    side = 100 + 2 * border
     image = torch.randn(400, 1, side, side)
-    for cut in (0, min(max(margin // 4, 1), 8)):  # some draw needs most of it, and none lacks a fifth
+    for cut in (0, min(max(border // 4, 1), 8)):  # some draw needs most of it, and none lacks a fifth
         valid = torch.zeros(400, side, side, dtype=torch.bool)
         valid[:, cut : side - cut, cut : side - cut] = True
         labels = torch.where(valid, 0, 255).byte()
         draw = torch.Generator().manual_seed(0)
-        _, turned, kept = Augment(config, 255, margin)(image, labels, valid, draw)
+        _, turned, kept = Augment(config, 255, border)(image, labels, valid, draw)
         assert kept.shape == turned.shape == (400, 100, 100)
         assert bool(kept.all()) == (not cut)
         assert torch.equal(turned == 255, ~kept)
@@ -146,11 +146,11 @@ def test_a_margin_holds_all_that_a_warp_turns_in_and_no_more(option: dict[str, f
 @pytest.mark.parametrize(("scale", "least", "most"), [(1.0, 0.5, 2), ([0.5, 0.8], 0.5, 0.8), ([1, 3], 1, 3)])
 def test_scales_are_drawn_between_the_least_and_the_most(scale: object, least: float, most: float) -> None:
     config = AugmentConfig(name="x", scale=scale)
-    margin = config.border(64)
-    side = 64 + 2 * margin
+    border = config.border(64)
+    side = 64 + 2 * border
     ramp = torch.arange(side).float().expand(500, 1, side, side)
     labels = torch.zeros(500, side, side, dtype=torch.uint8)
-    found = Augment(config, 255, margin)(ramp, labels, labels < 1, torch.Generator().manual_seed(0))
+    found = Augment(config, 255, border)(ramp, labels, labels < 1, torch.Generator().manual_seed(0))
     scales = 1 / (found[0][:, 0, 32, 40] - found[0][:, 0, 32, 39])
     assert least <= float(scales.min()) + 1e-4 < least * 1.02
     assert most >= float(scales.max()) - 1e-4 > most * 0.98
@@ -158,7 +158,7 @@ def test_scales_are_drawn_between_the_least_and_the_most(scale: object, least: f
     assert 200 < int((scales < middle).sum()) < 300
 
 
-def test_a_window_lies_in_the_middle_of_its_margin() -> None:
+def test_a_window_lies_in_the_middle_of_its_border() -> None:
     image = torch.randn(2, 3, 50, 50)
     labels = torch.randint(0, 4, (2, 50, 50), dtype=torch.uint8)
     config = AugmentConfig(name="x", scale=1e-9)
@@ -268,18 +268,18 @@ def test_a_transform_that_cannot_be_built_is_named() -> None:
 def test_a_warp_turns_in_nothing_for_at_most_a_fifth_of_what_a_window_could_hold(
     options: dict[str, object], size: tuple[int, int]
 ) -> None:
-    side, margin = size
+    side, border = size
     draw = torch.Generator().manual_seed(4)
-    valid = torch.ones(60, side + 2 * margin, side + 2 * margin, dtype=torch.bool)
+    valid = torch.ones(60, side + 2 * border, side + 2 * border, dtype=torch.bool)
     for number, ends in enumerate(
-        torch.randint(side // 2, side + 2 * margin, (60,), generator=draw).tolist()
+        torch.randint(side // 2, side + 2 * border, (60,), generator=draw).tolist()
     ):
         if number % 3:  # the scene ends there
             valid[number, ends:] = False
         if number % 3 == 2:
             valid[number, :, ends:] = False
-    inner = valid[:, margin : margin + side, margin : margin + side].float().mean((1, 2))
-    module = Augment(AugmentConfig(name="x", **options), 255, margin)  # type: ignore[arg-type]
+    inner = valid[:, border : border + side, border : border + side].float().mean((1, 2))
+    module = Augment(AugmentConfig(name="x", **options), 255, border)  # type: ignore[arg-type]
     image, labels = valid.float().unsqueeze(1), valid.short()
     for seed in range(4):
         kept = module(image, labels, valid, torch.Generator().manual_seed(seed))[2].float().mean((1, 2))

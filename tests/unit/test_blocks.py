@@ -82,11 +82,11 @@ def test_no_training_window_reaches_into_the_buffer(tmp_path: Path, sampler: str
 
 
 @pytest.mark.parametrize("cache", ["none", "memmap"])
-def test_a_margin_shows_what_lies_around_a_window_and_nothing_of_the_buffer(
+def test_a_border_shows_what_lies_around_a_window_and_nothing_of_the_buffer(
     tmp_path: Path, cache: str
 ) -> None:
     config = replace(whole(tmp_path, block=175), cache=cache, cache_dir=str(tmp_path / "cache"))
-    data = SceneDataModule(config, 0, margin=11)
+    data = SceneDataModule(config, 0, border=11)
     scene = data.scenes["train"][0]
     with rasterio.open(scene.image.path) as source, rasterio.open(scene.mask.path) as mask:
         image, labels = source.read(), mask.read(1)

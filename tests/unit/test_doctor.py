@@ -42,8 +42,8 @@ def test_the_audit_of_a_check_knows_what_augmentation_turns_in(
 ) -> None:
     seen = []
 
-    def audit(scenes: object, index: object, config: object, margin: int) -> list[Leak]:
-        seen.append(margin)
+    def audit(scenes: object, index: object, config: object, border: int) -> list[Leak]:
+        seen.append(border)
         return []
 
     monkeypatch.setattr(examination, "find_leaks", audit)

@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning.loggers import WandbLogger
 from torch.utils.data import DataLoader
 
-from geo_seg.training.callbacks import lightning_loops as loops
+from geo_seg.training.callbacks import lightning_loops
 from tests.conftest import REPOSITORY
 
 BATCHES = 6
-FILE = Path(loops.__file__)
+FILE = Path(lightning_loops.__file__)
 
 
 class Course(pl.Callback):
@@ -33,28 +33,28 @@ class Course(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.fit_loop.epoch_loop.restarting = True
-        loops.correct_restart_flag(trainer)
+        lightning_loops.correct_restart_flag(trainer)
         self.restarting.append(trainer.fit_loop.epoch_loop.restarting)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         self.batches.append(
             (
-                loops.is_accumulating(trainer),
-                loops.is_last_batch_of_epoch(trainer),
-                loops.validation_is_due(trainer),
-                loops.is_validation_epoch(trainer),
-                loops.batches_started(trainer),
+                lightning_loops.is_accumulating(trainer),
+                lightning_loops.is_last_batch_of_epoch(trainer),
+                lightning_loops.validation_is_due(trainer),
+                lightning_loops.is_validation_epoch(trainer),
+                lightning_loops.batches_started(trainer),
             )
         )
-        loops.log_step_metrics(trainer)
-        with loops.forward_context(trainer):
+        lightning_loops.log_step_metrics(trainer)
+        with lightning_loops.forward_context(trainer):
             self.contexts.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
-        moved = loops.batch_to_device(trainer, {"image": torch.ones(1)})
+        moved = lightning_loops.batch_to_device(trainer, {"image": torch.ones(1)})
         assert moved["image"].device == pl_module.device
         self.state = trainer.fit_loop.state_dict()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        self.validation.append(loops.is_last_validation_batch(trainer))
+        self.validation.append(lightning_loops.is_last_validation_batch(trainer))
 
 
 class Tiny(pl.LightningModule):
@@ -231,5 +231,5 @@ def test_a_forward_pass_has_the_precision_of_the_run(course: Course) -> None:
 
 def test_the_argument_that_wandb_warns_of_is_dropped() -> None:
     logger: Any = SimpleNamespace(_wandb_init={"anonymous": None, "name": "x"})
-    loops.drop_anonymous_argument(logger)
+    lightning_loops.drop_anonymous_argument(logger)
     assert logger._wandb_init == {"name": "x"}

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from geo_seg.errors import DataError
-from geo_seg.vectorize import region_table as survey
+from geo_seg.vectorize import region_table
 from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
 from geo_seg.vectorize.region_table import ConfidenceRaster
 from geo_seg.vectorize.regions import connected_components
@@ -41,9 +41,9 @@ def strips(monkeypatch: pytest.MonkeyPatch) -> Any:
             height = self._classes.info.height
             self.spans = tuple((top, min(top + rows, height)) for top in range(0, height, rows))
 
-        monkeypatch.setattr(survey.RasterStrips, "__init__", spans)
+        monkeypatch.setattr(region_table.RasterStrips, "__init__", spans)
 
-    init = survey.RasterStrips.__init__
+    init = region_table.RasterStrips.__init__
     return of
 
 

@@ -17,8 +17,7 @@ from geo_seg.config.run_config import default_config, diff_configs
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.metrics.scores import mean_iou
 from geo_seg.raster.reader import RasterInfo
-from geo_seg.report import figures
-from geo_seg.report import html_page as markup
+from geo_seg.report import figures, html_page
 from geo_seg.report.locations import describe_location, scene_outlines
 from geo_seg.report.pictures import draw_panels, encode_panels
 from geo_seg.tiling import Window
@@ -159,16 +158,18 @@ def assert_readable(text: str) -> Page:
 
 
 def test_text_is_escaped_and_a_page_is_readable() -> None:
-    table = markup.table("A <caption>", ["name", "IoU"], [["<script>", 0.5]])
-    image = markup.image(b"\x89PNG", 'a "picture"', "<b>")
-    text = markup.render_page("T & <t>", markup.paragraph("1 < 2"), [("One", table + image), ("Empty", "")])
+    table = html_page.table("A <caption>", ["name", "IoU"], [["<script>", 0.5]])
+    image = html_page.image(b"\x89PNG", 'a "picture"', "<b>")
+    text = html_page.render_page(
+        "T & <t>", html_page.paragraph("1 < 2"), [("One", table + image), ("Empty", "")]
+    )
     page = assert_readable(text)
     assert "<script>" not in text and "T &amp; &lt;t&gt;" in text
     assert page.all("img")[0]["alt"] == 'a "picture"'
     assert "Empty" not in text
     assert "&lt;b&gt;" in text
-    key = markup.legend_entry((255, 0, 16), "<roof>")
-    assert markup.text(key) == key and "#ff0010" in key and "&lt;roof&gt;" in key
+    key = html_page.legend_entry((255, 0, 16), "<roof>")
+    assert html_page.text(key) == key and "#ff0010" in key and "&lt;roof&gt;" in key
 
 
 def test_panels_show_where_a_prediction_is_wrong_and_nothing_where_there_is_no_label() -> None:

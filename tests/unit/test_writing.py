@@ -8,7 +8,7 @@ import pytest
 import rasterio
 
 from geo_seg.errors import DataError
-from geo_seg.raster import writer as writing
+from geo_seg.raster import writer
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.writer import RowWriter, ensure_writable, is_complete_geotiff
 from tests.conftest import write_raster
@@ -47,13 +47,13 @@ def test_what_a_map_does_not_take_over_is_told(tmp_path: Path) -> None:
 def test_a_truncated_raster_is_not_taken_for_a_finished_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync = writing.os.fsync
+    sync = writer.os.fsync
 
     def lose_the_end(descriptor: int) -> None:
         sync(descriptor)
-        writing.os.truncate(descriptor, writing.os.fstat(descriptor).st_size - 5)
+        writer.os.truncate(descriptor, writer.os.fstat(descriptor).st_size - 5)
 
-    monkeypatch.setattr(writing.os, "fsync", lose_the_end)
+    monkeypatch.setattr(writer.os, "fsync", lose_the_end)
     with pytest.raises(DataError, match=r"part\.tif: cannot be written \(not all of it reached the disk"):
         written(tmp_path / "part.tif", NOISE, 300)
     assert not (tmp_path / "part.tif").exists()

@@ -16,7 +16,6 @@ from geo_seg.data.class_table import ClassTable
 from geo_seg.data.scene_reader import label_dtype
 from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, DataError, first_line
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.process import setup_process
 
 CUSTOM_SAMPLE = -1
@@ -173,7 +172,6 @@ class _BatchOrder:
 def _setup_worker(number: int) -> None:
     """Set up a worker process, which need not be a copy of this one."""
     setup_process()
-    configure_gdal()
 
 
 def _tensor(samples: Any, key: str) -> Tensor:

@@ -25,7 +25,7 @@ class WindowLoader:
 
     A batch is a dict of image (N, bands, S, S) in the rasters' dtype, labels (N, S, S) uint8 or int16, valid
     (N, S, S) bool and place (N, 3) int64: scene number, first row and first column of the window, without its
-    margin. The memory of a batch is reused once none of its tensors is referenced.
+    border. The memory of a batch is reused once none of its tensors is referenced.
 
     Args:
         reader: reader of windows.
@@ -39,7 +39,7 @@ class WindowLoader:
         start: returns the number of batches that a resumed run has already done in this epoch.
         rank: of this process.
         world_size: number of processes; each reads its share of an epoch.
-        margin: pixels to read around random windows; excluded rectangles of the scene stay hidden.
+        border: pixels to read around random windows; excluded rectangles of the scene stay hidden.
 
     Attributes:
         wait_seconds: seconds that the consumer has waited for batches so far.
@@ -59,13 +59,13 @@ class WindowLoader:
         start: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
-        margin: int = 0,
+        border: int = 0,
     ) -> None:
         self.wait_seconds = 0.0
         self._reader = reader
         self._windows = windows
-        self._margin = margin
-        self._side = window + 2 * margin
+        self._border = border
+        self._side = window + 2 * border
         self._batch_size = batch_size
         self._epoch = epoch
         self._start = start
@@ -141,17 +141,17 @@ class WindowLoader:
         into: WindowArrays,
     ) -> SceneWindow:
         """Read a training window and return it; redraw windows without a labelled pixel."""
-        inside = slice(self._margin, self._side - self._margin)
+        inside = slice(self._border, self._side - self._border)
         for attempt in range(1, _MAX_REDRAWS):
             if not windows.is_unlabelled(scene_window):
-                self._reader.read_with_border(scene_window, self._margin, into)
+                self._reader.read_with_border(scene_window, self._border, into)
                 # the centre pixel decides for most windows
                 ignored = self._reader.table.ignore_index
                 centre = into.labels[self._side // 2, self._side // 2]
                 if centre != ignored or np.any(into.labels[inside, inside] != ignored):
                     return scene_window
             scene_window = windows.redraw(epoch, number, attempt)
-        self._reader.read_with_border(scene_window, self._margin, into)
+        self._reader.read_with_border(scene_window, self._border, into)
         return scene_window
 
     def _reuse_when_freed(self, memory: tuple[Tensor, ...], count: int) -> Batch:

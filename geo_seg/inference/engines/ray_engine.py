@@ -15,9 +15,8 @@ from geo_seg.errors import DataError, GeoSegError, first_line
 from geo_seg.inference.engines.local import MapResult, finalize, plan_map
 from geo_seg.inference.mapper import MapJob, Mapper, build_predictor, predict_part
 from geo_seg.prediction.ensemble import load_ensemble
-from geo_seg.raster.gdal_options import configure_gdal
 from geo_seg.runtime.console import progress_bar
-from geo_seg.runtime.process import PROCESS_VARIABLES
+from geo_seg.runtime.process import PROCESS_VARIABLES, setup_process
 
 _MAX_LOST_WORKERS = 3  # maximum workers that may die in a row without finishing a part
 
@@ -30,7 +29,7 @@ class Worker:
     """
 
     def __init__(self, config: InferenceConfig) -> None:
-        configure_gdal()
+        setup_process()
         self._predictor = build_predictor(config, load_ensemble(config))
 
     def predict(self, job: MapJob, number: int) -> None:
