@@ -35,7 +35,10 @@ def state():
 
 before = state()
 for name in modules:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:  # an extra that isn't installed
+        assert error.name in foreign, f"{name} needs {error.name}"
     for key, value in state().items():
         assert value == before[key], f"{name} changes {key}: {value}, before {before[key]}"
 """
