@@ -1,4 +1,4 @@
-"""Writes docs/keys.md: every key of training and inference, with its default and what it means.
+"""Writes docs/keys.md: every key of training and inference, with its default, valid values and meaning.
 
 Made from the schema (geo_seg/config), so that the page can't say anything else:
 
@@ -18,16 +18,19 @@ sys.path.insert(0, str(ROOT))
 
 from omegaconf import MISSING, OmegaConf  # noqa: E402
 
+from geo_seg.config.fields import Key  # noqa: E402
 from geo_seg.config.inference import InferenceConfig  # noqa: E402
 from geo_seg.config.training import TrainConfig  # noqa: E402
 
 PAGE = ROOT / "docs" / "keys.md"
 _HEAD = """# All keys
 
-What `python train.py` and `python inference.py` take, with the default and the meaning of each key. Options
-of a model, loss, optimizer, scheduler, logger or launcher stand in their YAML below `config/`, those of the
-losses in [losses.md](losses.md) as well. `required` keys have no default; data sets and groups of `config/`
-give them.
+What `python train.py` and `python inference.py` take, with the default, the valid values and the meaning of
+each key. A key with \\* may change when a run is resumed. One in *italics* changes neither what a run learns
+nor the pixels of a map: a finished run, or map, with another value of it counts as the same. Options of a
+model, loss, optimizer, scheduler, logger or launcher stand in their YAML below `config/`, those of the losses
+in [losses.md](losses.md) as well. `required` keys have no default; data sets and groups of `config/` give
+them.
 
 This page is made by `benchmarks/keys_table.py` (`make docs`) from the schema in `geo_seg/config`.
 """
@@ -41,14 +44,17 @@ def attributes(schema: type) -> dict[str, str]:
     return {name: " ".join(meaning.split()) for name, meaning in meanings}
 
 
-def rows(schema: type, at: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield key, default and meaning of every field, sections after the keys beside them."""
+def rows(schema: type, at: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, default, valid values and meaning of every field, sections after the keys beside them."""
     meanings, sections = attributes(schema), []
     for field in dataclasses.fields(schema):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             sections.append((field.type, f"{at}{field.name}."))
             continue
-        yield f"{at}{field.name}", _default(field), meanings[field.name]
+        declared: Key = field.metadata["key"]
+        name = f"`{at}{field.name}`" if declared.in_fingerprint else f"*`{at}{field.name}`*"
+        name += "\\*" if declared.on_resume else ""
+        yield name, _default(field), _valid(declared), meanings[field.name]
     for section, prefix in sections:
         yield from rows(section, prefix)
 
@@ -62,11 +68,17 @@ def _default(field: "dataclasses.Field[Any]") -> str:
     return f"`{OmegaConf.to_yaml({'value': value}).removeprefix('value:').strip()}`"
 
 
+def _valid(declared: Key) -> str:
+    """Return the choices and the range of a key."""
+    numbers = [declared.range_text()] if declared.has_range else []
+    return ", ".join([*(f"`{choice}`" for choice in declared.choices), *numbers])
+
+
 def table(schema: type) -> str:
     """Return the Markdown table of a schema."""
-    lines = ["| key | default | meaning |", "|---|---|---|"]
-    for key, default, meaning in rows(schema):
-        lines.append(f"| `{key}` | {default} | {meaning.replace('|', '&#124;')} |")
+    lines = ["| key | default | valid | meaning |", "|---|---|---|---|"]
+    for key, default, valid, meaning in rows(schema):
+        lines.append(f"| {key} | {default} | {valid} | {meaning.replace('|', '&#124;')} |")
     return "\n".join(lines)
 
 

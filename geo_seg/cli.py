@@ -1,4 +1,4 @@
-"""Entry points of Hydra with errors in one line on stderr, and exit codes."""
+"""Entry points of Hydra with errors in one line each on stderr, and exit codes."""
 
 import os
 import re
@@ -22,6 +22,7 @@ from geo_seg.errors import (
     ConfigError,
     GeoSegError,
     IncompatibleChoiceError,
+    MultipleConfigError,
     did_you_mean,
     first_line,
     missing_extra,
@@ -104,14 +105,22 @@ def report_errors() -> Iterator[None]:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             _exit_with_error(error)
         if isinstance(error, IncompatibleChoiceError):
-            print(f"skipped: {_printable_line(error)}", file=sys.stderr)
+            print_error(error, "skipped")
             return
-        print(f"error: {_printable_line(error)}", file=sys.stderr)
+        print_error(error)
         raise
 
 
 def format_error(error: Exception) -> str:
     """Return the message of an error of Hydra, OmegaConf or geo_seg in one line."""
+    return "; ".join(map(_format_single, _single_errors(error)))
+
+
+def _single_errors(error: Exception) -> Sequence[Exception]:
+    return error.errors if isinstance(error, MultipleConfigError) else [error]
+
+
+def _format_single(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(cause, GeoSegError):
         error = cause  # raised while Hydra instantiated a launcher or sweeper of geo_seg
@@ -132,9 +141,14 @@ def format_error(error: Exception) -> str:
     return message + _origin(message) if isinstance(error, ConfigError) else message
 
 
-def _printable_line(error: Exception) -> str:
-    """Return the message of an error with control characters escaped: no file may control the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in format_error(error))
+def print_error(error: Exception, label: str = "error") -> None:
+    """Print an error on stderr in one line; several errors of a configuration in one line each.
+
+    Control characters are escaped: no file may control the terminal.
+    """
+    for message in map(_format_single, _single_errors(error)):
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+        print(f"{label}: {line}", file=sys.stderr)
 
 
 def _origin(message: str) -> str:
@@ -151,7 +165,7 @@ def _exit_with_error(error: Exception) -> NoReturn:
     unexpected = _is_os_error(error, named=False) or not isinstance(error, _EXPECTED_ERRORS)
     if unexpected or "debug=true" in (argument.lower() for argument in sys.argv):
         raise error
-    print(f"error: {_printable_line(error)}", file=sys.stderr)
+    print_error(error)
     sys.exit(2)
 
 

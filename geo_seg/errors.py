@@ -1,6 +1,6 @@
 """Errors that are printed as one line: what was found, what was expected, what to do."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,6 +11,18 @@ class GeoSegError(Exception):
 
 class ConfigError(GeoSegError):
     """A key, a name or a value of the configuration is invalid."""
+
+
+class MultipleConfigError(ConfigError):
+    """Several errors of a configuration, printed one a line.
+
+    Args:
+        errors: 2 or more.
+    """
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        super().__init__("\n".join(map(str, errors)))
+        self.errors = errors
 
 
 class IncompatibleChoiceError(ConfigError):

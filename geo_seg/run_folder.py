@@ -3,19 +3,18 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import geo_seg
+from geo_seg.config.fields import fingerprint_values
 from geo_seg.config.training import TrainConfig
 from geo_seg.runtime.files import atomic_write
 
 RUN_FILE = "run.json"
 """File of a run folder with its hashes, and whether the run has finished."""
 
-_KEYS_WITHOUT_EFFECT = ("debug", "resume", "rerun", "save_minutes")  # on the result
 _PACKAGES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm", "rasterio", "numpy")
 _TRAINING_CODE = (  # files and folders whose code may change the weights or the scores of a run
     "losses",
@@ -46,8 +45,7 @@ def run_hashes(config: TrainConfig, data: str) -> dict[str, str]:
 
 def config_hash(config: TrainConfig) -> str:
     """Return a hash of the resolved configuration, without the keys that don't affect the result."""
-    content = {key: value for key, value in asdict(config).items() if key not in _KEYS_WITHOUT_EFFECT}
-    return _short_hash(json.dumps(content, sort_keys=True, default=str))
+    return _short_hash(json.dumps(fingerprint_values(config), sort_keys=True, default=str))
 
 
 def code_hash() -> str:

@@ -1,12 +1,14 @@
 """Schema and checks of `augment`. No torch in here."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from geo_seg.config.components import check_target
+from geo_seg.config.components import target_errors
+from geo_seg.config.fields import key
 from geo_seg.errors import ConfigError
 
 MIN_KEPT = 0.8
@@ -36,17 +38,17 @@ class AugmentConfig:
             data_keys: [input, mask, mask].
     """
 
-    name: str = MISSING
-    d4: bool = False
-    rotate: float = 0.0
-    scale: Any = 0.0
-    shear: float = 0.0
-    gain: float = 0.0
-    bias: float = 0.0
-    gamma: float = 0.0
-    noise: float = 0.0
-    band_drop: float = 0.0
-    transforms: list[Any] = field(default_factory=list)
+    name: str = key(MISSING, in_fingerprint=True)
+    d4: bool = key(False, in_fingerprint=True)
+    rotate: float = key(0.0, at_least=0, at_most=180, in_fingerprint=True)
+    scale: Any = key(0.0, in_fingerprint=True)
+    shear: float = key(0.0, at_least=0, at_most=45, in_fingerprint=True)
+    gain: float = key(0.0, at_least=0, at_most=1, in_fingerprint=True)  # more would invert the contrast
+    bias: float = key(0.0, at_least=0, in_fingerprint=True)
+    gamma: float = key(0.0, at_least=0, in_fingerprint=True)
+    noise: float = key(0.0, at_least=0, in_fingerprint=True)
+    band_drop: float = key(0.0, at_least=0, at_most=1, in_fingerprint=True)
+    transforms: list[Any] = key(list, in_fingerprint=True)
 
     def scale_range(self) -> tuple[float, float]:
         """Return the minimum and maximum scale factor."""
@@ -63,35 +65,22 @@ class AugmentConfig:
 
 
 _MIN_SCALE, _MAX_SCALE = 0.25, 4.0  # factors; at a quarter 16 times the pixels of a window are read
-_MAX_AUGMENT = {
-    "rotate": 180.0,
-    "shear": 45.0,
-    "gain": 1.0,  # more would invert the contrast
-    "bias": math.inf,
-    "gamma": math.inf,
-    "noise": math.inf,
-    "band_drop": 1.0,
-}
 
 
-def check_augment(augment: AugmentConfig) -> None:
-    """Raise ConfigError if a value of `augment` is out of range."""
-    for key, maximum in _MAX_AUGMENT.items():
-        if not 0 <= (value := getattr(augment, key)) <= maximum:
-            expected = "0 or more" if math.isinf(maximum) else f"0 to {maximum:g}"
-            raise ConfigError(f"augment.{key}={value}: expected {expected}")
-    _check_scale(augment.scale)
+def augment_errors(augment: AugmentConfig) -> Iterator[ConfigError]:
+    """Yield what is wrong with `augment` beside single values out of range."""
+    if not _is_scale(augment.scale):
+        yield ConfigError(
+            f"augment.scale={augment.scale}: expected a number from 0 to {_MAX_SCALE - 1:g}, or "
+            f"[minimum, maximum] from {_MIN_SCALE:g} to {_MAX_SCALE:g}"
+        )
     for number, transform in enumerate(augment.transforms):
-        check_target("augment", f"augment.transforms[{number}]", transform)
+        yield from target_errors("augment", f"augment.transforms[{number}]", transform)
 
 
-def _check_scale(scale: Any) -> None:
-    numbers = scale if isinstance(scale, list) else [scale]
-    if all(type(number) in {int, float} for number in numbers):
-        limits = scale if isinstance(scale, list) else [1, 1 + scale]
-        if len(limits) == 2 and _MIN_SCALE <= limits[0] <= limits[1] <= _MAX_SCALE:
-            return
-    raise ConfigError(
-        f"augment.scale={scale}: expected a number from 0 to {_MAX_SCALE - 1:g}, or [minimum, maximum] "
-        f"from {_MIN_SCALE:g} to {_MAX_SCALE:g}"
-    )
+def _is_scale(scale: Any) -> bool:
+    limits = scale if isinstance(scale, list) else [1, scale]
+    if len(limits) != 2 or any(type(number) not in {int, float} for number in limits):
+        return False
+    minimum, maximum = limits if isinstance(scale, list) else (1, 1 + scale)
+    return bool(_MIN_SCALE <= minimum <= maximum <= _MAX_SCALE)

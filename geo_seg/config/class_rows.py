@@ -4,9 +4,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.fields import errors_of, raise_errors
 from geo_seg.errors import ConfigError, did_you_mean
 
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -42,6 +44,7 @@ def parse_class_rows(config: DatasetConfig) -> ClassRows:
     Raises:
         ConfigError: a key, name, colour, value or weight is invalid.
     """
+    raise_errors(errors_of(*(partial(_row, index, row) for index, row in enumerate(config.classes))))
     rows = [_row(index, row) for index, row in enumerate(config.classes)]
     if len(rows) < 2 or (config.mode == "binary" and len(rows) != 2):
         expected = "2 (background first)" if config.mode == "binary" else "2 or more"
@@ -77,8 +80,6 @@ def _ignored(config: DatasetConfig, names: list[str], all_values: list[int | str
             f"dataset.ignore_index={index} is the label of class {names[index]!r}; take 255, or leave the "
             "class out of the table"
         )
-    if not -32768 <= index <= 32767:
-        raise ConfigError(f"dataset.ignore_index={index}: expected -32768 to 32767")
     if ignored is None:
         ignored = [index] if index not in all_values else []
     if not all(map(_is_value, ignored)):

@@ -1,6 +1,6 @@
 """Options of components, checked against the signature of their `_target_` or name. No torch in here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from geo_seg.config.signatures import Signature, ancestors, describe_unknown, signature
@@ -54,35 +54,34 @@ _EXTRA_OPTIONS = {  # options beside the parameters of the target
 }
 
 
-def check_target(section: str, key: str, options: Any) -> None:
-    """Check the `_target_` of a component, and its options.
+def target_errors(section: str, key: str, options: Any) -> Iterator[ConfigError]:
+    """Yield what is wrong with the `_target_` of a component, and with its options.
+
+    The class may be unknown, have another base class, or not accept an option.
 
     Args:
         section: a key of FROM_PYTHON.
         key: of the mapping.
         options: the mapping, with a `_target_`.
-
-    Raises:
-        ConfigError: the class is unknown, has another base class, or doesn't accept an option.
     """
     if not isinstance(options, Mapping) or not isinstance(options.get("_target_"), str):
-        raise ConfigError(f"{key}: expected a mapping with a _target_, got {options!r}")
+        yield ConfigError(f"{key}: expected a mapping with a _target_, got {options!r}")
+        return
     target = options["_target_"]
-    if message := describe_unknown(target):
-        raise ConfigError(f"{key}._target_={target}: {message}")
     base, bases = _BASE_CLASSES.get(section), ancestors(target)
-    if base and bases is not None and base not in bases:
-        raise ConfigError(f"{key}._target_={target}: expected a class that is a {base}")
-    accepted = signature(target)
-    if accepted is not None:
+    if message := describe_unknown(target):
+        yield ConfigError(f"{key}._target_={target}: {message}")
+    elif base and bases is not None and base not in bases:
+        yield ConfigError(f"{key}._target_={target}: expected a class that is a {base}")
+    elif (accepted := signature(target)) is not None:
         extra = {"_target_", *_EXTRA_OPTIONS.get(section, set())}
-        check_options(key, options, accepted, FROM_PYTHON[section], extra)
+        yield from option_errors(key, options, accepted, FROM_PYTHON[section], extra)
 
 
-def check_options(
+def option_errors(
     key: str, options: Mapping[str, Any], accepted: Signature, filled: set[str], extra: set[str]
-) -> None:
-    """Check options against a signature.
+) -> Iterator[ConfigError]:
+    """Yield an error for each option that a signature lacks, and for each value of the wrong type.
 
     Args:
         key: of the mapping.
@@ -90,24 +89,18 @@ def check_options(
         accepted: signature of the callable that receives them.
         filled: parameters that code fills in.
         extra: options beside the parameters.
-
-    Raises:
-        ConfigError: an unknown option, or a value of the wrong type.
     """
     parameters = {name: p for name, p in accepted.parameters.items() if name not in filled}
+    nullable = _NULL_FROM_RUN.get(key.partition(".")[0], set())
     for option, value in options.items():
-        if option in extra:
+        if option in extra or (value is None and option in nullable):
             continue
-        if option not in parameters:
-            if accepted.accepts_kwargs and option not in filled:
-                continue
-            raise ConfigError(
-                f"{key}.{option}: nothing reads it; {did_you_mean(option, {*parameters, *extra})}"
-            )
-        if value is None and option in _NULL_FROM_RUN.get(key.partition(".")[0], set()):
-            continue
-        if not parameters[option].accepts(value):
-            raise ConfigError(f"{key}.{option}={value!r}: expected {parameters[option].annotation}")
+        if option in parameters:
+            if not parameters[option].accepts(value):
+                yield ConfigError(f"{key}.{option}={value!r}: expected {parameters[option].annotation}")
+        elif not accepted.accepts_kwargs or option in filled:
+            hint = did_you_mean(option, {*parameters, *extra})
+            yield ConfigError(f"{key}.{option}: nothing reads it; {hint}")
 
 
 def check_name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from geo_seg.config.fields import key
+
 
 @dataclass
 class SplitConfig:
@@ -28,17 +30,19 @@ class SplitConfig:
         unit: of block and buffer: "pixels" or "metres".
     """
 
-    by: str = "fraction"
-    train: Any = None
-    val: Any = None
-    test: Any = None
-    group: str | None = None
-    table: str | None = None
-    column: str | None = None
-    block: float | None = None
-    balance: bool = True
-    buffer: float = 0.0
-    unit: str = "pixels"
+    by: str = key(
+        "fraction", choices=("fraction", "pattern", "list", "manifest", "blocks"), in_fingerprint=True
+    )
+    train: Any = key(None, in_fingerprint=True)
+    val: Any = key(None, in_fingerprint=True)
+    test: Any = key(None, in_fingerprint=True)
+    group: str | None = key(None, in_fingerprint=True)
+    table: str | None = key(None, in_fingerprint=True)
+    column: str | None = key(None, in_fingerprint=True)
+    block: float | None = key(None, above=0, in_fingerprint=True)
+    balance: bool = key(True, in_fingerprint=True)
+    buffer: float = key(0.0, at_least=0, in_fingerprint=True)
+    unit: str = key("pixels", choices=("pixels", "metres"), in_fingerprint=True)
 
 
 @dataclass
@@ -57,12 +61,12 @@ class LabelConfig:
         all_touched: whether a polygon gets every pixel that it touches, not only those whose centre is in it.
     """
 
-    align: str = "error"
-    layer: str | None = None
-    attribute: str | None = None
-    uncovered: str = "ignore"
-    order: str = "file"
-    all_touched: bool = False
+    align: str = key("error", choices=("error", "reproject"), in_fingerprint=True)
+    layer: str | None = key(None, in_fingerprint=True)
+    attribute: str | None = key(None, in_fingerprint=True)
+    uncovered: str = key("ignore", in_fingerprint=True)
+    order: str = key("file", choices=("file", "class"), in_fingerprint=True)
+    all_touched: bool = key(False, in_fingerprint=True)
 
 
 @dataclass
@@ -117,34 +121,38 @@ class DatasetConfig:
             counts the windows.
     """
 
-    name: str = MISSING
-    root: str = MISSING
-    images: Any = None
-    masks: str | None = None
-    aoi: str | None = None
-    manifest: str | None = None
-    allow_outside: bool = False
-    unlabelled: str = "error"
+    name: str = key(MISSING, in_fingerprint=True)
+    root: str = key(MISSING, in_fingerprint=False, on_resume=True)
+    images: Any = key(None, in_fingerprint=True)
+    masks: str | None = key(None, in_fingerprint=True)
+    aoi: str | None = key(None, in_fingerprint=True)
+    manifest: str | None = key(None, in_fingerprint=True)
+    allow_outside: bool = key(False, in_fingerprint=True)
+    unlabelled: str = key("error", choices=("error", "skip"), in_fingerprint=True)
     label: LabelConfig = field(default_factory=LabelConfig)
-    mode: str = "multiclass"
-    classes: list[Any] = MISSING
-    bands: list[Any] | None = None
-    nodata: float | None = None
-    zero_is_nodata: bool = False
-    ignore_index: int = 255
-    ignore_values: list[Any] | None = None
-    unlisted: str = "error"
+    mode: str = key("multiclass", choices=("multiclass", "binary"), in_fingerprint=True)
+    classes: list[Any] = key(MISSING, in_fingerprint=True)
+    bands: list[Any] | None = key(None, in_fingerprint=True)
+    nodata: float | None = key(None, in_fingerprint=True)
+    zero_is_nodata: bool = key(False, in_fingerprint=True)
+    ignore_index: int = key(255, at_least=-32768, at_most=32767, in_fingerprint=True)
+    ignore_values: list[Any] | None = key(None, in_fingerprint=True)
+    unlisted: str = key("error", choices=("error", "ignore"), in_fingerprint=True)
     split: SplitConfig = field(default_factory=SplitConfig)
-    allow_leakage: bool = False
-    normalize: str = "standardize"
-    generate: str | None = None
-    window: int = 256
-    sampler: str = "valid"
-    windows_per_epoch: int | None = None
-    samples: Any = None
-    num_workers: int = 0
-    batch_size: int = 8
-    num_threads: int = 2
-    cache: str = "auto"
-    cache_dir: str | None = None
-    on_read_error: str = "raise"
+    allow_leakage: bool = key(False, in_fingerprint=True)
+    normalize: str = key(
+        "standardize",
+        choices=("standardize", "percentile", "minmax", "imagenet", "none"),
+        in_fingerprint=True,
+    )
+    generate: str | None = key(None, choices=("demo",), in_fingerprint=True)
+    window: int = key(256, at_least=16, at_most=16384, in_fingerprint=True)
+    sampler: str = key("valid", choices=("uniform", "valid", "balanced"), in_fingerprint=True)
+    windows_per_epoch: int | None = key(None, at_least=1, in_fingerprint=True)
+    samples: Any = key(None, in_fingerprint=True)
+    num_workers: int = key(0, at_least=0, in_fingerprint=True)
+    batch_size: int = key(8, at_least=1, at_most=1 << 16, in_fingerprint=True)
+    num_threads: int = key(2, at_least=1, at_most=1024, in_fingerprint=False, on_resume=True)
+    cache: str = key("auto", choices=("auto", "none", "memmap"), in_fingerprint=False)
+    cache_dir: str | None = key(None, in_fingerprint=False)
+    on_read_error: str = key("raise", choices=("raise", "ignore"), in_fingerprint=True)

@@ -1,24 +1,151 @@
-"""Keys and plain values of a configuration, checked against its schema. No torch in here."""
+"""Keys of a configuration: their declaration in a schema, and checks against it. No torch in here."""
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any, get_origin
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
-from geo_seg.errors import ConfigError, did_you_mean
+from geo_seg.errors import ConfigError, MultipleConfigError, did_you_mean
+
+_KEY = "key"  # in the metadata of a field
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a schema declares of a key beside its name, type, default and meaning.
+
+    Attributes:
+        in_fingerprint: whether results depend on its value, which therefore is part of the hash of a run or
+            of the fingerprint of a map. Files that a key names have fingerprints of their own.
+        on_resume: whether it may change when a run is resumed.
+        choices: valid values beside those in range; all valid values if there is no range.
+        at_least: smallest valid number; None for no limit, as below.
+        above: number that a valid one exceeds.
+        at_most: largest valid number.
+        below: number that exceeds a valid one.
+        multiple_of: number of which a valid one is a multiple.
+        unit: of the number, in error messages.
+    """
+
+    in_fingerprint: bool
+    on_resume: bool = False
+    choices: tuple[Any, ...] = ()
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    multiple_of: int | None = None
+    unit: str = ""
+
+    @property
+    def has_range(self) -> bool:
+        """Whether numbers are valid in a range only."""
+        return any(limit is not None for limit in (self.at_least, self.above, self.at_most, self.below))
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether a value is one of the choices, or in the range."""
+        if not self.has_range:
+            return not self.choices or value in self.choices
+        if isinstance(value, str) or not math.isfinite(value):
+            return value in self.choices
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+            and (self.multiple_of is None or value % self.multiple_of == 0)
+        )
+
+    def range_text(self) -> str:
+        """Return the range in words: "0 or more pixels", "0 or more and less than 1"."""
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.at_least:.10g} to {self.at_most:.10g}"
+        multiple = "" if self.multiple_of is None else f"a multiple of {self.multiple_of}, "
+        lower = f"more than {self.above:g}" if self.at_least is None else f"{self.at_least:g} or more"
+        upper = f" and up to {self.at_most:g}" if self.at_most is not None else ""
+        upper = f" and less than {self.below:g}" if self.below is not None else upper
+        return f"{multiple}{lower}{upper} {self.unit}".rstrip()
+
+
+def key(default: Any, *, in_fingerprint: bool, on_resume: bool = False, **limits: Any) -> Any:
+    """Declare a key of a schema; the section Attributes of the schema's docstring gives its meaning.
+
+    Args:
+        default: a value, or a type that makes one, such as dict.
+        in_fingerprint: see Key.
+        on_resume: see Key.
+        limits: choices and range, see Key.
+    """
+    metadata = {_KEY: Key(in_fingerprint, on_resume, **limits)}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Key]]:
+    """Yield the dotted name and the declaration of every key of a schema that is no section."""
+    for item in fields(schema):
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            yield from keys(item.type, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", item.metadata[_KEY]
+
+
+def fingerprint_values(config: Any) -> dict[str, Any]:
+    """Return the values on which results depend, sections nested.
+
+    Args:
+        config: a dataclass whose keys are declared with `key`.
+    """
+    return _fingerprint_values(type(config), asdict(config))
+
+
+def _fingerprint_values(schema: type, values: dict[str, Any]) -> dict[str, Any]:
+    chosen = {}
+    for item in fields(schema):
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            chosen[item.name] = _fingerprint_values(item.type, values[item.name])
+        elif item.metadata[_KEY].in_fingerprint:
+            chosen[item.name] = values[item.name]
+    return chosen
 
 
 def to_dataclass(cfg: DictConfig, schema: type) -> Any:
-    """Convert a composed configuration to its dataclass.
+    """Convert a composed configuration to its dataclass, and check keys and values one by one.
 
     Raises:
-        ConfigError: an unknown key, or an empty text.
+        ConfigError: unknown keys, empty texts, and values that are no choice or out of range.
     """
-    _check_keys(cfg, schema)
+    raise_errors(_unknown_keys(cfg, schema))
     config = OmegaConf.to_object(cfg)
-    _check_texts(config)
+    raise_errors(_invalid_values(config))
     return config
+
+
+def raise_errors(errors: Iterable[ConfigError]) -> None:
+    """Raise all errors of a configuration together.
+
+    Raises:
+        ConfigError: there are some; the only one is raised as it is.
+    """
+    collected = list(errors)
+    if len(collected) == 1:
+        raise collected[0]
+    if collected:
+        raise MultipleConfigError(collected)
+
+
+def errors_of(*checks: Callable[[], object]) -> Iterator[ConfigError]:
+    """Call checks, and yield what they raise."""
+    for check in checks:
+        try:
+            check()
+        except MultipleConfigError as error:
+            yield from error.errors
+        except ConfigError as error:
+            yield error
 
 
 def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -39,7 +166,7 @@ def scalar_parent(key: str, schema: type) -> str | None:
         schema: a dataclass; fields of type Any or dict may contain anything.
     """
     first, _, rest = key.partition(".")
-    type_ = {field.name: field.type for field in fields(schema)}.get(first)
+    type_ = {item.name: item.type for item in fields(schema)}.get(first)
     if not rest or type_ is None or type_ is Any or get_origin(type_) is dict:
         return None
     if isinstance(type_, type) and is_dataclass(type_):
@@ -50,10 +177,10 @@ def scalar_parent(key: str, schema: type) -> str | None:
 
 def dotted_keys(schema: type, prefix: str = "") -> Iterator[str]:
     """Yield every key of a dataclass and of nested ones, such as "dataset.split.by"."""
-    for field in fields(schema):
-        yield f"{prefix}{field.name}"
-        if isinstance(field.type, type) and is_dataclass(field.type):
-            yield from dotted_keys(field.type, f"{prefix}{field.name}.")
+    for item in fields(schema):
+        yield f"{prefix}{item.name}"
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            yield from dotted_keys(item.type, f"{prefix}{item.name}.")
 
 
 def is_plain_data(value: Any, depth: int = 32) -> bool:
@@ -77,23 +204,37 @@ def is_plain_data(value: Any, depth: int = 32) -> bool:
     return value is None or type(value) in (bool, int, float)
 
 
-def _check_keys(cfg: DictConfig, schema: type, prefix: str = "") -> None:
-    """Raise for keys that were added with + to a section whose keys are all in the schema."""
-    types = {field.name: field.type for field in fields(schema)}
-    for key in map(str, cfg):
-        if key not in types:
-            raise ConfigError(f"{prefix}{key}: unknown key {key!r}; {did_you_mean(key, types)}")
-        if is_dataclass(types[key]) and isinstance(cfg[key], DictConfig):
-            _check_keys(cfg[key], types[key], f"{prefix}{key}.")  # type: ignore[arg-type]
+def _unknown_keys(cfg: DictConfig, schema: type, prefix: str = "") -> Iterator[ConfigError]:
+    """Yield an error for each key that was added with + to a section whose keys are all in the schema."""
+    types = {item.name: item.type for item in fields(schema)}
+    for name in map(str, cfg):
+        if name not in types:
+            yield ConfigError(f"{prefix}{name}: unknown key {name!r}; {did_you_mean(name, types)}")
+        elif is_dataclass(types[name]) and isinstance(cfg[name], DictConfig):
+            yield from _unknown_keys(cfg[name], types[name], f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def _check_texts(config: Any, prefix: str = "") -> None:
-    """Raise for empty texts, and for texts with a NUL character, which can't name a file."""
-    for field in fields(config):
-        value = getattr(config, field.name)
+def _invalid_values(config: Any, prefix: str = "") -> Iterator[ConfigError]:
+    for item in fields(config):
+        value = getattr(config, item.name)
         if is_dataclass(value):
-            _check_texts(value, f"{prefix}{field.name}.")
-        elif isinstance(value, str) and (not value.strip() or "\0" in value):
-            raise ConfigError(
-                f"{prefix}{field.name}={value!r}: expected a non-empty text without NUL characters"
-            )
+            yield from _invalid_values(value, f"{prefix}{item.name}.")
+        else:
+            yield from _value_errors(f"{prefix}{item.name}", value, item.type, item.metadata[_KEY])
+
+
+def _value_errors(name: str, value: Any, annotation: Any, declared: Key) -> Iterator[ConfigError]:
+    """Yield what is wrong with a value: nothing, or one error.
+
+    A text with a NUL character can't name a file.
+    """
+    nullable = type(None) in get_args(annotation)
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        yield ConfigError(f"{name}={value!r}: expected a non-empty text without NUL characters")
+    elif (value is None and nullable) or declared.is_valid(value):
+        return
+    elif declared.has_range:
+        expected = [*declared.choices, declared.range_text(), *(["null"] if nullable else [])]
+        yield ConfigError(f"{name}={value}: expected {', or '.join(expected)}")
+    else:
+        yield from errors_of(lambda: check_choice(name, value, declared.choices))

@@ -1,6 +1,6 @@
 """Keys that have no effect in combination with other keys. No torch in here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -33,45 +33,44 @@ _READERS: tuple[tuple[str, Callable[[TrainConfig], bool], str], ...] = (
 )
 
 
-def check_idle(config: TrainConfig) -> None:
-    """Raise for a key that differs from its default but has no effect.
+def idle_errors(config: TrainConfig) -> Iterator[ConfigError]:
+    """Yield an error for each key that differs from its default but has no effect.
 
-    Raises:
-        ConfigError: with the key, and with what would make it effective.
+    The error says what would make the key effective.
     """
     for key, is_read, reader in _READERS:
         value, default = _value_and_default(config, key)
         if value != default and not is_read(config):
-            raise ConfigError(f"{key}={value}: does nothing here; it is for {reader}")
-    _check_rates(config.optimizer, config.scheduler)
+            yield ConfigError(f"{key}={value}: does nothing here; it is for {reader}")
+    yield from _rate_errors(config.optimizer, config.scheduler)
     if (target := config.trainer.get("_target_")) != _TRAINER:
-        raise ConfigError(
+        yield ConfigError(
             f"trainer._target_={target}: {_TRAINER} trains, whatever this says; leave it as it is"
         )
     clips = config.trainer.get("gradient_clip_val")
     if config.trainer.get("gradient_clip_algorithm") is not None and not clips:
-        raise ConfigError(
+        yield ConfigError(
             "trainer.gradient_clip_algorithm: does nothing without trainer.gradient_clip_val; give both"
         )
 
 
-def _check_rates(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> None:
-    """Raise if a scheduler would overwrite options of the optimizer, or options contradict each other."""
+def _rate_errors(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Yield where a scheduler would overwrite options of the optimizer, or options contradict each other."""
     if scheduler.get("max_lr") is not None:
-        raise ConfigError(
+        yield ConfigError(
             f"scheduler.max_lr={scheduler['max_lr']}: would overwrite optimizer.lr and the rates of the "
             "encoder; give optimizer.lr, which is the highest"
         )
     momentum = next((key for key in _MOMENTUM_KEYS if optimizer.get(key) is not None), None)
     cycles = scheduler.get("cycle_momentum")
     if cycles and momentum:
-        raise ConfigError(
+        yield ConfigError(
             f"scheduler.cycle_momentum=true: would overwrite optimizer.{momentum}={optimizer[momentum]}; "
             f"leave one out (~optimizer.{momentum})"
         )
     limit = next((key for key in ("base_momentum", "max_momentum") if key in scheduler), None)
     if limit and (cycles is False or (cycles is None and momentum)):
-        raise ConfigError(
+        yield ConfigError(
             f"scheduler.{limit}={scheduler[limit]}: does nothing without scheduler.cycle_momentum=true"
             + (f" and ~optimizer.{momentum}" if momentum else "")
         )

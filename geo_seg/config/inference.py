@@ -1,13 +1,14 @@
 """Schema and checks of `python inference.py`. No torch in here."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from geo_seg.config.fields import check_choice, to_dataclass
+from geo_seg.config.fields import key, raise_errors, to_dataclass
 from geo_seg.errors import ConfigError, missing_extra
 from geo_seg.runtime.files import expand_user
 from geo_seg.runtime.ranks import is_distributed
@@ -65,139 +66,94 @@ class InferenceConfig:
         debug: whether to show the traceback of an error.
     """
 
-    checkpoint: Any = MISSING
-    weights: list[float] | None = None
-    input: Any = MISSING
-    output: str = MISSING
-    window: int | str = "auto"
-    margin: int | str | None = None
-    overlap: int = 64
-    blend: str = "hann"
-    batch_size: int | str = "auto"
-    max_memory: float | None = None
-    tta: str = "none"
-    resolution: float | None = None
-    temperature: float | None = None
-    threshold: float | None = None
-    probabilities: str = "none"
-    uncertainty: bool = False
-    probability_type: str = "uint8"
-    polygons: bool = False
-    min_area: float = 0.0
-    simplify: float = 0.0
-    labels: Any = None
-    exists: str = "overwrite"
-    dry_run: bool = False
-    engine: str = "local"
-    workers: int | str = "auto"
-    accelerator: str = "auto"
-    precision: str = "auto"
-    backend: str = "torch"
-    compile: bool = False
-    debug: bool = False
-
-
-_INFERENCE_CHOICES = {
-    "probabilities": ("none", "top", "all"),
-    "probability_type": ("uint8", "float16", "float32"),
-    "exists": ("overwrite", "skip", "error"),
-    "accelerator": ("auto", "cpu", "gpu", "mps"),
-    "precision": PRECISIONS,
-    "blend": ("hann", "linear", "crop"),
-    "backend": ("torch", "openvino"),
-    "engine": ("local", "torchrun", "ray"),
-    "tta": ("none", "flips", "d4"),
-}
+    checkpoint: Any = key(MISSING, in_fingerprint=False)
+    weights: list[float] | None = key(None, in_fingerprint=True)
+    input: Any = key(MISSING, in_fingerprint=False)
+    output: str = key(MISSING, in_fingerprint=False)
+    window: int | str = key("auto", choices=("auto",), at_least=64, multiple_of=32, in_fingerprint=True)
+    margin: int | str | None = key(None, choices=("auto",), at_least=0, unit="pixels", in_fingerprint=True)
+    overlap: int = key(64, at_least=0, unit="pixels", in_fingerprint=True)
+    blend: str = key("hann", choices=("hann", "linear", "crop"), in_fingerprint=True)
+    batch_size: int | str = key("auto", choices=("auto",), at_least=1, in_fingerprint=True)
+    max_memory: float | None = key(None, above=0, unit="gigabytes", in_fingerprint=True)
+    tta: str = key("none", choices=("none", "flips", "d4"), in_fingerprint=True)
+    resolution: float | None = key(None, above=0, unit="map units", in_fingerprint=True)
+    temperature: float | None = key(None, above=0, in_fingerprint=True)
+    threshold: float | None = key(None, above=0, below=1, in_fingerprint=True)
+    probabilities: str = key("none", choices=("none", "top", "all"), in_fingerprint=True)
+    uncertainty: bool = key(False, in_fingerprint=True)
+    probability_type: str = key("uint8", choices=("uint8", "float16", "float32"), in_fingerprint=True)
+    polygons: bool = key(False, in_fingerprint=False)
+    min_area: float = key(0.0, at_least=0, in_fingerprint=False)
+    simplify: float = key(0.0, at_least=0, in_fingerprint=False)
+    labels: Any = key(None, in_fingerprint=False)
+    exists: str = key("overwrite", choices=("overwrite", "skip", "error"), in_fingerprint=False)
+    dry_run: bool = key(False, in_fingerprint=False)
+    engine: str = key("local", choices=("local", "torchrun", "ray"), in_fingerprint=False)
+    workers: int | str = key("auto", choices=("auto",), at_least=1, in_fingerprint=False)
+    accelerator: str = key("auto", choices=("auto", "cpu", "gpu", "mps"), in_fingerprint=False)
+    precision: str = key("auto", choices=PRECISIONS, in_fingerprint=True)
+    backend: str = key("torch", choices=("torch", "openvino"), in_fingerprint=True)
+    compile: bool = key(False, in_fingerprint=True)
+    debug: bool = key(False, in_fingerprint=False)
 
 
 def parse_inference_config(cfg: DictConfig) -> InferenceConfig:
     """Convert the composed configuration of inference to its dataclass, and check it.
 
     Raises:
-        ConfigError: an unknown key, or an invalid or missing value.
+        ConfigError: unknown keys, or invalid or missing values.
     """
     config: InferenceConfig = to_dataclass(cfg, InferenceConfig)
-    for key in ("checkpoint", "input", "output", "labels"):
-        setattr(config, key, expand_user(getattr(config, key)))
-    for key, choices in _INFERENCE_CHOICES.items():
-        check_choice(key, getattr(config, key), choices)
-    _check_auto_or_min("window", config.window, 64, "a multiple of 32, 64 or more")
-    if isinstance(config.window, int) and config.window % 32:
-        raise ConfigError(f"window={config.window}: expected auto, or a multiple of 32, 64 or more")
-    if config.margin is not None:
-        _check_auto_or_min("margin", config.margin, 0, "null, or 0 or more pixels")
-    _check_auto_or_min("batch_size", config.batch_size, 1, "1 or more")
-    if config.overlap < 0:
-        raise ConfigError(f"overlap={config.overlap}: expected 0 or more pixels")
-    if config.max_memory is not None and not config.max_memory > 0:
-        raise ConfigError(
-            f"max_memory={config.max_memory:g}: expected gigabytes above 0, or null for no limit"
-        )
-    _check_models(config)
-    _check_outputs(config)
-    _check_engine(config)
-    _check_backend(config)
+    for name in ("checkpoint", "input", "output", "labels"):
+        setattr(config, name, expand_user(getattr(config, name)))
+    raise_errors(_inference_errors(config))
     return config
 
 
-def _check_outputs(config: InferenceConfig) -> None:
-    if config.probability_type != "uint8" and config.probabilities == "none" and not config.uncertainty:
-        raise ConfigError(
-            f"probability_type={config.probability_type}: no probabilities are written; add "
-            "probabilities=top, probabilities=all or uncertainty=true, or leave it out"
-        )
-    for key, value in (("min_area", config.min_area), ("simplify", config.simplify)):
-        if not value >= 0:
-            raise ConfigError(f"{key}={value:g}: expected 0 or more")
-        if value and not config.polygons:
-            raise ConfigError(f"{key}={value:g}: only polygons have it; add polygons=true, or leave it out")
-
-
-def _check_models(config: InferenceConfig) -> None:
+def _inference_errors(config: InferenceConfig) -> Iterator[ConfigError]:
+    """Yield what is wrong with the models, and with keys beside others."""
     checkpoints = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     if not checkpoints or not all(isinstance(path, str) and path for path in checkpoints):
-        raise ConfigError(
+        yield ConfigError(
             f"checkpoint={config.checkpoint!r}: expected a run folder, a file, a glob or a list of these"
         )
     if config.weights is not None and not all(0 < weight < float("inf") for weight in config.weights):
-        raise ConfigError(f"weights={config.weights}: expected numbers above 0, one for each checkpoint")
-    if config.resolution is not None and not 0 < config.resolution < float("inf"):
-        raise ConfigError(f"resolution={config.resolution:g}: expected map units above 0, or null")
-    if config.temperature is not None and not 0 < config.temperature < float("inf"):
-        raise ConfigError(f"temperature={config.temperature:g}: expected a number above 0, or null")
-    if config.threshold is not None and not 0 < config.threshold < 1:
-        raise ConfigError(f"threshold={config.threshold:g}: expected a probability between 0 and 1, or null")
+        yield ConfigError(f"weights={config.weights}: expected numbers above 0, one for each checkpoint")
+    if config.probability_type != "uint8" and config.probabilities == "none" and not config.uncertainty:
+        yield ConfigError(
+            f"probability_type={config.probability_type}: no probabilities are written; add "
+            "probabilities=top, probabilities=all or uncertainty=true, or leave it out"
+        )
+    for name, value in (("min_area", config.min_area), ("simplify", config.simplify)):
+        if value and not config.polygons:
+            yield ConfigError(f"{name}={value:g}: only polygons have it; add polygons=true, or leave it out")
+    yield from _engine_errors(config)
+    if config.backend != "torch":
+        yield from _openvino_errors(config)
 
 
-def _check_engine(config: InferenceConfig) -> None:
-    _check_auto_or_min("workers", config.workers, 1, "1 or more")
+def _engine_errors(config: InferenceConfig) -> Iterator[ConfigError]:
     if config.workers != "auto" and config.engine != "ray":
-        raise ConfigError(f"workers={config.workers}: is for engine=ray, not for engine={config.engine}")
+        yield ConfigError(f"workers={config.workers}: is for engine=ray, not for engine={config.engine}")
     if config.engine == "torchrun" and "WORLD_SIZE" not in os.environ:
-        raise ConfigError(
+        yield ConfigError(
             "engine=torchrun: torchrun has not started this process; start it with "
             "torchrun --nproc-per-node=2 inference.py ..."
         )
     if config.engine != "torchrun" and is_distributed():
-        raise ConfigError(
+        yield ConfigError(
             f"engine={config.engine}: several processes were started together, each would write all maps; "
             "engine=torchrun shares them"
         )
     if config.engine == "ray" and find_spec("ray") is None:
-        raise ConfigError(f"engine=ray: {missing_extra('ray')}, or take another engine")
+        yield ConfigError(f"engine=ray: {missing_extra('ray')}, or take another engine")
 
 
-def _check_backend(config: InferenceConfig) -> None:
-    if config.backend == "torch":
-        return
+def _openvino_errors(config: InferenceConfig) -> Iterator[ConfigError]:
     if config.compile:
-        raise ConfigError("backend=openvino compile=true: torch.compile has no effect there; leave one out")
+        yield ConfigError("backend=openvino compile=true: torch.compile has no effect there; leave one out")
     if config.precision == "fp16":
-        raise ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
+        yield ConfigError("backend=openvino precision=fp16: a CPU computes in fp32 or bf16; take one of them")
     if find_spec("openvino") is None:
-        raise ConfigError(f"backend=openvino: {missing_extra('openvino')}, or take another backend")
-
-
-def _check_auto_or_min(key: str, value: int | str, minimum: int, expected: str) -> None:
-    if value != "auto" and (isinstance(value, str) or value < minimum):
-        raise ConfigError(f"{key}={value}: expected auto, or {expected}")
+        yield ConfigError(f"backend=openvino: {missing_extra('openvino')}, or take another backend")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import geo_seg
 from geo_seg.config import yaml_files
-from geo_seg.config.fields import is_plain_data
+from geo_seg.config.fields import is_plain_data, keys
 from geo_seg.config.hydra_setup import run_dir_of
 from geo_seg.config.signatures import is_class_path
 from geo_seg.config.split_checks import keys_of_other_methods
@@ -64,8 +64,10 @@ CONFIG = "config.yaml"
 # packages whose classes are instantiated without a note
 _TRUSTED_PACKAGES = ("torch", "pytorch_lightning", "lightning", "geo_seg")
 _RUN_SOURCE_KEYS = ("resume", "rerun")
-# keys that may change when a run is resumed: where and for how long it runs, not what is learnt
-_CHANGEABLE_ON_RESUME = ("trainer.", "dataset.root", "dataset.num_threads", "save_minutes", "on_nan", "debug")
+_CHANGEABLE_ON_RESUME = tuple(
+    f"{name}." if name == "trainer" else name for name, key in keys(TrainConfig) if key.on_resume
+)
+"""Keys, and beginnings of keys, of where and for how long a run runs, not of what is learnt."""
 _TEST_KEYS = ("mode", "checkpoint", "split", "debug")
 _TEST_GROUPS = ("dataset", "trainer")
 _TEST_SECTIONS = ("dataset.", "trainer.", "evaluation.")

@@ -1,13 +1,13 @@
 """Checks of `dataset.split`, before torch is imported."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from geo_seg.config.dataset import SplitConfig
-from geo_seg.config.fields import check_choice
+from geo_seg.config.fields import errors_of
 from geo_seg.errors import ConfigError
 
-_METHODS = ("fraction", "pattern", "list", "manifest", "blocks")
 _METHODS_BY_KEY = {  # of keys that only some values of `by` use
     "train": ("pattern", "list"),
     "group": ("fraction",),
@@ -17,31 +17,23 @@ _METHODS_BY_KEY = {  # of keys that only some values of `by` use
 }
 
 
-def check_split(split: SplitConfig) -> None:
-    """Check that all keys of a split are valid for its `by`.
-
-    Raises:
-        ConfigError: one isn't.
-    """
-    check_choice("dataset.split.by", split.by, _METHODS)
-    check_choice("dataset.split.unit", split.unit, ("pixels", "metres"))
-    if not 0 <= split.buffer < float("inf"):
-        raise ConfigError(f"dataset.split.buffer={split.buffer:g}: expected 0 or more {split.unit}")
+def split_errors(split: SplitConfig) -> Iterator[ConfigError]:
+    """Yield the keys of a split that aren't valid for its `by`, or contradict each other."""
     for message in keys_of_other_methods(split).values():
-        raise ConfigError(message)
+        yield ConfigError(message)
     if not split.balance and split.by != "blocks":
-        raise ConfigError(f"dataset.split.balance=false: is for dataset.split.by=blocks, not {split.by}")
-    if split.by == "blocks" and (split.block is None or not 0 < split.block < float("inf")):
-        raise ConfigError(
+        yield ConfigError(f"dataset.split.balance=false: is for dataset.split.by=blocks, not {split.by}")
+    if split.by == "blocks" and split.block is None:
+        yield ConfigError(
             f"dataset.split.block={split.block}: expected the side of a block in {split.unit}, some windows"
         )
     if (split.table is None) != (split.column is None):
-        raise ConfigError(
+        yield ConfigError(
             f"dataset.split.table={split.table} column={split.column}: expected a CSV and one of its "
             "columns, or neither"
         )
     if split.group is not None:
-        _check_group(split)
+        yield from errors_of(lambda: _check_group(split))
 
 
 def keys_of_other_methods(split: SplitConfig) -> dict[str, str]:

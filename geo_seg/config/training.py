@@ -7,6 +7,8 @@ from omegaconf import MISSING
 
 from geo_seg.config.augment import AugmentConfig
 from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.fields import key
+from geo_seg.config.inference import PRECISIONS
 
 
 @dataclass
@@ -20,9 +22,9 @@ class EncoderConfig:
             above 0, up to 1.
     """
 
-    freeze_epochs: int = 0
-    lr_factor: float = 1.0
-    layer_decay: float = 1.0
+    freeze_epochs: int = key(0, at_least=0, in_fingerprint=True)
+    lr_factor: float = key(1.0, at_least=0, in_fingerprint=True)
+    layer_decay: float = key(1.0, above=0, at_most=1, in_fingerprint=True)
 
 
 @dataclass
@@ -35,9 +37,9 @@ class AverageConfig:
         start: of swa: fraction of the epochs, from 0 to below 1, after which averaging begins.
     """
 
-    name: str = "none"
-    decay: float = 0.999
-    start: float = 0.75
+    name: str = key("none", choices=("none", "ema", "swa"), in_fingerprint=True)
+    decay: float = key(0.999, at_least=0, below=1, in_fingerprint=True)
+    start: float = key(0.75, at_least=0, below=1, in_fingerprint=True)
 
 
 @dataclass
@@ -52,9 +54,9 @@ class EvaluationConfig:
         draws: bootstrap resamples for the confidence intervals of scores; 0 for no intervals.
     """
 
-    boundary: float = 0.02
-    draws: int = 1000
-    precision: str = "fp32"
+    boundary: float = key(0.02, at_least=0, in_fingerprint=True)
+    draws: int = key(1000, at_least=0, in_fingerprint=True)
+    precision: str = key("fp32", choices=PRECISIONS, in_fingerprint=True)
 
 
 @dataclass
@@ -93,27 +95,27 @@ class TrainConfig:
         logger: Lightning loggers in addition to metrics.csv under any names, each with a `_target_`.
     """
 
-    mode: str = "train"
-    checkpoint: str | None = None
-    split: str | None = None
-    sweep: str | None = None
-    seed: int = 0
-    debug: bool = False
-    resume: str | None = None
-    rerun: str | None = None
-    save_minutes: float = 10.0
-    on_nan: str = "stop"
-    find: str = "none"
-    compile: bool = False
+    mode: str = key("train", choices=("train", "check", "test", "leaderboard"), in_fingerprint=True)
+    checkpoint: str | None = key(None, in_fingerprint=True)
+    split: str | None = key(None, choices=("val", "test"), in_fingerprint=True)
+    sweep: str | None = key(None, in_fingerprint=True)
+    seed: int = key(0, at_least=0, at_most=(1 << 32) - 1, in_fingerprint=True)
+    debug: bool = key(False, in_fingerprint=False, on_resume=True)
+    resume: str | None = key(None, in_fingerprint=False)
+    rerun: str | None = key(None, in_fingerprint=False)
+    save_minutes: float = key(10.0, at_least=0, in_fingerprint=False, on_resume=True)
+    on_nan: str = key("stop", choices=("stop", "skip", "rollback"), on_resume=True, in_fingerprint=True)
+    find: str = key("none", choices=("none", "lr", "batch_size", "both"), in_fingerprint=True)
+    compile: bool = key(False, in_fingerprint=True)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    model: dict[str, Any] = MISSING
-    loss: dict[str, Any] = MISSING
-    optimizer: dict[str, Any] = MISSING
-    scheduler: dict[str, Any] = MISSING
+    model: dict[str, Any] = key(MISSING, in_fingerprint=True)
+    loss: dict[str, Any] = key(MISSING, in_fingerprint=True)
+    optimizer: dict[str, Any] = key(MISSING, in_fingerprint=True)
+    scheduler: dict[str, Any] = key(MISSING, in_fingerprint=True)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    trainer: dict[str, Any] = MISSING
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = key(MISSING, on_resume=True, in_fingerprint=True)
+    callbacks: dict[str, Any] = key(dict, in_fingerprint=True)
+    logger: dict[str, Any] = key(dict, in_fingerprint=True)

@@ -9,31 +9,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_seg.config.fields import fingerprint_values
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.inference.part_store import PartStore, ensemble_digest, map_fingerprint
 from geo_seg.inference.summary import MapRecord
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.raster.reader import RasterInfo
-
-_KEYS_AFFECTING_MAP = (  # options on which the bytes of a map depend
-    "window",
-    "margin",
-    "overlap",
-    "blend",
-    "batch_size",
-    "max_memory",
-    "precision",
-    "compile",
-    "backend",
-    "probabilities",
-    "uncertainty",
-    "probability_type",
-    "tta",
-    "weights",
-    "temperature",
-    "threshold",
-    "resolution",
-)
 
 
 @dataclass(frozen=True)
@@ -101,7 +82,7 @@ class EarlierMaps:
     ) -> None:
         self._ensemble = ensemble
         self._suffixes = suffixes
-        self._options = {**{key: getattr(config, key) for key in _KEYS_AFFECTING_MAP}, "device": device}
+        self._options = {**fingerprint_values(config), "device": device}
 
     def store(self, file: Path) -> PartStore:
         """Return the part store of a map."""

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from geo_seg.cli import format_error
+from geo_seg.cli import format_error, print_error
 from geo_seg.config.training import TrainConfig
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError, IncompatibleChoiceError, SweepError
@@ -159,10 +159,10 @@ class ProcessLauncher(Launcher):
             config = parse_train_config(strip_hydra(job.config))
             await_end(job.folder)
         except IncompatibleChoiceError as error:
-            print(f"skipped: {format_error(error)}", file=sys.stderr)
+            print_error(error, "skipped")
             return Outcome("skipped", overrides, error=format_error(error))
         except Exception as error:
-            print(f"error: {format_error(error)}", file=sys.stderr)
+            print_error(error)
             return Outcome("failed", overrides, error=format_error(error))
         if not self._reuse:
             return None

@@ -238,7 +238,7 @@ def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -
         ("dataset.split.val=[]", ("dataset.split.val=[]: expected a glob",)),
         ("dataset.split.balance=false", ("balance=false", "is for dataset.split.by=blocks, not pattern")),
         ("dataset.split.unit=meters", ("dataset.split.unit=meters", "'metres'")),
-        ("dataset.split.buffer=-1", ("dataset.split.buffer=-1", "0 or more pixels")),
+        ("dataset.split.buffer=-1", ("dataset.split.buffer=-1", "0 or more")),
         ("dataset.unlabelled=skipped", ("dataset.unlabelled=skipped", "'skip'")),
         ("dataset.allow_leakage=some", ("dataset.allow_leakage", "bool")),
         ("dataset.label.align=reprojct", ("dataset.label.align=reprojct", "'reproject'")),
@@ -279,9 +279,9 @@ def test_a_wrong_word_is_answered_with_what_there_is(override: str, words: tuple
         ("engine=rey", ("engine=rey", "did you mean 'ray'")),
         ("engine=torchrun", ("engine=torchrun", "start it with torchrun")),
         ("workers=2", ("workers=2", "is for engine=ray")),
-        ("resolution=-1", ("resolution=-1", "map units above 0")),
-        ("temperature=0", ("temperature=0", "above 0")),
-        ("threshold=2", ("threshold=2", "between 0 and 1")),
+        ("resolution=-1", ("resolution=-1", "more than 0 map units")),
+        ("temperature=0", ("temperature=0", "more than 0")),
+        ("threshold=2", ("threshold=2", "more than 0 and less than 1")),
     ],
 )
 def test_inference_answers_too(override: str, words: tuple[str, ...]) -> None:
