@@ -8,7 +8,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends libexpat1 && rm
 RUN useradd --create-home geo
 WORKDIR /home/geo/app
 # what the base image has of torch satisfies the range in pyproject.toml and stays
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY geo_seg geo_seg
 COPY losses losses
 COPY hydra_plugins hydra_plugins

@@ -29,6 +29,7 @@ from geo_seg.errors import (
 )
 from geo_seg.runtime.orphans import end_with_parent
 from geo_seg.runtime.process import setup_process
+from geo_seg.runtime.program import config_dir
 from geo_seg.runtime.ranks import check_ranks, no_output_overrides, rank
 from geo_seg.runtime.traces import remove_empty_folders_on_error
 
@@ -60,11 +61,12 @@ _EXTRAS_BY_LAUNCHER = {
 }
 
 
-def run_main(main: Callable[[], Any]) -> NoReturn:
+def run_main(main: Callable[[list[str]], Any], words: Sequence[str]) -> NoReturn:
     """Run an entry point of Hydra; expected errors end in one line on stderr and exit code 2.
 
     Args:
-        main: the function under @hydra.main.
+        main: called with the words, and with those that the rank of this process adds.
+        words: of the command line, after the name of the command.
     """
     end_with_parent()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its exceptions instead of printing them
@@ -72,10 +74,9 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
     try:
         _check_working_folder()
         check_ranks()
-        if rank() > 0 or "mode=leaderboard" in sys.argv:
-            sys.argv += no_output_overrides()
-        check_overrides(sys.argv[1:])
-        main()
+        check_overrides(words)
+        is_silent = rank() > 0 or "mode=leaderboard" in words
+        main([*words, *(no_output_overrides() if is_silent else ())])
     except BrokenPipeError:  # the help was piped to a program that has ended
         os._exit(141)  # the usual code; a regular exit would try to write again
     except _EXPECTED_ERRORS as error:
@@ -98,8 +99,6 @@ def report_errors() -> Iterator[None]:
     setup_process()
     try:
         with remove_empty_folders_on_error():
-            if (message := yaml_files.shadowed_files(sys.argv)) is not None:
-                raise ConfigError(message)
             yield
     except _EXPECTED_ERRORS as error:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -226,7 +225,8 @@ def _explain_choice(choice: str, options: Sequence[str], message: str) -> str:
     group, _, name = choice.rpartition("/")
     if group == "hydra/launcher" and name in _EXTRAS_BY_LAUNCHER:
         return f"launcher={name}: {missing_extra(_EXTRAS_BY_LAUNCHER[name])}"
-    roots = [Path(path) for path in re.findall(r"path=file://(.+)$", message, re.MULTILINE)]
+    paths = re.findall(rf"path=(?:file|{yaml_files.USER_SCHEME})://(.+)$", message, re.MULTILINE)
+    roots = sorted(dict.fromkeys(map(Path, paths)), key=lambda root: root != config_dir())
     searched = f"; looked in {' and '.join(str(root / group) for root in roots)}" if roots else ""
     hint = _misplaced(group, name, roots) or did_you_mean(name, options)
     return f"{group}={name}: unknown {group} {name!r}; {hint}{searched}"

@@ -29,6 +29,8 @@ FLOORS = {
     "geo_seg.inference": 7,
     "geo_seg.sweeps": 8,
     "geo_seg.modes": 9,
+    "geo_seg.commands": 10,
+    "geo_seg.__main__": 11,
 }
 """Rooms from the ground up; the package itself (`geo_seg/__init__.py`) imports nothing of them."""
 
@@ -92,7 +94,7 @@ def test_rooms_that_answer_typos_never_import_torch(name: str) -> None:
 def test_rooms_can_be_looked_over() -> None:
     top = REPOSITORY / "geo_seg"
     assert len([p for p in top.glob("*.py") if p.stem != "__init__"]) <= 7
-    assert len([p for p in top.iterdir() if (p / "__init__.py").exists()]) <= 14
+    assert len([p for p in top.iterdir() if (p / "__init__.py").exists()]) <= 15
     sizes = {p.parent: sum(f.stem != "__init__" for f in p.parent.glob("*.py")) for p in FILES}
     assert {folder: n for folder, n in sizes.items() if n > 15} == {}
     assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300} == {}

@@ -16,6 +16,7 @@ from geo_seg.checkpoints.metadata_checks import FORMAT, check_metadata
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models.layers import Normalize
 from geo_seg.models.smp import build_model
+from geo_seg.runtime.program import is_checkout
 from losses import Task
 
 METADATA_KEY = "geo_seg"
@@ -237,13 +238,23 @@ def library_versions() -> dict[str, str]:
     """Return the versions of Python and the packages that affect results, and the Git revision."""
     names = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "timm", "rasterio", "numpy")
     versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git the user has
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     versions["geo_seg"] = version("geo-seg")
-    versions["revision"] = git.stdout.strip() or "unknown"
+    versions["revision"] = _revision()
     return versions
+
+
+def _revision() -> str:
+    """Return the Git revision of a clone; an installed package may lie in a repository of someone else's."""
+    if not is_checkout():
+        return "unknown"
+    try:
+        git = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git the user has
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # no git on this machine
+        return "unknown"
+    return git.stdout.strip() or "unknown"

@@ -2,43 +2,39 @@
 
 import re
 import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-import geo_seg
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.config.training import TrainConfig
+from geo_seg.runtime.program import typed_words
 
-_SCRIPTS = Path(geo_seg.__file__).parents[1]
 
-
-def shell_command(script: str, **values: object) -> str:
-    """Return the shell command that starts a script of geo_seg from the working folder.
+def shell_command(command: str, **values: object) -> str:
+    """Return the line that starts a command of geo_seg in a shell, from the working folder.
 
     Args:
-        script: its file name.
+        command: "train" or "predict".
         values: by key; quoted where a shell or Hydra needs it.
     """
-    path = _SCRIPTS / script
-    return portable_command(script if path.parent == Path.cwd() else shlex.quote(str(path)), **values)
+    return _command(typed_words(command, located=True), values)
 
 
-def portable_command(script: str, **values: object) -> str:
-    """Return the shell command without the folder of the script, for files that may be published.
+def portable_command(command: str, **values: object) -> str:
+    """Return the line without the folder of a script, for files that may be published.
 
     Args:
-        script: its file name.
+        command: see shell_command.
         values: see shell_command; paths should be relative.
     """
-    return " ".join(["python", script, *(quote_override(key, str(value)) for key, value in values.items())])
+    return _command(typed_words(command), values)
 
 
-def this_command() -> str:
-    """Return the command that started this process."""
-    return shlex.join(["python", *sys.argv])
+def _command(words: list[str], values: Mapping[str, object]) -> str:
+    return " ".join([shlex.join(words), *(quote_override(key, str(value)) for key, value in values.items())])
 
 
 def quote_override(key: str, value: str) -> str:
@@ -77,8 +73,9 @@ def run_dir_of(checkpoint: str) -> Path:
 
 
 def register_schemas() -> None:
-    """Register the schemas with Hydra, and the resolver resolve_run_dir with OmegaConf."""
+    """Register the schemas with Hydra, and the resolvers of `config/` with OmegaConf."""
     OmegaConf.register_new_resolver("resolve_run_dir", resolve_run_dir, replace=True)
+    OmegaConf.register_new_resolver("command", portable_command, replace=True)
     store = ConfigStore.instance()
     # there is one store, and it hands out copies; Hydra copies all of it for each group that --help lists
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]

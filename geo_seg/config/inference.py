@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig
 from geo_seg.config.fields import key, raise_errors, to_dataclass
 from geo_seg.errors import ConfigError, missing_extra
 from geo_seg.runtime.files import expand_user
+from geo_seg.runtime.program import torchrun_words
 from geo_seg.runtime.ranks import is_distributed
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -139,7 +140,7 @@ def _engine_errors(config: InferenceConfig) -> Iterator[ConfigError]:
     if config.engine == "torchrun" and "WORLD_SIZE" not in os.environ:
         yield ConfigError(
             "engine=torchrun: torchrun has not started this process; start it with "
-            "torchrun --nproc-per-node=2 inference.py ..."
+            f"torchrun --nproc-per-node=2 {torchrun_words('predict')} ..."
         )
     if config.engine != "torchrun" and is_distributed():
         yield ConfigError(

@@ -9,7 +9,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-import geo_seg
 from geo_seg.config import yaml_files
 from geo_seg.config.fields import is_plain_data, keys
 from geo_seg.config.hydra_setup import run_dir_of
@@ -18,9 +17,9 @@ from geo_seg.config.split_checks import keys_of_other_methods
 from geo_seg.config.training import TrainConfig
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError
+from geo_seg.runtime.program import config_dir
 from geo_seg.runtime.ranks import rank
 
-_CONFIG_DIR = Path(geo_seg.__file__).parents[1] / "config"
 _GROUPS_WITHOUT_SECTION = ("launcher", "sweeper", "experiment")
 ABSENT = "–"
 """Value of a missing key."""
@@ -28,13 +27,13 @@ ABSENT = "–"
 
 def default_config() -> dict[str, Any]:
     """Return the configuration of `python train.py` without overrides, composed without Hydra."""
-    content = yaml.safe_load((_CONFIG_DIR / "train.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((config_dir() / "train.yaml").read_text(encoding="utf-8"))
     groups = [entry for entry in content.pop("defaults") if isinstance(entry, dict)]
     content.pop("hydra")
     for entry in groups:
         ((group, choice),) = entry.items()
         if group not in _GROUPS_WITHOUT_SECTION and choice is not None:
-            section = yaml.safe_load((_CONFIG_DIR / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+            section = yaml.safe_load((config_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8"))
             content[group] = section
     config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content))
     plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]

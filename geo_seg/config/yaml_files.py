@@ -1,20 +1,30 @@
 """YAML files of a configuration: their errors, and the line of each key."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, did_you_mean, first_line
+from geo_seg.runtime import program
+from geo_seg.runtime.ranks import rank
+
+USER_SCHEME = "user"
+"""Scheme of the sources of Hydra that are folders of the user."""
 
 _ROOT_FILES = ("train", "inference")  # their keys are defaults, no choice of a group
 _TYPE_NAMES = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
@@ -33,6 +43,55 @@ class _File:
 
 
 _loaded: dict[str, _File] = {}  # by their names in Hydra, in the order in which they were read
+_said: set[Path] = set()
+
+
+class UserYaml(FileConfigSource):
+    """Groups of a folder of the user; its other YAML files are no choices, and may be another program's."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of the source."""
+        return USER_SCHEME
+
+    def is_config(self, config_path: str) -> bool:
+        """Return whether a group has that file."""
+        return "/" in config_path and super().is_config(config_path)
+
+    # Hydra has a second class of the name FileConfigSource: record_yaml_files doesn't reach this one
+    load_unrecorded = FileConfigSource.load_config
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return the content of a file, recorded as those of geo_seg are."""
+        result: ConfigResult = _load_recorded(self, config_path)
+        return result
+
+
+class UserFolders(SearchPathPlugin):
+    """Search path with the folders of the user before geo_seg's own: that of --config-dir, then `config/`."""
+
+    config_dirs: ClassVar[list[Path]] = []
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders."""
+        for folder in self.config_dirs:
+            search_path.prepend("user", f"{USER_SCHEME}://{folder}", anchor="main")
+
+
+def search_user_folders(config_dir: str | None) -> None:
+    """Make Hydra find the groups in folders of the user, ahead of those that geo_seg comes with.
+
+    Args:
+        config_dir: of the command line; a folder `config` in the working folder is searched, too.
+    """
+    folders = [Path(config_dir)] if config_dir is not None else []
+    UserFolders.config_dirs = [
+        folder.absolute()
+        for folder in (*folders, Path("config"))
+        if folder.is_dir() and not folder.samefile(program.config_dir())
+    ]
+    SourcesRegistry.instance().register(UserYaml)
+    Plugins.instance().register(UserFolders)
 
 
 def record_yaml_files() -> None:
@@ -133,27 +192,13 @@ def _mismatch(annotation: Any, value: Any, error: OmegaConfBaseException) -> str
     return first_line(Exception(error.msg) if error.msg else error)
 
 
-def shadowed_files(argv: Sequence[str]) -> str | None:
-    """Return the error of a file in --config-dir that Hydra ignores: the repository has one of that name.
-
-    Args:
-        argv: the command line.
-    """
-    folders = [word.partition("=")[2] for word in argv if word.startswith(("--config-dir=", "-cd="))]
-    folders += [value for word, value in pairwise(argv) if word in {"--config-dir", "-cd"}]
-    for folder in folders:
-        for name, file in _loaded.items():
-            user_file = Path(folder) / f"{name}.yaml"
-            if user_file.is_file() and not user_file.samefile(file.path):
-                return f"{user_file}: {file.display_path} has the same name and is read instead; rename yours"
-    return None
-
-
 def _load_recorded(source: Any, config_path: str) -> Any:
     name = config_path.removesuffix(".yaml")
     if name in _ROOT_FILES:  # start of a configuration
         _loaded.clear()
     path = Path(source.path) / f"{name}.yaml"
+    if source.scheme() == USER_SCHEME:
+        _say_if_shadowing(path, name)
     try:
         result = source.load_unrecorded(config_path)
     except yaml.MarkedYAMLError as error:
@@ -172,6 +217,18 @@ def _load_recorded(source: Any, config_path: str) -> Any:
     if name not in _ROOT_FILES:
         _loaded[name] = _File(path, "" if package == "_global_" else f"{package}.".removeprefix("."))
     return result
+
+
+def _say_if_shadowing(path: Path, name: str) -> None:
+    """Print once that a file of the user is read in place of geo_seg's; a copy of it isn't worth a line."""
+    own = program.config_dir() / f"{name}.yaml"
+    if rank() != 0 or "COMP_LINE" in os.environ or path in _said or not own.is_file():
+        return  # while a shell completes a word, every line would stand in it
+    _said.add(path)
+    if own.read_bytes() != path.read_bytes():
+        group, _, choice = name.rpartition("/")
+        shown = str(path).encode("unicode_escape").decode()
+        print(f"note: {shown} is read in place of geo_seg's own {group}={choice}", file=sys.stderr)
 
 
 def _syntax_error(path: Path, error: yaml.MarkedYAMLError) -> str:

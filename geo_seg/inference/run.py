@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from geo_seg.config.hydra_setup import this_command
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import DataError
 from geo_seg.inference.engines.local import MapResult, is_main_process, processes_per_host, run_local
@@ -19,6 +18,7 @@ from geo_seg.prediction.ensemble import load_ensemble
 from geo_seg.raster.writer import ensure_writable
 from geo_seg.report.tables import score_table
 from geo_seg.runtime.lock import maps_lock
+from geo_seg.runtime.program import typed_here
 from geo_seg.vectorize.geopackage import prove_geopackages
 
 
@@ -96,7 +96,7 @@ def _resume_hint(
     except KeyboardInterrupt:
         if not config.dry_run:
             done = f"stopped; {len(maps)} of {len(rasters)} maps were made"
-            line = " the same command" if config.engine == "torchrun" else f"\n{this_command()}"
+            line = " the same command" if config.engine == "torchrun" else f"\n{typed_here()}"
             notify(f"{done}; resume with{line}")
         raise
 

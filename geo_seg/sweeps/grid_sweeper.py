@@ -16,10 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import geo_seg
 from geo_seg.cli import format_error
+from geo_seg.config.hydra_setup import portable_command
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError, IncompatibleChoiceError, SweepError
 from geo_seg.runtime.files import atomic_write
 from geo_seg.runtime.lock import folder_lock, is_locked
+from geo_seg.runtime.program import is_checkout
 from geo_seg.runtime.ranks import is_distributed
 from geo_seg.sweeps.outcomes import Outcome, read_outcome, write_outcome
 
@@ -122,13 +124,13 @@ def check_sweep_allowed(config: Any) -> None:
     """
     if is_distributed():
         raise ConfigError(
-            "a sweep is started by one process, `python train.py -m ...`, not by torchrun or srun; its runs "
-            "start their own processes (trainer.devices)"
+            f"a sweep is started by one process, `{portable_command('train')} -m ...`, not by torchrun or "
+            "srun; its runs start their own processes (trainer.devices)"
         )
     if config.mode != "train":
         raise ConfigError(
             f"mode={config.mode}: the runs of a sweep (-m) train; expected one command for each: "
-            f"python train.py mode={config.mode} ..."
+            f"{portable_command('train')} mode={config.mode} ..."
         )
 
 
@@ -136,7 +138,7 @@ def check_sweep_allowed(config: Any) -> None:
 def start_sweep(config: Any) -> Iterator[Path]:
     """Lock the folder of a sweep and write the shared configuration into it.
 
-    PYTHONPATH is extended so that workers of any launcher import the same source tree.
+    In a clone, PYTHONPATH is extended so that workers of any launcher import the same source tree.
 
     Args:
         config: configuration shared by all runs.
@@ -147,8 +149,9 @@ def start_sweep(config: Any) -> Iterator[Path]:
     folder = Path(config.hydra.sweep.dir)
     if config.hydra.launcher.get("reuse", True):
         _check_not_running(config, folder)
-    source_root = str(Path(geo_seg.__file__).parents[1])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source_root, os.environ.get("PYTHONPATH"))))
+    if is_checkout():
+        source_root = str(Path(geo_seg.__file__).parents[1])
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (source_root, os.environ.get("PYTHONPATH"))))
     with folder_lock(folder, "a sweep is running there"):
         text = OmegaConf.to_yaml(config)
         atomic_write(folder / _SHARED_CONFIG, text)

@@ -1,4 +1,4 @@
-"""Hydra launcher that runs every job of a sweep as a separate `python train.py`."""
+"""Hydra launcher that runs every job of a sweep as a separate training process."""
 
 import logging
 import os
@@ -18,6 +18,7 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.config.training_checks import parse_train_config
 from geo_seg.errors import ConfigError, IncompatibleChoiceError, SweepError
 from geo_seg.run_folder import read_run_state
+from geo_seg.runtime.program import process_words
 from geo_seg.sweeps.grid_sweeper import strip_hydra
 from geo_seg.sweeps.jobs import await_end, finished_run, interrupted_run
 from geo_seg.sweeps.outcomes import Outcome, delete_outcome, read_outcome, validation_score, write_outcome
@@ -225,7 +226,9 @@ class ProcessLauncher(Launcher):
             [f"resume='{quoted_folder}'", "hydra.output_subdir=null"] if job.interrupted else job.overrides
         )
         return [
-            *(sys.executable, str(Path(sys.argv[0]).absolute()), *flags, *name),
+            *process_words("train"),
+            *flags,
+            *name,
             *(*run_overrides, *passed, f"hydra.run.dir='{quoted_folder}'", "hydra.mode=RUN"),
         ]
 

@@ -24,6 +24,7 @@ from geo_seg.runtime.console import show_progress_bars, silence_library_warnings
 from geo_seg.runtime.lock import folder_lock
 from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.orphans import adopt
+from geo_seg.runtime.program import config_dir
 from geo_seg.runtime.ranks import is_distributed, rank
 from geo_seg.training.build import build_module, build_predictor, build_trainer, trainer_options
 from geo_seg.training.callbacks.checkpoint_choice import LAST, CheckpointChoice, choose_checkpoint
@@ -188,11 +189,15 @@ def _closing_lines(run: FinishedRun, shared: bool) -> str:
     folder, scene = (Path() if shared else run.path), run.data.scenes[run.split][0]
     command = portable_command if shared else shell_command
     image = scene.name if shared else scene.image.path
-    map_command = command("inference.py", checkpoint=folder, input=image, output=folder / "predictions")
-    return (
+    map_command = command("predict", checkpoint=folder, input=image, output=folder / "predictions")
+    lines = (
         f"report      {folder / 'report.html'}\ncheckpoint  {folder / 'checkpoints' / 'best.ckpt'}\n"
         f"go on with  {map_command}"
     )
+    if shared or run.config.dataset.name != "demo":
+        return lines
+    own = f"{command('train', dataset='own')} dataset.root=<folder> 'dataset.classes=[land,water]'"
+    return f"{lines}\nyour data   {own}  (docs/data.md, {config_dir() / 'dataset' / 'own.yaml'})"
 
 
 def _resolve_folder(config: TrainConfig, folder: Path) -> tuple[Path, TrainConfig, bool]:

@@ -460,11 +460,11 @@ def test_a_start_that_fails_leaves_no_folder(
 def test_an_answer_shows_control_characters_and_does_not_send_them(
     word: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
+    def fail(words: list[str]) -> None:
         raise ConfigError(f"callbacks.mine: there is no package {word}")
 
     monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(SystemExit) as ended:
-        run_main(fail)
+        run_main(fail, [])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: callbacks.mine: there is no package {shown}\n"

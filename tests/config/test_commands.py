@@ -28,7 +28,7 @@ from tests.conftest import REPOSITORY
     ],
 )
 def test_shell_and_hydra_read_a_path_from_a_command_as_it_is(path: str) -> None:
-    *_, given = shlex.split(shell_command("train.py", resume=path))
+    *_, given = shlex.split(shell_command("train", resume=path))
     found = OverridesParser.create().parse_overrides([given])[0]
     assert found.key_or_group == "resume"
     assert str(found.value()) == path
@@ -38,6 +38,6 @@ def test_a_script_is_named_by_its_path_outside_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    assert shell_command("inference.py", input="a.tif") == "python inference.py input=a.tif"
+    assert shell_command("predict", input="a.tif") == "python inference.py input=a.tif"
     monkeypatch.chdir(tmp_path)
-    assert shell_command("inference.py") == f"python {REPOSITORY / 'inference.py'}"
+    assert shell_command("predict") == f"python {REPOSITORY / 'inference.py'}"

@@ -209,16 +209,6 @@ def test_a_yaml_file_in_the_wrong_folder_is_found_for_the_user(
     )
 
 
-@pytest.mark.fault("config", "a YAML in the wrong folder: where it looked")
-def test_an_own_yaml_file_that_hydra_would_not_read_is_told(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "mine" / "dataset").mkdir(parents=True)
-    (tmp_path / "mine" / "dataset" / "demo.yaml").write_text(OWN)
-    result = run("train.py", "--config-dir", "mine", "dataset=demo")
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: mine/dataset/demo.yaml: ")
-    assert "has the same name and is read instead; rename yours" in result.stderr
-
-
 def _paths(node: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in pairs:

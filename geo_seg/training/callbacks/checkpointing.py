@@ -239,7 +239,7 @@ class ResumableCheckpoint(Checkpoint):
             self._log(
                 f"stopped by {signal.Signals(signal_number).name} after step {trainer.global_step}; "
                 "resume with\n"
-                f"{shell_command('train.py', resume=self.folder.parent)}"
+                f"{shell_command('train', resume=self.folder.parent)}"
             )
         raise SystemExit(128 + signal_number)
 
