@@ -18,6 +18,7 @@ from geo_seg.prediction.window_reader import PREFETCH, RasterInput, cache_size
 from geo_seg.raster.writer import BLOCK
 from geo_seg.tiling import Grid
 
+_UNKNOWN_MEMORY = 4 * 10**9  # bytes, on Windows, which doesn't say: max_memory= allows more
 _PROBE_SIDE = 128  # side in pixels of the window on which the memory of a model is measured
 # U-Net, U-Net++, DeepLabV3+ and SegFormer with windows of 768 to 1536 px take 1.1 to 1.7 times that: what
 # operations need for themselves, and the allocator
@@ -28,7 +29,9 @@ def free_memory(device: torch.device) -> int:
     """Return the free bytes on the device; on a CPU at most what the limit of the container leaves."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = _UNKNOWN_MEMORY
+    if hasattr(os, "sysconf"):
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, StopIteration):  # Linux is more precise
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -3,7 +3,8 @@
 A sweep starts runs, a run starts ranks, torchrun starts ranks. When the parent is killed it can't stop them:
 they would continue to train in a folder that the same command then needs, or wait half an hour for each
 other. So each of them polls the number of its parent. A pipe would react at once, but torchrun passes none
-on, and PR_SET_PDEATHSIG exists on Linux only; the number of the parent exists on every POSIX system.
+on, and PR_SET_PDEATHSIG exists on Linux only; the number of the parent exists on every POSIX system. On
+Windows it never changes, so that an orphan trains on until it ends by itself.
 """
 
 import os
@@ -47,4 +48,4 @@ def _watch(parent: int, end: Callable[[], None]) -> None:
 def _end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # SIGTERM kills on Windows

@@ -16,6 +16,7 @@ from geo_seg.runtime.orphans import adopt
 from geo_seg.runtime.ranks import strip_rank_env
 
 _POLL = 0.2  # seconds between two polls
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # SIGTERM kills on Windows
 _GRACE = 60.0  # seconds between SIGTERM and SIGKILL, for writing a checkpoint
 
 
@@ -100,7 +101,7 @@ def run_all(
                         run.stopped = time.monotonic()
                         _signal(run, signal.SIGTERM)
                     elif run.stopped is not None and time.monotonic() - run.stopped > _GRACE:
-                        _signal(run, signal.SIGKILL)
+                        _signal(run, _KILL)
         finally:
             _terminate_all(list(running.values()))
 
@@ -138,7 +139,7 @@ def _start(
 
 
 def _result(run: _Running) -> ProcessResult:
-    _signal(run, signal.SIGKILL)  # ranks that outlived their run
+    _signal(run, _KILL)  # ranks that outlived their run
     run.log.close()
     seconds = time.monotonic() - run.since
     return ProcessResult(run.command.number, run.process.returncode, seconds, run.stopped is not None)
@@ -152,11 +153,14 @@ def _terminate_all(runs: Sequence[_Running]) -> None:
         try:
             run.process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            _signal(run, signal.SIGKILL)
+            _signal(run, _KILL)
         run.log.close()
 
 
 def _signal(run: _Running, number: signal.Signals) -> None:
+    if not hasattr(os, "killpg"):  # Windows: the run alone, its ranks end when they lose it
+        run.process.send_signal(number)
+        return
     with suppress(ProcessLookupError):  # it has just ended
         os.killpg(run.process.pid, number)
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from geo_seg.cli import check_overrides, format_error
+from geo_seg.commands import main
 from geo_seg.config.augment import AugmentConfig
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.config.hydra_setup import register_schemas
@@ -144,9 +145,18 @@ def has(words: list[str], wanted: str) -> bool:
     return any(word.partition("=")[0] == wanted.partition("=")[0] for word in words)
 
 
+def as_script(command: re.Match[str]) -> str:
+    """The script of a command of geo_seg, with the words that it stands for."""
+    name = command[1]
+    assert name in main._COMMANDS, command[0]
+    script = "inference.py" if name == "predict" else "train.py"
+    return " ".join(["python", script, *main._COMMANDS[name].overrides])
+
+
 def of_page(page: Path) -> Iterator[Typed]:
-    for line, text, block in passages(page):
+    for line, shown, block in passages(page):
         at = f"{page.name}:{line}"
+        text = re.sub(r"^geo_seg (\w+)", as_script, shown)
         found = re.search(r"\b(train|inference)\.py\b(.*)", text)
         if found and re.match(r"(\w+=\S+ )*(python|torchrun|srun|for) ", text):
             words = shlex.split(found[2].split("; done")[0].split("--")[0], comments=True)

@@ -1,6 +1,5 @@
 """Several rasters, several processes: a map is made once, by one process, and its numbers are kept."""
 
-import fcntl
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tests.conftest import REPOSITORY, write_raster
 from tests.end_to_end.test_inference import LIMIT, draw, predict, read, threshold, write_checkpoint
 from tests.end_to_end.test_unfinished_maps import StopError, names, stop_after
 
+fcntl = pytest.importorskip("fcntl", reason="Windows has no locks of this kind")
 NAMES = ("a", "b", "c")
 SEEN = 2 * 3  # windows of a raster
 

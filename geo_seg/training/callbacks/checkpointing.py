@@ -20,7 +20,8 @@ from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks import lightning_loops
 from geo_seg.training.callbacks.training_state import check_alike, check_sizes
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SLURM sends USR1 with --signal
+_END_SIGNALS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))  # Windows lacks it
+_SIGNALS = (*_END_SIGNALS, signal.SIGINT)  # SLURM sends USR1 with --signal
 POSITION = "position"
 """Entry of a checkpoint with the position in training: epoch, batch, validate, done."""
 
@@ -154,7 +155,7 @@ class ResumableCheckpoint(Checkpoint):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exit at once on a signal from now on: the evaluation restarts from the checkpoints."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+            for number in _END_SIGNALS:
                 signal.signal(number, _exit)
 
     def on_before_optimizer_step(
