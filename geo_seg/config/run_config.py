@@ -102,7 +102,10 @@ def _requested_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     _warn_of_targets(dict(_targets(OmegaConf.to_container(config))), folder / CONFIG)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group not in _RUN_SOURCE_KEYS:
-            _apply_override(config, override, resumes=bool(cfg.resume))
+            if cfg.resume and not override.key_or_group.startswith(_CHANGEABLE_ON_RESUME):
+                _check_unchanged(config, cfg, override)
+            else:
+                _apply_override(config, override)
     config.resume = cfg.resume
     return config
 
@@ -151,7 +154,7 @@ def _test_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if (run / CONFIG).is_file():
         config = load_run_config(run)
         for override in single:
-            _apply_override(config, override, resumes=False)
+            _apply_override(config, override)
         for name in {section.rstrip(".") for section in _TEST_SECTIONS} - groups:
             cfg[name] = config[name]
     _drop_other_methods(cfg.dataset.split, {override.key_or_group for override in parsed})
@@ -203,14 +206,51 @@ def _drop_other_methods(split: DictConfig, given: Collection[str]) -> None:
                 split[key] = None
 
 
-def _apply_override(config: DictConfig, override: Override, resumes: bool) -> None:
+def _check_unchanged(config: DictConfig, cfg: DictConfig, override: Override) -> None:
+    """Raise if an override of a resumed run gives another value than the run has.
+
+    A script that starts a run and resumes it types the same line, so that the run's own values are accepted.
+
+    Args:
+        config: of the run.
+        cfg: composed from the YAML files and the whole command line.
+        override: of a key or a group whose values may not change.
+    """
     key, text = override.key_or_group, str(override.input_line)
-    if resumes and not key.startswith(_CHANGEABLE_ON_RESUME):
-        allowed = ", ".join(name + "*" if name.endswith(".") else name for name in _CHANGEABLE_ON_RESUME)
-        raise ConfigError(
-            f"{text}: resume= continues with the run's own configuration, except for {allowed}; "
-            "rerun= starts a new run with any change"
-        )
+    own, given = (_values_below("" if key == "experiment" else key, c) for c in (config, cfg))
+    searched = {"lr": ("optimizer.lr",), "batch_size": ("dataset.batch_size",)}.get(cfg.find, ())
+    searched = ("optimizer.lr", "dataset.batch_size") if cfg.find == "both" else searched
+    if config.find == "none" != cfg.find:  # it has been done: the run has what it gave
+        own, given = ({k: v for k, v in c.items() if k not in {"find", *searched}} for c in (own, given))
+    for name in dict.fromkeys([*given, *own]):
+        if own.get(name, ABSENT) != given.get(name, ABSENT):
+            allowed = ", ".join(k + "*" if k.endswith(".") else k for k in _CHANGEABLE_ON_RESUME)
+            raise ConfigError(
+                f"{text}: the run has {name}={own.get(name, ABSENT)}; resume= continues with the run's own "
+                f"configuration, except for {allowed}; rerun= starts a new run with any change"
+            )
+
+
+def _values_below(key: str, config: DictConfig) -> dict[str, Any]:
+    """Return the single values of a section, or of all for "", by key; but for those that may change."""
+    content = OmegaConf.to_container(config, resolve=True)
+    for name in filter(None, key.split(".")):
+        content = content.get(name, ABSENT) if isinstance(content, dict) else ABSENT
+    values: dict[str, Any] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict) and value:
+            for part, inner in value.items():
+                walk(inner, f"{name}.{part}".removeprefix("."))
+        elif not name.startswith((*_CHANGEABLE_ON_RESUME, *_RUN_SOURCE_KEYS)):
+            values[name] = value
+
+    walk(content, key)
+    return values
+
+
+def _apply_override(config: DictConfig, override: Override) -> None:
+    key, text = override.key_or_group, str(override.input_line)
     if override.is_delete():
         _delete_key(config, key, text)
         return

@@ -1,7 +1,7 @@
-"""Removal of the empty run folder of a start that failed. No torch in here."""
+"""Removal of what a start that failed has left in its run folder. No torch in here."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,27 @@ def remove_empty_folders_on_error() -> Iterator[None]:
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.RUN and hydra.output_subdir is not None:
             _remove_empty(Path(hydra.runtime.output_dir), {hydra.output_subdir, f"{hydra.job.name}.log"})
+        raise
+
+
+@contextmanager
+def remove_new_entries_on(
+    errors: tuple[type[Exception], ...], folder: Path, applies: Callable[[], bool]
+) -> Iterator[None]:
+    """Remove what the block has written into a folder, if it raises.
+
+    Args:
+        errors: types of the errors.
+        folder: it need not exist before.
+        applies: called after an error; whether to remove anything.
+    """
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    try:
+        yield
+    except errors:
+        if applies():
+            for path in set(folder.iterdir()) - before if folder.is_dir() else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
 
 

@@ -15,7 +15,7 @@ from geo_seg.checkpoints import checkpoint
 from geo_seg.config.hydra_setup import portable_command, shell_command
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.errors import CheckpointError, ConfigError, GeoSegError, first_line
+from geo_seg.errors import CheckpointError, ConfigError, DataError, GeoSegError, first_line
 from geo_seg.metrics.bootstrap import ResamplingUnits
 from geo_seg.models.smp import check_window_sides
 from geo_seg.prediction.scene_predictor import ScenePredictor
@@ -26,6 +26,7 @@ from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.orphans import adopt
 from geo_seg.runtime.program import config_dir
 from geo_seg.runtime.ranks import is_distributed, rank
+from geo_seg.runtime.traces import remove_new_entries_on
 from geo_seg.training.build import build_module, build_predictor, build_trainer, trainer_options
 from geo_seg.training.callbacks.checkpoint_choice import LAST, CheckpointChoice, choose_checkpoint
 from geo_seg.training.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -51,6 +52,11 @@ from geo_seg.training.resume import (
 )
 from geo_seg.training.run_summary import print_run_summary
 from geo_seg.training.tuner import tune
+
+_NOTHING_VALIDATED = (
+    "no epoch would be trained and validated, so there would be no best checkpoint; see trainer.max_epochs, "
+    "limit_train_batches and check_val_every_n_epoch"
+)
 
 
 def run(config: TrainConfig, folder: str | Path) -> float:
@@ -96,6 +102,10 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
     print_run_summary(console, config, data, module.model, module.loss, path)
     with ExitStack() as cleanup:
         if is_main:
+            refusals = (ConfigError, DataError)
+            cleanup.enter_context(
+                remove_new_entries_on(refusals, path, lambda: not is_resumed and trainer.global_step == 0)
+            )
             _start_run(config, hashes, path, trainer, cleanup)
         start = time.monotonic()
         _fit(trainer, module, data, checkpoint_callback)
@@ -251,6 +261,9 @@ def _build_run_trainer(
         default_root_dir=path,
         num_sanity_val_steps=0,
     )
+    first_validated = trainer.check_val_every_n_epoch or 1
+    if trainer.limit_train_batches == 0 or (validates and 0 < (trainer.max_epochs or 0) < first_validated):
+        raise ConfigError(_NOTHING_VALIDATED)
     if trainer.world_size > 1:
         adopt(os.environ)  # the ranks that Lightning starts
     if trainer.strategy.root_device.type == "cpu":
@@ -282,7 +295,4 @@ def _fit(
             ) from error
         raise
     if not Path(checkpoint_callback.best_model_path).exists():
-        raise ConfigError(
-            "no epoch was trained and validated, so there is no best checkpoint; see "
-            "trainer.max_epochs, limit_train_batches and check_val_every_n_epoch"
-        )
+        raise ConfigError(_NOTHING_VALIDATED)

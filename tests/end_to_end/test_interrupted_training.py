@@ -117,6 +117,8 @@ SLOW = pytest.mark.slow
         pytest.param("on_train_batch_end", 6, ["scheduler=step", "scheduler.step_size=1"], marks=SLOW),
         pytest.param("on_train_batch_end", 6, ["trainer.max_steps=10"], marks=SLOW),
         pytest.param("on_train_epoch_end", 1, ["trainer.max_steps=10"], marks=SLOW),
+        pytest.param("on_train_batch_end", 1, ["trainer.max_steps=3"], marks=SLOW),  # within the first epoch
+        pytest.param("on_validation_batch_end", 1, ["trainer.max_steps=3"], marks=SLOW),
         pytest.param("on_train_batch_end", 5, ["trainer.accumulate_grad_batches=2"], marks=SLOW),
         pytest.param("on_train_batch_end", 5, ["+trainer.val_check_interval=2"], marks=SLOW),
         pytest.param("on_validation_batch_end", 5, ["+trainer.val_check_interval=2"], marks=SLOW),

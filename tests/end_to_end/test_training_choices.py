@@ -114,9 +114,9 @@ def test_values_that_an_optimizer_or_scheduler_refuses_are_answered_in_one_line(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("trainer.max_steps=1", r"trainer\.max_steps=1: ends before the first epoch, of 2 batches"),
-        ("trainer.limit_train_batches=0", "no epoch was trained and validated"),
-        ("trainer.check_val_every_n_epoch=9", "no epoch was trained and validated"),
+        ("trainer.limit_train_batches=0", "no epoch would be trained and validated"),
+        ("trainer.check_val_every_n_epoch=9", "no epoch would be trained and validated"),
+        ("dataset.batch_size=1", "dataset.batch_size=2 or more"),
     ],
 )
 def test_a_run_that_would_validate_nothing_is_answered_in_one_line(
@@ -125,6 +125,26 @@ def test_a_run_that_would_validate_nothing_is_answered_in_one_line(
     config = configured(small_root, *COURSE, "dataset.windows_per_epoch=8", "dataset.batch_size=4", option)
     with pytest.raises(ConfigError, match=message):
         train(config, tmp_path / "run")
+    assert not any(tmp_path.glob("run/*"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=2"], ["+trainer.val_check_interval=1.0"]],
+    ids=["epochs", "every second epoch", "interval"],
+)
+def test_a_run_of_fewer_steps_than_an_epoch_is_validated_at_its_end(
+    small_root: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["dataset.windows_per_epoch=12", "trainer.limit_train_batches=null", "trainer.max_steps=2"]
+    train(configured(small_root, *COURSE, *short, *options), tmp_path / "run")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "trainer.max_steps=2 ends within the first epoch, of 3 batches" in told
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "2" and 0 <= float(row["val/miou"]) <= 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
 def test_the_run_folder_tells_data_revision_and_packages(small_root: Path, tmp_path: Path) -> None:

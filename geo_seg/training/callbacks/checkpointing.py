@@ -15,7 +15,6 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch.optim import Optimizer
 
 from geo_seg.config.hydra_setup import shell_command
-from geo_seg.errors import ConfigError
 from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks import lightning_loops
 from geo_seg.training.callbacks.training_state import check_alike, check_sizes
@@ -133,7 +132,7 @@ class ResumableCheckpoint(Checkpoint):
         if self.is_restoring:
             check_sizes(trainer.optimizers)
         self.is_restoring = False
-        self._check_length(trainer)
+        self._end_with_validation(trainer)
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:  # Lightning restores the old handlers at the end
                 signal.signal(number, self._on_signal)
@@ -141,15 +140,17 @@ class ResumableCheckpoint(Checkpoint):
         if not self.last_path.exists():
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=0)
 
-    def _check_length(self, trainer: pl.Trainer) -> None:
-        """Raise if training ends before the first validation: there would be no best weights."""
+    def _end_with_validation(self, trainer: pl.Trainer) -> None:
+        """Let the first epoch end where training does, if that is before any validation."""
         max_batches = trainer.max_steps * trainer.accumulate_grad_batches
         epoch_batches = trainer.num_training_batches
         first_validation = min(trainer.val_check_batch or epoch_batches, epoch_batches)
-        if self.monitor and trainer.global_step == 0 and 0 < max_batches < first_validation:
-            raise ConfigError(
-                f"trainer.max_steps={trainer.max_steps}: ends before the first epoch, of {epoch_batches} "
-                "batches, so nothing is validated; expected more steps or a smaller dataset.windows_per_epoch"
+        if self.monitor and trainer.current_epoch == 0 and 0 < max_batches < first_validation:
+            trainer.fit_loop.max_batches = trainer.val_check_batch = max_batches
+            trainer.check_val_every_n_epoch = 1
+            self._log(
+                f"trainer.max_steps={trainer.max_steps} ends within the first epoch, of {epoch_batches} "
+                "batches: its model is validated and kept there"
             )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -192,8 +193,10 @@ class ResumableCheckpoint(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Save and exit if a signal has come; a resumed run repeats the validation."""
-        if lightning_loops.is_last_validation_batch(trainer):
-            return  # the epoch is about to end, and ranks may differ in their number of batches
+        if lightning_loops.is_last_validation_batch(trainer) or trainer.global_step == trainer.max_steps:
+            # the epoch is about to end, and ranks may differ in their number of batches; and a run that has
+            # made all its steps would not be resumed in its last validation
+            return
         if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
             train_batch = lightning_loops.batches_started(trainer)
             self._save(trainer, pl_module, epoch=trainer.current_epoch, batch=train_batch, validate=True)
