@@ -21,7 +21,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from geo_seg.models.precision import supports_bf16
-from geo_seg.models.smp import build_model
+from geo_seg.models.registry import build_model
 from geo_seg.runtime.process import setup_process
 
 MODELS = ("unet", "resnet18"), ("unet", "tu-tf_efficientnet_lite0"), ("segformer", "mit_b0")

@@ -96,7 +96,7 @@ def checkpoint(kind: str) -> Any:
     import losses
     from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata
     from geo_seg.models.layers import Normalize
-    from geo_seg.models.smp import build_model
+    from geo_seg.models.registry import build_model
 
     options = {"name": "unet", "encoder": "resnet18", "weights": None}
     torch.manual_seed(0)

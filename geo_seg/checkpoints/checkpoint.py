@@ -15,7 +15,7 @@ from geo_seg.checkpoints.files import resolve_checkpoint
 from geo_seg.checkpoints.metadata_checks import FORMAT, check_metadata
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.models.layers import Normalize
-from geo_seg.models.smp import build_model
+from geo_seg.models.registry import build_model, without_weights
 from geo_seg.runtime.program import is_checkout
 from losses import Task
 
@@ -204,7 +204,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     content, metadata, notes = read_checkpoint(file)
     task = Task(mode=metadata.mode, num_classes=len(metadata.class_names), ignore_index=metadata.ignore_index)
     try:
-        model = build_model({**metadata.model, "weights": None}, len(metadata.mean), task.channels)
+        model = build_model(without_weights(metadata.model), len(metadata.mean), task.channels)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
     weights = {

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from geo_seg.config.fields import is_plain_data
-from geo_seg.config.training_checks import check_model
+from geo_seg.config.training_checks import check_model, registered_models
 from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.models.registry import own_modules
 
 FORMAT = 1
 """Version of the metadata; a checkpoint of another version is refused."""
@@ -75,8 +76,21 @@ def _check_values(content: Mapping[Any, Any], file: Path) -> None:
         raise CheckpointError(
             f"{file}: a binary model of {len(content['class_names'])} classes, expected 2 (background first)"
         )
+    _check_model(content["model"], file)
+
+
+def _check_model(model: Mapping[str, Any], file: Path) -> None:
+    """Check the model against geo_seg's own and those that the user has imported: none is imported for it."""
+    modules = own_modules()
+    module = model.get("module")
+    if module is not None and module not in modules and model["name"] not in registered_models(modules):
+        raise CheckpointError(
+            f"{file}: its model {_repr(model['name'])} is from the module {_repr(module)}, which is only "
+            "imported if you name it, since it is code: model_module=... of inference.py, +model.module=... "
+            "of train.py"
+        )
     try:
-        check_model(content["model"])
+        check_model(model, modules)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
 
@@ -114,9 +128,9 @@ def _are_pairs(value: Any) -> bool:
 
 
 def _is_model(value: Any) -> bool:
-    return (
-        is_plain_data(value) and isinstance(value, dict) and all(_is_text(value.get(k)) for k in _MODEL_KEYS)
-    )
+    if not isinstance(value, dict) or not is_plain_data(value) or not _is_text(value.get("name")):
+        return False
+    return all(_is_text(value[key]) for key in ("encoder", "module") if value.get(key) is not None)
 
 
 def _is_config(value: Any) -> bool:
@@ -125,7 +139,6 @@ def _is_config(value: Any) -> bool:
     return all(is_valid(value[key]) for key, is_valid in _CONFIG_RULES.items() if key in value)
 
 
-_MODEL_KEYS = ("name", "encoder")
 _CONFIG_RULES: dict[str, Callable[[Any], bool]] = {  # of the keys that are read
     "seed": lambda value: _is_int(value, 0, _NUM_SEEDS - 1),
     "compile": lambda value: isinstance(value, bool),
@@ -156,7 +169,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"pixels from 1 to {_MAX_WINDOW}",
         lambda value: _is_int(value, 1, _MAX_WINDOW),
     ),
-    "model": ("name, encoder and options of the model", _is_model),
+    "model": ("name and options of the model", _is_model),
     "config": ("the configuration of a training run, in plain values", _is_config),
     "versions": (
         "the version of each program",

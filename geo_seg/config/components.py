@@ -6,22 +6,6 @@ from typing import Any
 from geo_seg.config.signatures import Signature, ancestors, describe_unknown, signature
 from geo_seg.errors import ConfigError, did_you_mean
 
-ARCHITECTURES = {
-    "unet": "Unet",
-    "unetplusplus": "UnetPlusPlus",
-    "manet": "MAnet",
-    "linknet": "Linknet",
-    "fpn": "FPN",
-    "pspnet": "PSPNet",
-    "pan": "PAN",
-    "deeplabv3": "DeepLabV3",
-    "deeplabv3plus": "DeepLabV3Plus",
-    "upernet": "UPerNet",
-    "segformer": "Segformer",
-    "dpt": "DPT",
-}
-"""Class in segmentation_models_pytorch by model.name."""
-
 FROM_PYTHON = {
     "optimizer": {"params"},
     "scheduler": {"optimizer", "epochs", "steps_per_epoch"},  # a configuration gives total_steps
@@ -29,7 +13,10 @@ FROM_PYTHON = {
         *("logger", "callbacks", "plugins", "default_root_dir", "num_sanity_val_steps"),
         *("use_distributed_sampler", "limit_predict_batches"),
     },
-    "model": {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"},
+    "model": {
+        *("in_channels", "channels", "of"),
+        *("classes", "activation", "aux_params", "encoder_name", "encoder_weights"),  # smp's
+    },
     "logger": {"save_dir"},
     "callbacks": set(),
     "augment": set(),

@@ -67,7 +67,7 @@ _CHANGEABLE_ON_RESUME = tuple(
     f"{name}." if name == "trainer" else name for name, key in keys(TrainConfig) if key.on_resume
 )
 """Keys, and beginnings of keys, of where and for how long a run runs, not of what is learnt."""
-_TEST_KEYS = ("mode", "checkpoint", "split", "debug")
+_TEST_KEYS = ("mode", "checkpoint", "split", "debug", "model.module")
 _TEST_GROUPS = ("dataset", "trainer")
 _TEST_SECTIONS = ("dataset.", "trainer.", "evaluation.")
 
@@ -149,7 +149,7 @@ def _test_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if not (key in _TEST_KEYS or key in groups or key.startswith(_TEST_SECTIONS)):
             allowed = ", ".join((*_TEST_KEYS, *(f"{name}*" for name in _TEST_SECTIONS)))
             raise ConfigError(f"{text}: nothing reads it in a test; allowed: {allowed}")
-        if key.partition(".")[0] not in {*groups, *_TEST_KEYS}:
+        if key not in _TEST_KEYS and key.partition(".")[0] not in groups:
             single.append(override)
     if (run / CONFIG).is_file():
         config = load_run_config(run)
@@ -180,10 +180,12 @@ def _is_trusted(target: str) -> bool:
 
 
 def _targets(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the value of every `_target_` in a configuration, at any depth."""
+    """Yield the key and the value of every `_target_` in a configuration, at any depth, and model.module."""
     if isinstance(content, Mapping):
         if "_target_" in content:
             yield key or "_target_", str(content["_target_"])
+        if key == "model" and content.get("module") is not None:
+            yield "model.module", str(content["module"])
         parts = content.items()
     elif isinstance(content, list):
         parts = ((str(number), part) for number, part in enumerate(content))  # type: ignore[assignment]

@@ -6,7 +6,7 @@ loss, a model, an optimizer or a Lightning Trainer are read with `ast` from the 
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -65,6 +65,19 @@ class Signature:
     accepts_kwargs: bool
 
 
+@dataclass(frozen=True)
+class Registration:
+    """A function or class that a decorator registers by name.
+
+    Attributes:
+        options: its keyword-only parameters.
+        arguments: keyword arguments of the decorator, of those that are literals.
+    """
+
+    options: Signature
+    arguments: dict[str, Any]
+
+
 @cache
 def signature(target: str) -> Signature | None:
     """Return the signature of a dotted name, or None if it can't be read from the source."""
@@ -112,27 +125,30 @@ def ancestors(target: str) -> set[str] | None:
     return _ancestors_of(*definition) if definition else None
 
 
-def registered_factories(folder: Path) -> dict[str, tuple[Signature, tuple[str, ...]]]:
-    """Return signature and modes of every factory that a file of the folder decorates with @register.
+def registrations(files: Iterable[Path], decorator: str) -> dict[str, Registration]:
+    """Return the functions and classes that Python files register by a literal name.
 
     Args:
-        folder: of the Python files.
-
-    Returns:
-        By registered name.
+        files: the files.
+        decorator: name of the decorator; its first argument is the registered name.
     """
-    factories = {}
-    for file in sorted(folder.glob("*.py")):
+    by_name = {}
+    for file in files:
         for node in _parse(file).body:
-            if isinstance(node, ast.FunctionDef):
-                for call in node.decorator_list:
-                    if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "register":
-                        name = ast.literal_eval(call.args[0])
-                        modes = next(
-                            (ast.literal_eval(k.value) for k in call.keywords if k.arg == "modes"), ()
-                        )
-                        factories[name] = (_parameters(node, keyword_only=True), tuple(modes))
-    return factories
+            for call in getattr(node, "decorator_list", ()):
+                if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == decorator:
+                    literals = [k for k in call.keywords if isinstance(k.value, ast.Constant | ast.Tuple)]
+                    arguments = {str(k.arg): ast.literal_eval(k.value) for k in literals}
+                    options = _signature_of(file, node, keyword_only=True) or Signature({}, False)
+                    by_name[ast.literal_eval(call.args[0])] = Registration(options, arguments)
+    return by_name
+
+
+def module_file(module: str) -> Path | None:
+    """Return the Python file of a module's dotted name, None if there is none; nothing is imported."""
+    package, *rest = module.split(".")
+    file = _package_file(package)
+    return file if file is None or not rest else _module_file(file.parent.joinpath(*rest))
 
 
 def _names_in(file: Path) -> set[str]:
@@ -238,16 +254,16 @@ def _imported_file(file: Path, node: ast.ImportFrom) -> Path | None:
     return _module_file(folder.joinpath(*parts))
 
 
-def _signature_of(file: Path, node: ast.stmt) -> Signature | None:
+def _signature_of(file: Path, node: ast.stmt, keyword_only: bool = False) -> Signature | None:
     if isinstance(node, ast.FunctionDef):
-        return _parameters(node)
+        return _parameters(node, keyword_only)
     if isinstance(node, ast.ClassDef):
         for item in node.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                return _parameters(item)
+                return _parameters(item, keyword_only)
         for parent in node.bases:
             definition = _find(file, [ast.unparse(parent)])
-            inherited = _signature_of(*definition) if definition else None
+            inherited = _signature_of(*definition, keyword_only) if definition else None
             if inherited:
                 return inherited
     return None

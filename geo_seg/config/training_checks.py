@@ -1,6 +1,6 @@
 """Checks of the training configuration, before torch is imported."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,16 +11,17 @@ from omegaconf import DictConfig
 import geo_seg
 from geo_seg.config.augment import augment_errors
 from geo_seg.config.class_rows import parse_class_rows
-from geo_seg.config.components import ARCHITECTURES, FROM_PYTHON, check_name, option_errors, target_errors
+from geo_seg.config.components import FROM_PYTHON, check_name, option_errors, target_errors
 from geo_seg.config.dataset_checks import dataset_errors
 from geo_seg.config.fields import check_choice, errors_of, raise_errors, to_dataclass
 from geo_seg.config.idle_keys import idle_errors
-from geo_seg.config.signatures import Signature, registered_factories, signature
+from geo_seg.config.signatures import Registration, Signature, module_file, registrations, signature
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, IncompatibleChoiceError, did_you_mean, missing_extra
 from geo_seg.runtime.files import expand_user
 
 _LOSSES_DIR = Path(geo_seg.__file__).parents[1] / "losses"
+_MODELS_DIR = Path(geo_seg.__file__).parent / "models"
 # weights stay in float32: in float16 small updates are lost, float64 gains nothing
 _PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", 32)
 _VALIDATION_SCORES = ("miou", "loss", "accuracy", "boundary_iou")
@@ -101,16 +102,16 @@ def _mode_errors(config: TrainConfig) -> Iterator[ConfigError]:
 
 
 def _loss_errors(loss: Mapping[str, Any], mode: str | None) -> Iterator[ConfigError]:
-    losses = registered_factories(_LOSSES_DIR)
+    losses = registrations(sorted(_LOSSES_DIR.glob("*.py")), "register")
     try:
         name = check_name("loss", loss, losses)
     except ConfigError as error:
         yield error
         return
-    yield from option_errors("loss", loss, losses[name][0], set(), {"name"})
-    modes = losses[name][1]
+    yield from option_errors("loss", loss, losses[name].options, set(), {"name"})
+    modes = losses[name].arguments["modes"]
     if mode is not None and mode not in modes:
-        available = ", ".join(sorted(loss for loss in losses if mode in losses[loss][1]))
+        available = ", ".join(sorted(loss for loss in losses if mode in losses[loss].arguments["modes"]))
         yield IncompatibleChoiceError(
             f"loss={name} is for {modes[0]} data, the data set is {mode}; available: {available}"
         )
@@ -123,11 +124,56 @@ def _loss_errors(loss: Mapping[str, Any], mode: str | None) -> Iterator[ConfigEr
             )
 
 
-def check_model(model: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an unknown architecture, or options that it doesn't accept."""
-    name = check_name("model", model, ARCHITECTURES)
-    accepted = signature(f"segmentation_models_pytorch.{ARCHITECTURES[name]}")
-    if accepted is not None:  # without **kwargs: smp accepts and drops unknown options
-        accepted = Signature(accepted.parameters, accepts_kwargs=False)
-        extra = {"name", "encoder", "weights"}
-        raise_errors(option_errors("model", model, accepted, FROM_PYTHON["model"], extra))
+def check_model(model: Mapping[str, Any], modules: Iterable[str] | None = None) -> None:
+    """Check name and options of a model against the source that registers it, without importing it.
+
+    Args:
+        model: name, options, and optionally `module`: dotted name of the user's module with the model.
+        modules: modules with models beside geo_seg's own, in place of the one that `model` names.
+
+    Raises:
+        ConfigError: an unknown module or model, a missing option, or one that the model doesn't accept.
+    """
+    if modules is None:
+        modules = () if model.get("module") is None else (str(model["module"]),)
+    models = registered_models(modules)
+    name = check_name("model", model, models)
+    registration = models[name]
+    of = registration.arguments.get("of")
+    inherited = signature(of) if of else Signature({}, False)
+    if inherited is None:
+        return
+    # without **kwargs: smp accepts and drops unknown options
+    accepted = Signature({**inherited.parameters, **registration.options.parameters}, accepts_kwargs=False)
+    filled = FROM_PYTHON["model"]
+    raise_errors(
+        [
+            *option_errors("model", model, accepted, filled, {"name", "module"}),
+            *(
+                ConfigError(f"model.{option}: missing; {name} needs one ({parameter.annotation or 'any'})")
+                for option, parameter in registration.options.parameters.items()
+                if parameter.default is None and option not in {*model, *filled}
+            ),
+        ]
+    )
+
+
+def registered_models(modules: Iterable[str] = ()) -> dict[str, Registration]:
+    """Return geo_seg's models and those of other modules by name, read from their source.
+
+    Raises:
+        ConfigError: a module doesn't exist, or is no Python.
+    """
+    files = sorted(_MODELS_DIR.glob("*.py"))
+    for module in modules:
+        file = module_file(module)
+        if file is None:
+            raise ConfigError(
+                f"model.module={module}: no such module; expected the dotted name of a Python file beside "
+                "train.py, in a folder of PYTHONPATH, or of an installed package"
+            )
+        files.append(file)
+    try:
+        return registrations(files, "register_model")
+    except SyntaxError as error:
+        raise ConfigError(f"model.module: {error.filename} line {error.lineno}: {error.msg}") from error

@@ -1,5 +1,7 @@
 """Layers around a network: normalization of the input, padding to a multiple of the output stride."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,6 +54,12 @@ class PadToStride(nn.Module):
         self.min_size = min_size
         self.origin = origin
 
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The encoder of `net`; None if it has none."""
+        encoder = getattr(self.net, "encoder", None)
+        return encoder if isinstance(encoder, nn.Module) else None
+
     def forward(self, image: Tensor) -> Tensor:
         """Return logits.
 
@@ -68,3 +76,8 @@ class PadToStride(nn.Module):
             image = F.pad(image, (0, right, 0, below), mode="replicate")
         logits: Tensor = self.net(image)
         return logits[..., :height, :width]
+
+
+def count_trainable_parameters(model: nn.Module) -> int:
+    """Return the number of weights that are trained."""
+    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

@@ -8,6 +8,7 @@ from geo_seg.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from geo_seg.checkpoints.files import expand_checkpoints
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.models.registry import import_models
 
 _SHARED_METADATA = {  # fields that decide what is read and written, and their names in messages
     "mode": "modes",
@@ -51,8 +52,10 @@ def load_ensemble(config: InferenceConfig) -> Ensemble:
 
     Raises:
         CheckpointError: a checkpoint is missing or broken, or they disagree about classes or bands.
-        ConfigError: a checkpoint is given twice, or weights or threshold don't fit them.
+        ConfigError: model_module can't be imported, a checkpoint is given twice, or weights or threshold
+            don't fit them.
     """
+    import_models(config.model_module)
     checkpoints = tuple(load_checkpoint(path) for path in expand_checkpoints(config.checkpoint))
     files = [checkpoint.path.resolve() for checkpoint in checkpoints]
     duplicate = next(

@@ -16,6 +16,7 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scales import SCALE_REMEDY, common_scale, format_scales
 from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.models.registry import import_models
 from geo_seg.runtime.console import show_progress_bars
 from geo_seg.runtime.files import atomic_write
 from geo_seg.runtime.memory import tune_malloc
@@ -43,6 +44,7 @@ def evaluate_run(config: TrainConfig, path: Path, console: Console) -> float:
         ConfigError: the data set does not fit the model, or has no such split.
         DataError: the data set can't be read.
     """
+    import_models(config.model.get("module"))
     trained = checkpoint.load_checkpoint(str(config.checkpoint))
     for note in trained.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -21,10 +21,10 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.metrics.epoch_means import EpochMeans, WeightedMean
-from geo_seg.models.layers import Normalize
+from geo_seg.models.layers import Normalize, PadToStride
 from geo_seg.training.callbacks.lightning_loops import is_validation_epoch
 from geo_seg.training.evaluation import Validation
-from geo_seg.training.optim import parameter_groups
+from geo_seg.training.optim import check_has_encoder, parameter_groups
 from geo_seg.training.seeding import seed_step
 
 RAW_WEIGHTS = "raw_weights"
@@ -56,7 +56,7 @@ class SegmentationModule(pl.LightningModule):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PadToStride,
         loss: nn.Module,
         task: losses.Task,
         metadata: CheckpointMetadata,
@@ -80,6 +80,7 @@ class SegmentationModule(pl.LightningModule):
         self._optimizer = dict(optimizer)
         self._scheduler = dict(scheduler)
         self._encoder = encoder
+        check_has_encoder(model, encoder)
         self._seed = seed
         self.means = EpochMeans()
 
@@ -175,9 +176,7 @@ class SegmentationModule(pl.LightningModule):
         """Build optimizer and scheduler from their `_target_`."""
         options = dict(self._optimizer)
         optimizer_class = _class_of("optimizer", options.pop("_target_"), Optimizer)
-        groups = parameter_groups(
-            self._decoder_and_encoder()[0], self.model.net.encoder, options, self._encoder
-        )
+        groups = parameter_groups(self._decoder_and_encoder()[0], self.model.encoder, options, self._encoder)
         # fused: one kernel for all weights; the gradient scaler of float16 can't clip with it
         can_fuse = self.trainer.precision != "16-mixed" and not {"foreach", "differentiable"} & {*options}
         if "fused" in signature(optimizer_class).parameters and can_fuse:
@@ -260,14 +259,15 @@ class SegmentationModule(pl.LightningModule):
     def _start_epoch(self) -> None:
         if hasattr(self.loss, "set_epoch"):
             self.loss.set_epoch(self.current_epoch)
-        self.model.net.encoder.train(not self.encoder_frozen)
+        if self.model.encoder is not None:
+            self.model.encoder.train(not self.encoder_frozen)
         if self.trainer.world_size == 1:  # DDP decides once, at its start, which gradients it expects
             for weight in self._decoder_and_encoder()[1]:
                 weight.requires_grad_(not self.encoder_frozen)
 
     def _decoder_and_encoder(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Return the weights outside and inside the encoder."""
-        encoder = list(self.model.net.encoder.parameters())
+        """Return the weights outside and inside the encoder; none are inside if the model has none."""
+        encoder = list(self.model.encoder.parameters()) if self.model.encoder is not None else []
         encoder_weights = set(encoder)
         return [weight for weight in self.parameters() if weight not in encoder_weights], encoder
 

@@ -2,22 +2,27 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
 from geo_seg.config.training import EncoderConfig
 from geo_seg.errors import ConfigError
+from geo_seg.models.layers import PadToStride
 
 
 def parameter_groups(
-    decoder: Sequence[nn.Parameter], encoder: nn.Module, options: Mapping[str, Any], config: EncoderConfig
+    decoder: Sequence[nn.Parameter],
+    encoder: nn.Module | None,
+    options: Mapping[str, Any],
+    config: EncoderConfig,
 ) -> list[dict[str, Any]]:
     """Return parameter groups for an optimizer, with learning rates where they differ from its own.
 
     Args:
         decoder: all weights outside the encoder.
-        encoder: encoder of the model.
+        encoder: encoder of the model; None if it has none.
         options: options of the optimizer; lr is the rate of the decoder.
         config: options of the encoder. Its last layer has the rate lr * lr_factor, each layer before it
             layer_decay times that of the next one (Clark et al. 2020, ELECTRA).
@@ -25,6 +30,8 @@ def parameter_groups(
     Raises:
         ConfigError: lr_factor or layer_decay is set, but not the optimizer's lr.
     """
+    if encoder is None:
+        return [{"params": list(decoder)}]
     if config.lr_factor == config.layer_decay == 1:
         return [{"params": list(decoder)}, {"params": list(encoder.parameters())}]
     if options.get("lr") is None:
@@ -34,6 +41,20 @@ def parameter_groups(
     rates = [encoder_lr * config.layer_decay ** (len(layers) - 1 - number) for number in range(len(layers))]
     encoder_groups = [{"params": layer, "lr": rate} for layer, rate in zip(layers, rates, strict=True)]
     return [{"params": list(decoder)}, *encoder_groups]
+
+
+def check_has_encoder(model: PadToStride, config: EncoderConfig) -> None:
+    """Raise ConfigError if an option of the encoder is set, and the model has none."""
+    changed = [
+        f"encoder.{field.name}={getattr(config, field.name)}"
+        for field in fields(config)
+        if getattr(config, field.name) != field.default
+    ]
+    if changed and model.encoder is None:
+        raise ConfigError(
+            f"{', '.join(changed)}: the model {type(model.net).__name__} has no attribute encoder to freeze "
+            "or to train at rates of its own; leave these keys out"
+        )
 
 
 def encoder_layers(encoder: nn.Module) -> list[list[nn.Parameter]]:

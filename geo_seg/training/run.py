@@ -17,7 +17,7 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import CheckpointError, ConfigError, DataError, GeoSegError, first_line
 from geo_seg.metrics.bootstrap import ResamplingUnits
-from geo_seg.models.smp import check_window_sides
+from geo_seg.models.registry import check_window_sides, import_models
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.run_folder import config_hash, write_run_state
 from geo_seg.runtime.console import show_progress_bars, silence_library_warnings
@@ -170,10 +170,18 @@ def _evaluate(
 
 
 def _load_data(config: TrainConfig) -> SceneDataModule:
-    """Read the data set, after checking that the model accepts its windows."""
+    """Read the data set; check that the model accepts its windows, a user's with the bands of the data."""
     window = config.dataset.window
-    check_window_sides(config.model, (window, 2 * window))  # of training and of evaluation
-    return SceneDataModule(config.dataset, config.seed, border=config.augment.border(window))
+    sides = (window, 2 * window)  # of training and of evaluation
+    is_own = config.model.get("module") is not None
+    import_models(config.model.get("module"))
+    if not is_own:
+        check_window_sides(config.model, sides)
+    data = SceneDataModule(config.dataset, config.seed, border=config.augment.border(window))
+    if is_own:
+        channels = 1 if config.dataset.mode == "binary" else len(data.table.names)
+        check_window_sides(config.model, sides, len(data.bands.mean), channels)
+    return data
 
 
 def _resolve_auto_options(config: TrainConfig, data: SceneDataModule, console: Console) -> TrainConfig:

@@ -13,7 +13,7 @@ from geo_seg.data.few_labels import describe_few_labels
 from geo_seg.data.scales import describe_scales
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
-from geo_seg.models.smp import count_trainable_parameters
+from geo_seg.models.layers import count_trainable_parameters
 from geo_seg.raster.validity import IMPLAUSIBLE
 
 
@@ -43,7 +43,8 @@ def print_run_summary(
     console.print(
         f"{config.dataset.name}: scenes {counts}; {len(data.bands.mean)} bands of {data.dtype}\n"
         f"classes in train: {fractions}\n"
-        f"{config.model['name']} {config.model['encoder']} "
+        f"{config.model['name']} {config.model.get('encoder', '')}".rstrip()
+        + " "
         f"({count_trainable_parameters(model) / 1e6:.1f} M weights), "
         f"loss {config.loss['name']}; run folder {path}",
         markup=False,

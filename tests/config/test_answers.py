@@ -12,11 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from experiment.short_cpu import CHANGES, SETS, SHORT
 from geo_seg.cli import format_error, run_main
 from geo_seg.config import training_checks
-from geo_seg.config.components import ARCHITECTURES
 from geo_seg.config.hydra_setup import register_schemas
 from geo_seg.config.inference import parse_inference_config
-from geo_seg.config.signatures import registered_factories, signature
-from geo_seg.config.training_checks import parse_train_config
+from geo_seg.config.signatures import registrations, signature
+from geo_seg.config.training_checks import parse_train_config, registered_models
 from geo_seg.errors import ConfigError, GeoSegError
 from tests.conftest import REPOSITORY, Run
 
@@ -95,7 +94,7 @@ def test_paths_of_maps_may_begin_with_the_home_folder(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("loss", sorted(p.stem for p in (CONFIG / "loss").glob("*.yaml")))
 def test_every_loss_passes_the_checks_in_a_mode_that_it_has(loss: str) -> None:
-    modes = registered_factories(REPOSITORY / "losses")[loss][1]
+    modes = registrations((REPOSITORY / "losses").glob("*.py"), "register")[loss].arguments["modes"]
     assert answer_to(f"loss={loss}", f"dataset={'demo' if 'multiclass' in modes else 'inria'}") == ""
 
 
@@ -106,22 +105,23 @@ def test_every_change_that_the_search_for_the_recipe_tries_is_an_option(change: 
 
 def test_a_yaml_exists_for_every_loss_and_every_model() -> None:
     assert {p.stem for p in (CONFIG / "loss").glob("*.yaml")} == set(
-        registered_factories(REPOSITORY / "losses")
+        registrations((REPOSITORY / "losses").glob("*.py"), "register")
     )
-    assert set(GROUPS["model"]) == set(ARCHITECTURES)
+    assert set(GROUPS["model"]) == set(registered_models())
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted(registered_models()))
 def test_the_yaml_of_a_model_lists_every_option_of_the_architecture(name: str) -> None:
     keys = set(yaml.safe_load((CONFIG / "model" / f"{name}.yaml").read_text())) - {
         "name",
         "encoder",
         "weights",
     }
-    found = signature(f"segmentation_models_pytorch.{ARCHITECTURES[name]}")
-    assert found is not None
+    registered = registered_models()[name]
+    found = signature(registered.arguments["of"]) if "of" in registered.arguments else None
     filled = {"in_channels", "classes", "activation", "aux_params", "encoder_name", "encoder_weights"}
-    assert keys == set(found.parameters) - filled
+    options = {*registered.options.parameters} | (set(found.parameters) if found else set())
+    assert keys == options - filled - {"of", "encoder", "weights"}
 
 
 @pytest.mark.parametrize(

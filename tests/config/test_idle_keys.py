@@ -111,7 +111,7 @@ def _course(
     net = torch.nn.ModuleDict({"encoder": torch.nn.Conv2d(1, 1, 1), "decoder": torch.nn.Conv2d(1, 1, 1)})
     module = SegmentationModule.__new__(SegmentationModule)
     torch.nn.Module.__init__(module)
-    module.model = SimpleNamespace(net=SimpleNamespace(encoder=net["encoder"]))
+    module.model = SimpleNamespace(encoder=net["encoder"])
     module.net = net
     module._encoder = EncoderConfig()
     module._optimizer, module._scheduler = optimizer, {"interval": "step", **scheduler}

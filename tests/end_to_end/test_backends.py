@@ -10,7 +10,7 @@ import torch
 from geo_seg.errors import ConfigError
 from geo_seg.models.layers import PadToStride
 from geo_seg.models.precision import supports_bf16
-from geo_seg.models.smp import build_model
+from geo_seg.models.registry import build_model
 from geo_seg.prediction.openvino_backend import OpenVINOModel
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import Threshold, draw, predict, read, write_checkpoint

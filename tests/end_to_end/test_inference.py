@@ -25,7 +25,7 @@ from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference import mapper
 from geo_seg.inference import run as inference
 from geo_seg.models.layers import Normalize
-from geo_seg.models.smp import build_model
+from geo_seg.models.registry import build_model
 from geo_seg.prediction import ensemble, planner
 from tests.conftest import Run, write_raster
 

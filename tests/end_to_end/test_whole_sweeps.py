@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import losses
-from geo_seg.config.components import ARCHITECTURES
+from geo_seg.config.training_checks import registered_models
 from tests.conftest import Run, small_overrides
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_a_glob_sweeps_over_every_loss_that_fits_the_data(run: Run, small_root: 
     assert all(f"skipped: loss={name}" in result.stderr for name in left_out)
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted(registered_models()))
 def test_every_model_trains_and_its_checkpoint_maps_a_raster(
     run: Run, small_root: Path, tmp_path: Path, name: str
 ) -> None:

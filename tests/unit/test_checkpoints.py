@@ -16,7 +16,7 @@ from geo_seg.checkpoints.checkpoint import METADATA_KEY, CheckpointMetadata
 from geo_seg.checkpoints.metadata_checks import RULES, check_metadata
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError
-from geo_seg.models.smp import build_model
+from geo_seg.models.registry import build_model
 from geo_seg.prediction.ensemble import load_ensemble
 from geo_seg.training.callbacks.checkpoint_io import AtomicCheckpointIO
 
@@ -133,7 +133,8 @@ def test_a_fact_that_is_doubled_or_halved_is_named(name: str) -> None:
         ({"mode": "binary", "class_names": list("abc"), "class_colors": [[0, 0, 0]] * 3}, "of 3 classes"),
         ({"window": 10**9}, "window=1000000000: expected pixels from 1 to 65536"),
         ({"model": {"name": "unett", "encoder": "x"}}, "did you mean 'unet'"),
-        ({"model": {"name": "unet"}}, "expected name, encoder and options of the model"),
+        ({"model": {"name": "unet"}}, "model.encoder: missing; unet needs one (str)"),
+        ({"model": {"encoder": "resnet18"}}, "expected name and options of the model"),
         (
             {"model": {"name": "unet", "encoder": "tu-x", "checkpoint_path": "x.pth"}},
             "model.checkpoint_path: nothing reads it",

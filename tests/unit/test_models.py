@@ -9,11 +9,11 @@ import torch
 import yaml
 from torch import nn
 
-from geo_seg.config.components import ARCHITECTURES
+from geo_seg.config.training_checks import registered_models
 from geo_seg.errors import ConfigError
 from geo_seg.models.layers import Normalize
 from geo_seg.models.precision import keep_depthwise_fp32
-from geo_seg.models.smp import build_model, check_window_sides
+from geo_seg.models.registry import build_model, check_window_sides
 from tests.conftest import REPOSITORY
 
 
@@ -22,7 +22,7 @@ def options(name: str, **changes: object) -> dict[str, object]:
     return {**found, **changes}
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted(registered_models()))
 @pytest.mark.parametrize(("bands", "size"), [(1, (33, 70)), (7, (64, 5))])
 def test_every_architecture_takes_any_bands_and_any_size(
     name: str, bands: int, size: tuple[int, int]
@@ -74,7 +74,7 @@ def test_at_their_own_side_swin_transformers_say_what_those_of_timm_say() -> Non
 
 @pytest.mark.slow
 @pytest.mark.fault("encoders", "tu-swin at another window, dpt with patch 14 or a ConvNeXt, hiera, maxvit")
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted(registered_models()))
 def test_every_architecture_as_it_is_shipped_sees_every_window(name: str) -> None:
     check_window_sides(options(name), (16, 129, 512))
 

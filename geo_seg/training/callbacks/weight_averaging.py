@@ -160,7 +160,8 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     count = min(_MAX_STATISTICS_BATCHES, int(trainer.num_training_batches))
     training_modes = {layer: layer.training for layer in module.model.modules()}
     module.model.train()
-    module.model.net.encoder.train(not module.encoder_frozen)
+    if module.encoder_frozen:
+        module.model.encoder.eval()
     norm_layers: list[Any] = [
         layer
         for layer in module.model.modules()

@@ -1,0 +1,178 @@
+"""Parts from outside the package go the way of the shipped ones, as docs/extending.md shows."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from geo_seg.checkpoints import checkpoint
+from geo_seg.checkpoints.metadata_checks import check_metadata
+from geo_seg.config.inference import InferenceConfig
+from geo_seg.config.run_config import resolve_config
+from geo_seg.config.training_checks import check_model, registered_models
+from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.inference.run import run as infer
+from geo_seg.models import registry
+from geo_seg.modes import dispatch
+from geo_seg.training.run import run as train
+from tests.conftest import REPOSITORY
+from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
+from tests.unit.test_checkpoints import GOOD
+
+PAGE = REPOSITORY / "docs" / "extending.md"
+
+
+def example(name: str) -> str:
+    """The block of the page that begins with the name of a file."""
+    [block] = re.findall(rf"^```\w+\n(# {re.escape(name)}\n.*?)^```", PAGE.read_text(), re.DOTALL | re.M)
+    return str(block)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's on PYTHONPATH; what is imported from it is forgotten afterwards."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+    loaded = set(sys.modules)
+    yield folder  # type: ignore[misc]
+    for name in set(sys.modules) - loaded:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def plain(own: Path) -> list[str]:
+    """The model of the page, and what selects it."""
+    (own / "my_models.py").write_text(example("my_models.py"))
+    options = yaml.safe_load(example("config/model/plain.yaml"))
+    (own / "model").mkdir()
+    (own / "model" / "plain.yaml").write_text(yaml.safe_dump(options))
+    return [f"hydra.searchpath=[file://{own}]", "model=plain"]
+
+
+def forget_own_models() -> None:
+    """Start as a new process does, which has imported no module of the user's."""
+    for name in [name for name in registry._MODELS if name not in registered_models()]:
+        del registry._MODELS[name]
+    sys.modules.pop("my_models", None)
+
+
+def test_the_source_tells_the_models_that_are_registered() -> None:
+    registry.import_models()
+    shipped = {n for n, e in registry._MODELS.items() if e.factory.__module__.startswith("geo_seg.models.")}
+    assert set(registered_models()) == shipped
+
+
+@pytest.mark.slow
+def test_a_model_of_the_users_own_is_trained_tested_and_maps(
+    small_root: Path, tmp_path: Path, plain: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(configured(small_root, *plain, "model.width=8", "scheduler=constant"), run)
+    assert "plain (0.0 M weights)" in capsys.readouterr().out
+    assert json.loads((run / "metrics.json").read_text())["test"]["miou"] is not None
+
+    forget_own_models()
+    with pytest.raises(
+        CheckpointError, match=r"'plain' is from the module 'my_models'.*model_module="
+    ) as error:
+        checkpoint.load_checkpoint(run)
+    assert "\n" not in str(error.value)
+    assert "my_models" not in sys.modules
+    options = {"checkpoint": str(run), "input": str(small_root / "images" / "s5.tif"), "accelerator": "cpu"}
+    infer(InferenceConfig(**options, output=str(tmp_path / "maps"), model_module="my_models"))
+    assert (tmp_path / "maps" / "s5_classes.tif").exists()
+    model = checkpoint.load_checkpoint(run).model
+    assert model.net.layers[0].out_channels == 8
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 2, 33, 40)).shape == (1, 3, 33, 40)
+
+    forget_own_models()
+    words = ["mode=test", f"checkpoint={run}", "+model.module=my_models", "split=test"]
+    config = resolve_config(compose_with(*words), words)
+    score = dispatch(config, tmp_path / "test")
+    assert score == pytest.approx(json.loads((run / "metrics.json").read_text())["test"]["miou"])
+    rerun = resolve_config(compose_with(f"rerun={run}"), [f"rerun={run}"])
+    assert rerun.model["module"] == "my_models"
+    assert "no class of torch" in (said := capsys.readouterr().out) and "my_models (model.module)" in said
+
+
+def compose_with(*words: str) -> DictConfig:
+    with initialize_config_dir(str(REPOSITORY / "config"), version_base="1.3"):
+        return compose("train", list(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("model.name=plane", "model.name=plane: unknown model 'plane'; did you mean 'plain'?"),
+        ("model.width=wide", "model.width='wide': expected int"),
+        ("+model.depth=3", "model.depth: nothing reads it"),
+        ("model.module=my_model", "model.module=my_model: no such module"),
+    ],
+)
+def test_typos_about_a_model_of_ones_own_are_answered_before_it_is_imported(
+    small_root: Path, plain: list[str], words: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        configured(small_root, *plain, words)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert "my_models" not in sys.modules
+
+
+def test_a_missing_option_of_a_model_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"model\.encoder: missing; unet needs one \(str\)"):
+        check_model({"name": "unet"})
+
+
+@pytest.mark.parametrize("changed", ["freeze_epochs=1", "lr_factor=0.1", "layer_decay=0.5"])
+def test_a_model_without_an_encoder_says_that_it_has_none(
+    small_root: Path, tmp_path: Path, plain: list[str], changed: str
+) -> None:
+    message = rf"encoder\.{changed}: the model Plain has no attribute encoder"
+    with pytest.raises(ConfigError, match=message):
+        train(configured(small_root, *plain, f"encoder.{changed}"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import gone_package\n", "model.module=my_models: No module named 'gone_package'"),
+        ("", "model=plain: makes logits (1, 7, 32, 32) of a window of 32 x 32 pixels; expected (1, 3, 32,"),
+    ],
+)
+def test_what_is_wrong_with_a_module_or_its_model_is_said_in_one_line(
+    small_root: Path, tmp_path: Path, plain: list[str], own: Path, source: str, message: str
+) -> None:
+    text = source + example("my_models.py").replace("nn.Conv2d(width, channels,", "nn.Conv2d(width, 7,")
+    (own / "my_models.py").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        train(configured(small_root, *plain), tmp_path / "run")
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_two_models_of_one_name_are_refused(own: Path) -> None:
+    registry.import_models()
+    (own / "twice.py").write_text(example("my_models.py").replace('"plain"', '"unet"'))
+    with pytest.raises(ConfigError, match=r"two models are named 'unet': .*build_smp and twice\.Plain"):
+        registry.import_models("twice")
+
+
+def test_a_checkpoint_of_a_stranger_has_nothing_imported(own: Path, tmp_path: Path) -> None:
+    (own / "trap.py").write_text(
+        f"open({str(tmp_path / 'sprung')!r}, 'w').close()\n{example('my_models.py')}"
+    )
+    with pytest.raises(CheckpointError, match="'trap', which is only imported if you name it"):
+        check_metadata({**GOOD, "model": {"name": "plain", "module": "trap", "width": 4}}, tmp_path)
+    model = {"name": "unet", "module": "trap", "encoder": "resnet18", "weights": None}
+    check_metadata({**GOOD, "model": model}, tmp_path)
+    registry.build_model(model, 2, 2)
+    assert not (tmp_path / "sprung").exists() and "trap" not in sys.modules
