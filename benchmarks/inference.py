@@ -354,7 +354,6 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
     """Classes that differ from those of one window over all of a crop, near the seams and elsewhere."""
     from geo_seg.checkpoints.checkpoint import load_checkpoint
     from geo_seg.inference.inputs import bands_for
-    from geo_seg.prediction.decode import OutputOptions
     from geo_seg.prediction.ensemble import make_ensemble
     from geo_seg.prediction.predictor import PredictOptions, Predictor
     from geo_seg.prediction.window_reader import RasterInput, read_reflected
@@ -381,9 +380,7 @@ def seams(model: str, raster: str) -> list[dict[str, Any]]:
             strips = (
                 s
                 for p in parts
-                for s in predictor.predict_rows(
-                    source, p, PredictOptions("fp32", 1, OutputOptions()), lambda _: None
-                )
+                for s in predictor.predict_rows(source, p, PredictOptions("fp32", 1), lambda _: None)
             )
             return np.concatenate([strip.classes for strip in strips])
 

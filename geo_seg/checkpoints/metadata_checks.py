@@ -86,7 +86,7 @@ def _check_model(model: Mapping[str, Any], file: Path) -> None:
     if module is not None and module not in modules and model["name"] not in registered_models(modules):
         raise CheckpointError(
             f"{file}: its model {_repr(model['name'])} is from the module {_repr(module)}, which is only "
-            "imported if you name it, since it is code: model_module=... of inference.py, +model.module=... "
+            "imported if you name it, since it is code: module=... of inference.py, +model.module=... "
             "of train.py"
         )
     try:

@@ -26,8 +26,7 @@ class InferenceConfig:
         checkpoint: a run folder (its best checkpoint) or a checkpoint file; a list or a glob of these is an
             ensemble, whose probabilities are averaged.
         weights: per checkpoint of an ensemble, above 0; null weighs all alike.
-        model_module: dotted name of your own module that registers the model of the checkpoint, if geo_seg
-            doesn't; it is imported. null for geo_seg's models.
+        module: dotted name of your own module, which is imported, so that its models and products are known.
         input: a raster, a folder, a glob, a STAC item, or a list of these.
         output: folder of the maps; it is created if it doesn't exist.
         window: maximum side of the windows in pixels, a multiple of 32; "auto" for the largest up to 1536
@@ -71,7 +70,7 @@ class InferenceConfig:
 
     checkpoint: Any = key(MISSING, in_fingerprint=False)
     weights: list[float] | None = key(None, in_fingerprint=True)
-    model_module: str | None = key(None, in_fingerprint=True)
+    module: str | None = key(None, in_fingerprint=True)
     input: Any = key(MISSING, in_fingerprint=False)
     output: str = key(MISSING, in_fingerprint=False)
     window: int | str = key("auto", choices=("auto",), at_least=64, multiple_of=32, in_fingerprint=True)

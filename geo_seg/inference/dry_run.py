@@ -6,22 +6,18 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import rasterio
 from rich.console import Console
 from rich.table import Table
 
-from geo_seg.prediction.measure import WindowSample, sample_windows, timed_predict
+from geo_seg.inference.products.product import Product, Sample, predicted_rasters
+from geo_seg.prediction.measure import sample_windows, timed_predict
 from geo_seg.prediction.planner import MapPlan, Planner, split_into_parts
 from geo_seg.prediction.predictor import Predictor
 from geo_seg.prediction.window_reader import RasterInput
-from geo_seg.raster.cog import RasterSpec
-from geo_seg.raster.geobox import GeoBox
 from geo_seg.tiling import OUTPUT_STRIDE
-from geo_seg.vectorize.geopackage import PolygonOptions, write_polygons
 
 _OVERVIEW_FACTOR = 4 / 3  # 1 + 1/4 + 1/16 + ...: each overview has a quarter of the pixels
 _MAX_SAMPLED_SHARE = 1 / 20  # share of the pixels to predict that may be sampled; half of the allowed tenth
@@ -88,7 +84,7 @@ class _TimedSample:
         precision: precision of the model.
     """
 
-    windows: list[tuple[RasterInput, list[Any], list[WindowSample]]]
+    windows: list[Sample]
     seconds: float
     precision: str
 
@@ -102,8 +98,7 @@ def print_forecast(
     maps: Sequence[PlannedMap],
     predictor: Predictor,
     planner: Planner,
-    specs: tuple[RasterSpec, ...],
-    polygon_options: PolygonOptions | None,
+    products: Sequence[Product],
     console: Console,
 ) -> None:
     """Print the estimated memory, time and size of maps: a table, and totals.
@@ -114,8 +109,7 @@ def print_forecast(
         maps: the planned maps.
         predictor: the model.
         planner: planner of the maps.
-        specs: the rasters of a map.
-        polygon_options: options of the polygons, or None for no polygons.
+        products: the products of a map.
         console: target of the output.
 
     Raises:
@@ -129,6 +123,7 @@ def print_forecast(
     console.print(_table(maps, seconds_per_pixel))
     plan = maps[0].plan
     pixels = sum(map_.pixels for map_ in maps)
+    specs = [product.spec for product in predicted_rasters(products)]
     raw_megabytes = sum(len(spec.bands) * spec.bytes_per_value for spec in specs) * pixels / 1e6
     lines = [
         f"windows: margin {plan.margin}, overlap {plan.overlap}, blend {plan.blend}",
@@ -155,8 +150,9 @@ def print_forecast(
             f"size: {raw_megabytes:.1f} MB before compression; the classes about {disk_megabytes:.1f} MB on "
             "disk",
         ]
-        if polygon_options:
-            lines.append(_estimate_polygons(timed, pixels, specs[-1], polygon_options))
+        scale = pixels / timed.predicted_pixels
+        forecasts = [product.forecast(timed.windows, scale) for product in products]
+        lines += [line for line in forecasts if line is not None]
     console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
@@ -220,35 +216,3 @@ def _table(maps: Sequence[PlannedMap], seconds_per_pixel: float) -> Table:
         table.add_section()
         row("all", maps, f"{sum(map_.windows for map_ in maps):,}")
     return table
-
-
-def _estimate_polygons(
-    timed: _TimedSample, pixels: int, spec: RasterSpec, polygon_options: PolygonOptions
-) -> str:
-    """Return a line about count, time and size of the polygons, extrapolated from the windows."""
-    if not all(source.scale.is_identity for source, _, _ in timed.windows):
-        return "polygons: not estimated with resolution="
-    profile = {"driver": "GTiff", "count": 1, "dtype": spec.dtype, "nodata": spec.nodata}
-    count, bytes_written, begin = 0, 0, time.monotonic()
-    with TemporaryDirectory() as folder:
-        raster, file = Path(folder, "classes.tif"), Path(folder, "polygons.gpkg")
-        for source, predicted, samples in timed.windows:
-            geometry = GeoBox.from_raster(source.info.path)
-            transform = geometry.transform @ geometry.transform.translation(
-                source.info.width // 2, source.info.height // 2
-            )
-            for classes, (_, valid) in zip(predicted, samples, strict=True):
-                height, width = classes.shape
-                with rasterio.open(
-                    raster, "w", height=height, width=width, crs=geometry.crs, transform=transform, **profile
-                ) as target:
-                    target.write(np.where(valid, classes, spec.nodata).astype(spec.dtype), 1)
-                count += write_polygons(
-                    file, raster, spec.nodata, spec.classes, spec.colors, None, polygon_options
-                )
-                bytes_written += file.stat().st_size
-    scale = pixels / timed.predicted_pixels
-    return (
-        f"polygons: about {count * scale:.0f} in another {(time.monotonic() - begin) * scale:.0f} s, "
-        f"{bytes_written * scale / 1e6:.1f} MB; rather fewer, those of the windows end at their edges"
-    )

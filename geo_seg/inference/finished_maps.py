@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geo_seg.config.fields import fingerprint_values
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.inference.part_store import PartStore, ensemble_digest, map_fingerprint
+from geo_seg.inference.products.product import PredictedRaster
 from geo_seg.inference.summary import MapRecord
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.raster.reader import RasterInfo
@@ -73,16 +74,17 @@ class EarlierMaps:
     Args:
         config: configuration of this run.
         ensemble: the models.
-        suffixes: file name suffixes of the rasters of a part.
+        rasters: the products that are written while a map is predicted.
         device: device type of the models.
     """
 
     def __init__(
-        self, config: InferenceConfig, ensemble: Ensemble, suffixes: tuple[str, ...], device: str
+        self, config: InferenceConfig, ensemble: Ensemble, rasters: tuple[PredictedRaster, ...], device: str
     ) -> None:
         self._ensemble = ensemble
-        self._suffixes = suffixes
+        self._suffixes = tuple(each.suffix for each in rasters)
         self._options = {**fingerprint_values(config), "device": device}
+        self._options["products"] = {each.suffix: each.identity for each in rasters}
 
     def store(self, file: Path) -> PartStore:
         """Return the part store of a map."""

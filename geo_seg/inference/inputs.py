@@ -8,24 +8,17 @@ from typing import Any
 
 from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import ConfigError, DataError
+from geo_seg.inference.products.product import Raster, registered_products
 from geo_seg.raster.band_names import assign_bands, match_bands
 from geo_seg.raster.open_image import check_types, open_image, read_image_info
 from geo_seg.raster.paths import container_of, display_name, rasters_at
 from geo_seg.raster.reader import RasterInfo
 from geo_seg.runtime.cache_dir import cache_dir
 
-CLASSES = "_classes.tif"
-PROBABILITIES = "_probabilities.tif"
-UNCERTAINTIES = "_uncertainty.tif"
-POLYGONS = "_polygons.gpkg"
-DIFFERENCE = "_difference.tif"
-COMPANION_SUFFIXES = (PROBABILITIES, UNCERTAINTIES, DIFFERENCE, POLYGONS)
-"""File name suffixes of the optional files beside a class raster."""
-
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg")
 """File name suffixes of rasters in a folder."""
 
-_MAX_NAME_BYTES = 255 - len(f"{DIFFERENCE}.aux.xml")  # of a map, so that all its files have valid names
+_MAX_NAME_BYTES = 255 - len("_difference.tif.aux.xml")  # of a map, so that all its files have valid names
 # STAC items have to be named: a folder may hold other JSON files, too
 _STAC_SUFFIXES = {".json"}
 
@@ -130,7 +123,7 @@ def _expand(pattern: str) -> Sequence[str]:
 
 def _is_map(path: Path, output: Path) -> bool:
     return (
-        path.name.endswith((CLASSES, PROBABILITIES, UNCERTAINTIES, DIFFERENCE))
+        path.name.endswith(tuple(each.suffix for each in registered_products() if issubclass(each, Raster)))
         and path.parent.absolute() == output.absolute()
     )
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,16 @@ from rich.console import Console
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.data.scenes.scene import mark_of
 from geo_seg.errors import DataError
-from geo_seg.inference.assemble import (
-    assemble,
-    input_oddities,
-    publish,
-    raster_specs,
-    stale_outputs,
-    write_part,
-)
+from geo_seg.inference.assemble import assemble, input_oddities, publish, stale_outputs, write_part
 from geo_seg.inference.dry_run import PlannedMap, print_forecast
 from geo_seg.inference.finished_maps import EarlierMaps, FinishedMap
-from geo_seg.inference.inputs import CLASSES, open_raster
+from geo_seg.inference.inputs import open_raster
 from geo_seg.inference.part_store import PartStore, file_stamps
-from geo_seg.inference.reference_labels import LabelComparison, RasterReference
+from geo_seg.inference.products.difference import Difference
+from geo_seg.inference.products.product import CLASSES, Product, predicted_rasters, requested_products
+from geo_seg.inference.reference_labels import LabelComparison
 from geo_seg.inference.suitability import Suitability
 from geo_seg.inference.summary import MapRecord
-from geo_seg.prediction.decode import OutputOptions
 from geo_seg.prediction.device import choose_device
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.prediction.measure import Notify
@@ -36,12 +30,11 @@ from geo_seg.prediction.planner import MapPlan, Planner, split_into_parts
 from geo_seg.prediction.predictor import PredictOptions, Predictor, Tally
 from geo_seg.prediction.resample import scale_for
 from geo_seg.prediction.window_reader import RasterInput
-from geo_seg.raster.cog import RasterSpec, class_histogram
+from geo_seg.raster.cog import class_histogram
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.pixel_areas import pixel_areas
 from geo_seg.runtime.memory import tune_malloc
 from geo_seg.tiling import Grid
-from geo_seg.vectorize.geopackage import PolygonOptions
 
 
 @dataclass(frozen=True)
@@ -56,8 +49,7 @@ class MapJob:
         plan: window, margin, precision and division into parts.
         fingerprint: all that the bytes of the parts depend on.
         parts: grids of the parts.
-        output: rasters that are written beside the classes.
-        specs: the rasters of the map.
+        products: the products of the map.
         reference: labels to compare with, or None.
         companions: fingerprint of the companion files: polygons, comparison with labels.
         warning: why the map may be wrong, or "".
@@ -70,16 +62,15 @@ class MapJob:
     plan: MapPlan
     fingerprint: dict[str, Any]
     parts: tuple[Grid, ...]
-    output: OutputOptions
-    specs: tuple[RasterSpec, ...]
-    reference: RasterReference | None
+    products: tuple[Product, ...]
+    reference: Difference | None
     companions: dict[str, Any]
     warning: str
 
     @property
     def store(self) -> PartStore:
         """Part store of the map."""
-        return PartStore(self.file, tuple(spec.suffix for spec in self.specs))
+        return PartStore(self.file, tuple(each.suffix for each in predicted_rasters(self.products)))
 
 
 def predict_part(predictor: Predictor, job: MapJob, number: int, advance: Callable[[int], object]) -> None:
@@ -98,10 +89,10 @@ def predict_part(predictor: Predictor, job: MapJob, number: int, advance: Callab
     if job.store.is_done(number):
         advance(len(part))
         return
-    options = PredictOptions(plan.precision, plan.batch_size, job.output)
+    options = PredictOptions(plan.precision, plan.batch_size)
     tally = Tally()
     rows = predictor.predict_rows(job.source, part, options, advance, tally)
-    write_part(job.store, number, part, job.specs, rows, tally)
+    write_part(job.store, number, part, job.products, rows, tally)
 
 
 def build_predictor(config: InferenceConfig, ensemble: Ensemble) -> Predictor:
@@ -140,14 +131,13 @@ class Mapper:
         self._ensemble = ensemble
         self._checkpoint = ensemble.first
         self._notify = notify
-        self._output = OutputOptions(config.probabilities, config.uncertainty, config.probability_type)
-        self._specs = raster_specs(ensemble.checkpoints, self._output)
+        self.products = requested_products(config, ensemble.checkpoints)
+        rasters = predicted_rasters(self.products)
+        buffered = sum(each.bytes_per_pixel for each in rasters)
         self.predictor = build_predictor(config, ensemble)
-        self._planner = Planner(config, self.predictor, ensemble.window, notify, processes)
+        self._planner = Planner(config, self.predictor, ensemble.window, notify, processes, buffered)
         self._suitability = Suitability(ensemble.first)
-        self._polygon_options = PolygonOptions(config.min_area, config.simplify) if config.polygons else None
-        suffixes = tuple(spec.suffix for spec in self._specs)
-        self._earlier = EarlierMaps(config, ensemble, suffixes, self.predictor.device.type)
+        self._earlier = EarlierMaps(config, ensemble, rasters, self.predictor.device.type)
         self._planned_maps: list[PlannedMap] = []
         self._start_time = time.monotonic()
         self._start_times: dict[str, float] = {}  # by name of the map, on the same clock
@@ -188,7 +178,7 @@ class Mapper:
             self._planned_maps.append(PlannedMap.of(source, self._planner))
             return None
         plan, fingerprint = self._resume_or_plan(file, source)
-        details = self._output, self._specs, reference, self._companions(name), warning
+        details = self.products, reference, self._companions(name), warning
         return MapJob(name, path, file, source, plan, fingerprint, split_into_parts(source, plan), *details)
 
     def finish(self, job: MapJob) -> FinishedMap:
@@ -204,19 +194,20 @@ class Mapper:
         counts, areas = self._count_classes(job)
         for note in input_oddities(store, len(job.parts)):
             self._notify(f"note: {job.path}: {note}")
-        specs, confusion = job.specs, None
+        products, confusion = job.products, None
         if job.reference:
             confusions = [job.reference.compare(store, i, part) for i, part in enumerate(job.parts)]
-            specs, confusion = (job.reference.spec, *specs), np.sum(confusions, axis=0)
-        assemble(store, GeoBox.from_raster(info.path), job.parts, specs, self._polygon_options)
+            *others, classes = products
+            products, confusion = (*others, job.reference, classes), np.sum(confusions, axis=0)
+        assemble(store, GeoBox.from_raster(info.path), job.parts, products)
         # a rank that hasn't planned the map counts from its own start: clocks of processes differ
         seconds = time.monotonic() - self._start_times.get(job.name, self._start_time)
         pixels = info.width * info.height
         record = MapRecord(job.file, job.path, counts, areas, pixels, seconds, job.warning)
         finished = FinishedMap(record, confusion)
         content = {**finished.to_dict(), "asked": job.companions}
-        publish(store, job.file, specs, self._polygon_options, content)
-        for stale in stale_outputs(job.file, specs, self._polygon_options):
+        publish(store, job.file, products, content)
+        for stale in stale_outputs(job.file, products):
             self._notify(f"note: {stale}: belongs to an earlier map; this run makes no such file")
         return finished
 
@@ -226,8 +217,7 @@ class Mapper:
         Raises:
             DataError: a raster can't be read.
         """
-        maps, specs = self._planned_maps, self._specs
-        print_forecast(maps, self.predictor, self._planner, specs, self._polygon_options, console)
+        print_forecast(self._planned_maps, self.predictor, self._planner, self.products, console)
 
     def discard_records(self, names: Iterable[str]) -> None:
         """Delete the records of finished maps, at the end of the command that made them."""
@@ -274,16 +264,17 @@ class Mapper:
         return plan, fingerprint
 
     def _companions(self, name: str) -> dict[str, Any]:
-        """Return the fingerprint of the companion files: polygons, comparison with labels."""
+        """Return the fingerprint of the companion files: products beside the rasters, labels."""
+        files = [each for each in self.products if each not in predicted_rasters(self.products)]
         return {
-            "polygons": None if self._polygon_options is None else asdict(self._polygon_options),
+            **{each.suffix: each.identity for each in files},
             "labels": None if self._comparison is None else self._comparison.stamp(name),
         }
 
     def _file(self, name: str) -> Path:
         return Path(self._config.output) / f"{name}{CLASSES}"
 
-    def _reference(self, name: str, path: str, source: RasterInput) -> RasterReference | None:
+    def _reference(self, name: str, path: str, source: RasterInput) -> Difference | None:
         if self._comparison is None:
             return None
         reference = self._comparison.open(name, source.info)

@@ -1,4 +1,4 @@
-"""Comparison of maps with labels: confusion matrices, scores and difference rasters."""
+"""Comparison of maps with labels: matching of files, confusion matrices and scores."""
 
 import json
 from collections import Counter
@@ -19,25 +19,22 @@ from geo_seg.data.class_table import ClassTable, build_class_table, check_mask
 from geo_seg.data.labels.prepare import LabelPreparer
 from geo_seg.data.scenes.file_pairs import VECTORS, SceneFiles, is_vector
 from geo_seg.errors import CheckpointError, ConfigError, DataError, first_line
-from geo_seg.inference.assemble import SOFTWARE, class_dtype
-from geo_seg.inference.inputs import CLASSES, DIFFERENCE, SUFFIXES
-from geo_seg.inference.part_store import PartStore
+from geo_seg.inference.inputs import SUFFIXES
+from geo_seg.inference.products.difference import Difference
 from geo_seg.metrics.scores import Scores, segmentation_scores
-from geo_seg.raster.cog import RasterSpec
 from geo_seg.raster.georeference import same_grid
 from geo_seg.raster.paths import absolute_path, container_of, display_name, rasters_at
 from geo_seg.raster.reader import RasterInfo, RasterReader
-from geo_seg.raster.writer import RowWriter, write_error
+from geo_seg.raster.writer import write_error
 from geo_seg.runtime.files import atomic_write
-from geo_seg.tiling import Grid, Window
+from geo_seg.tiling import Window
 
 METRICS_FILE = "metrics.json"
 """File name of the scores in the output folder."""
 
 _MASK_REMEDY = "the classes are those of the model: recode the labels, or set values to ignore to nodata"
 _LABEL_KEYS = ("mode", "classes", "ignore_index", "ignore_values", "unlisted", "label")
-_CHUNK_ROWS = 256  # rows that are compared at once
-_CORRECT_COLOR = (235, 235, 235)  # colour of correct pixels in a difference raster
+_CHUNK_ROWS = 256  # rows that are read at once
 
 
 class LabelComparison:
@@ -58,7 +55,7 @@ class LabelComparison:
         self._config = _label_config(checkpoint)
         self._table = replace(build_class_table(self._config), remedy=_MASK_REMEDY)
         self._names = checkpoint.class_names
-        self._colors = checkpoint.class_colors
+        self._spec = Difference.spec_of(checkpoint)
         self._files = _match_labels(labels, rasters)
         self._counts: dict[str, NDArray[np.int64]] = {}
 
@@ -67,7 +64,7 @@ class LabelComparison:
         """Number of compared maps."""
         return len(self._counts)
 
-    def open(self, name: str, info: RasterInfo) -> "RasterReference | None":
+    def open(self, name: str, info: RasterInfo) -> Difference | None:
         """Return the labels of a raster, or None if it has none.
 
         Raises:
@@ -84,7 +81,7 @@ class LabelComparison:
             with RasterReader(path) as reader:
                 if not same_grid(reader.info, info):
                     notes = ["are on another grid; resampled to the nearest value", *notes]
-        return RasterReference(path, mask, self._table, self.spec, tuple(notes))
+        return Difference(self._spec, path, mask, self._table, tuple(notes))
 
     def stamp(self, name: str) -> Stamp | None:
         """Return the file states of the labels of a raster; None if there are no local ones."""
@@ -94,16 +91,6 @@ class LabelComparison:
         """Record the confusion matrix of a finished map and return its scores."""
         self._counts[name] = counts
         return segmentation_scores(torch.from_numpy(counts), self._names)
-
-    @property
-    def spec(self) -> RasterSpec:
-        """Spec of the raster that shows where a map is wrong."""
-        nodata, dtype = class_dtype(len(self._names) + 1)
-        class_names = ("right", *(f"wrong: is {name}" for name in self._names))
-        title = ("label of wrong pixels",)
-        return RasterSpec(
-            DIFFERENCE, dtype, nodata, title, class_names, (_CORRECT_COLOR, *self._colors), 1, SOFTWARE
-        )
 
     @property
     def total(self) -> Scores | None:
@@ -127,62 +114,6 @@ class LabelComparison:
             atomic_write(file, json.dumps({**(self.total or {}), "scenes": each}, indent=2), fsync=True)
         except OSError as error:
             raise write_error(file, error) from error
-
-
-class RasterReference:
-    """Labels of one raster, on its grid.
-
-    Args:
-        path: path of the labels as given.
-        mask: raster of mask values.
-        table: class table of the mask values.
-        spec: spec of the difference raster.
-        notes: notes for the user about the labels.
-    """
-
-    def __init__(
-        self, path: str, mask: RasterInfo, table: ClassTable, spec: RasterSpec, notes: tuple[str, ...]
-    ) -> None:
-        self.path = path
-        self.spec = spec
-        self.notes = notes
-        self._mask = mask
-        self._table = table
-
-    def compare(self, store: PartStore, number: int, part: Grid) -> NDArray[np.int64]:
-        """Count the confusion matrix of a finished part and write its difference raster.
-
-        Args:
-            store: parts of the map.
-            number: index of the part.
-            part: its grid.
-
-        Returns:
-            (classes, classes) valid labelled pixels, labels in rows.
-
-        Raises:
-            DataError: the labels can't be read, or the differences can't be written.
-        """
-        classes, area = len(self._table.names), part.area
-        counts: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
-        nodata = self.spec.nodata
-        file = store.part(number, self.spec.suffix)
-        with (
-            RasterReader(store.part(number, CLASSES)) as map_reader,
-            RasterReader(self._mask.path) as mask_reader,
-            RowWriter(file, (1, area.height, area.width), self.spec.dtype) as target,
-        ):
-            for row in range(0, area.height, _CHUNK_ROWS):
-                height = min(_CHUNK_ROWS, area.height - row)
-                (predicted,), _ = map_reader.read(Window(row, 0, height, area.width))
-                (values,), _ = mask_reader.read(Window(area.row + row, area.col, height, area.width))
-                labels = self._table.labels(values)
-                counted = (labels != self._table.ignore_index) & (predicted < classes)
-                confusion_index = labels[counted].astype(np.int64) * classes + predicted[counted]
-                counts += np.bincount(confusion_index, minlength=classes**2).reshape(classes, classes)
-                difference = np.where(labels == predicted, 0, labels + 1)
-                target.append(np.where(counted, difference, nodata)[None].astype(self.spec.dtype))
-        return counts
 
 
 def _label_config(checkpoint: Checkpoint) -> DatasetConfig:

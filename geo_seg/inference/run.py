@@ -12,6 +12,7 @@ from geo_seg.inference.engines.local import MapResult, is_main_process, processe
 from geo_seg.inference.engines.torchrun import run_torchrun
 from geo_seg.inference.inputs import find_rasters
 from geo_seg.inference.mapper import Mapper
+from geo_seg.inference.products.product import Product
 from geo_seg.inference.reference_labels import LabelComparison
 from geo_seg.inference.summary import MapRecord, Summary
 from geo_seg.prediction.ensemble import load_ensemble
@@ -19,7 +20,6 @@ from geo_seg.raster.writer import ensure_writable
 from geo_seg.report.tables import score_table
 from geo_seg.runtime.lock import maps_lock
 from geo_seg.runtime.program import typed_here
-from geo_seg.vectorize.geopackage import prove_geopackages
 
 
 def run(config: InferenceConfig) -> list[MapRecord]:
@@ -53,7 +53,7 @@ def run(config: InferenceConfig) -> list[MapRecord]:
     summary = Summary(output, names, list(rasters.values()), dry=config.dry_run)
     maps: list[MapRecord] = []
     failed = 0
-    with _lock_output(config, output, rasters), _resume_hint(config, rasters, maps, notify):
+    with _lock_output(config, output, rasters, mapper.products), _resume_hint(config, rasters, maps, notify):
         for result in _run_engine(config, mapper, rasters, console):
             if result.error is not None and len(rasters) == 1:
                 raise result.error
@@ -75,14 +75,14 @@ def run(config: InferenceConfig) -> list[MapRecord]:
 
 
 def _lock_output(
-    config: InferenceConfig, output: Path, rasters: Mapping[str, str]
+    config: InferenceConfig, output: Path, rasters: Mapping[str, str], products: Sequence[Product]
 ) -> AbstractContextManager[None]:
     """Create the output folder and return a lock on the maps in it, which rank 0 holds for all ranks."""
     if config.dry_run:
         return nullcontext()
     ensure_writable(output)
-    if config.polygons:
-        prove_geopackages(output)
+    for product in products:
+        product.prepare(output)
     return maps_lock(output, list(rasters)) if is_main_process(config.engine) else nullcontext()
 
 

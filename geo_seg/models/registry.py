@@ -81,7 +81,7 @@ def import_models(module: str | None = None) -> None:
         try:
             import_module(module)
         except Exception as error:  # the user's code may raise anything
-            raise ConfigError(f"model.module={module}: {first_line(error)}") from error
+            raise ConfigError(f"the module {module} can't be imported: {first_line(error)}") from error
 
 
 def own_modules() -> set[str]:

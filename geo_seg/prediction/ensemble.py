@@ -52,10 +52,10 @@ def load_ensemble(config: InferenceConfig) -> Ensemble:
 
     Raises:
         CheckpointError: a checkpoint is missing or broken, or they disagree about classes or bands.
-        ConfigError: model_module can't be imported, a checkpoint is given twice, or weights or threshold
+        ConfigError: module can't be imported, a checkpoint is given twice, or weights or threshold
             don't fit them.
     """
-    import_models(config.model_module)
+    import_models(config.module)
     checkpoints = tuple(load_checkpoint(path) for path in expand_checkpoints(config.checkpoint))
     files = [checkpoint.path.resolve() for checkpoint in checkpoints]
     duplicate = next(

@@ -8,7 +8,6 @@ import numpy as np
 
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError
-from geo_seg.prediction.decode import OutputOptions
 from geo_seg.prediction.measure import DEFAULT_MARGIN, Notify, measure_margin, measure_precision
 from geo_seg.prediction.memory import bytes_per_pixel, estimate_part_bytes, free_memory
 from geo_seg.prediction.predictor import Predictor
@@ -60,6 +59,7 @@ class Planner:
         training_window: side of the training windows in pixels.
         notify: prints a line about what was measured.
         processes: number of processes that share the memory of the machine.
+        output_bytes: bytes per pixel that the products of a map buffer, beside the class id.
     """
 
     def __init__(
@@ -69,7 +69,9 @@ class Planner:
         training_window: int,
         notify: Notify,
         processes: int,
+        output_bytes: int,
     ) -> None:
+        self._output_bytes = output_bytes
         self._processes = processes
         self._config = config
         self._predictor = predictor
@@ -140,10 +142,8 @@ class Planner:
 
     def estimate_bytes(self, source: RasterInput, part: Grid, batch_size: int) -> int:
         """Return the peak bytes of predicting a part of a raster, parameters of the model excluded."""
-        config, classes = self._config, self._predictor.task.num_classes
-        options = OutputOptions(config.probabilities, config.uncertainty, config.probability_type)
-        output_bytes = options.bytes_per_pixel(classes)
-        return estimate_part_bytes(source, part, classes, batch_size, self.per_pixel, output_bytes)
+        classes = self._predictor.task.num_classes
+        return estimate_part_bytes(source, part, classes, batch_size, self.per_pixel, self._output_bytes)
 
     def _margin(self, source: RasterInput, precision: str, window: int, measure: bool) -> int:
         margin = self._config.margin

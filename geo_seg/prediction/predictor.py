@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geo_seg.errors import ConfigError, first_line
-from geo_seg.prediction.decode import OutputOptions, OutputRows, decode_rows
+from geo_seg.prediction.decode import BlendedRows, decode_rows
 from geo_seg.prediction.ensemble import Ensemble
 from geo_seg.prediction.openvino_backend import OpenVINOModel
 from geo_seg.prediction.resample import ResolutionScale
@@ -36,12 +36,10 @@ class PredictOptions:
     Attributes:
         precision: one of PRECISIONS.
         batch_size: windows per batch.
-        output: rasters that are written beside the classes.
     """
 
     precision: str
     batch_size: int
-    output: OutputOptions
 
 
 class Predictor:
@@ -96,7 +94,7 @@ class Predictor:
         options: PredictOptions,
         advance: Callable[[int], object],
         tally: Tally | None = None,
-    ) -> Iterator[OutputRows]:
+    ) -> Iterator[BlendedRows]:
         """Predict the output rows of a part of a raster from the top down.
 
         Memory is proportional to its width times the window; the result doesn't depend on other parts.
@@ -104,7 +102,7 @@ class Predictor:
         Args:
             source: the raster.
             grid: the windows of the part.
-            options: precision, batch size and output.
+            options: precision and batch size.
             advance: called after each batch with its number of windows.
             tally: see rows.
 
@@ -115,7 +113,7 @@ class Predictor:
             DataError: the raster can't be read.
         """
         for sums, valid in self.rows(source, grid, options.precision, options.batch_size, advance, tally):
-            yield self._decode_rows(sums, valid, options.output)
+            yield self._decode_rows(sums, valid)
 
     def rows(
         self,
@@ -295,5 +293,5 @@ class Predictor:
         return decode_probabilities(probabilities, self.task.binary, self._ensemble.threshold)[0]
 
     @torch.inference_mode()
-    def _decode_rows(self, sums: Tensor, valid: NDArray[np.bool_], output: OutputOptions) -> OutputRows:
-        return decode_rows(sums, valid, self.task.binary, self._ensemble.threshold, output)
+    def _decode_rows(self, sums: Tensor, valid: NDArray[np.bool_]) -> BlendedRows:
+        return decode_rows(sums, valid, self.task.binary, self._ensemble.threshold)

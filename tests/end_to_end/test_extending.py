@@ -4,8 +4,11 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -17,13 +20,14 @@ from geo_seg.config.inference import InferenceConfig
 from geo_seg.config.run_config import resolve_config
 from geo_seg.config.training_checks import check_model, registered_models
 from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.inference.products import product
 from geo_seg.inference.run import run as infer
 from geo_seg.models import registry
 from geo_seg.modes import dispatch
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY
 from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
-from tests.unit.test_checkpoints import GOOD
+from tests.unit.test_checkpoints import GOOD, written
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 
@@ -40,6 +44,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "own"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
+    registry.import_models()
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     loaded = set(sys.modules)
     yield folder  # type: ignore[misc]
@@ -81,14 +86,12 @@ def test_a_model_of_the_users_own_is_trained_tested_and_maps(
     assert json.loads((run / "metrics.json").read_text())["test"]["miou"] is not None
 
     forget_own_models()
-    with pytest.raises(
-        CheckpointError, match=r"'plain' is from the module 'my_models'.*model_module="
-    ) as error:
+    with pytest.raises(CheckpointError, match=r"'plain' is from the module 'my_models'") as error:
         checkpoint.load_checkpoint(run)
     assert "\n" not in str(error.value)
     assert "my_models" not in sys.modules
     options = {"checkpoint": str(run), "input": str(small_root / "images" / "s5.tif"), "accelerator": "cpu"}
-    infer(InferenceConfig(**options, output=str(tmp_path / "maps"), model_module="my_models"))
+    infer(InferenceConfig(**options, output=str(tmp_path / "maps"), module="my_models"))
     assert (tmp_path / "maps" / "s5_classes.tif").exists()
     model = checkpoint.load_checkpoint(run).model
     assert model.net.layers[0].out_channels == 8
@@ -145,7 +148,7 @@ def test_a_model_without_an_encoder_says_that_it_has_none(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("import gone_package\n", "model.module=my_models: No module named 'gone_package'"),
+        ("import gone_package\n", "the module my_models can't be imported: No module named 'gone_package'"),
         ("", "model=plain: makes logits (1, 7, 32, 32) of a window of 32 x 32 pixels; expected (1, 3, 32,"),
     ],
 )
@@ -157,6 +160,68 @@ def test_what_is_wrong_with_a_module_or_its_model_is_said_in_one_line(
     with pytest.raises(ConfigError) as error:
         train(configured(small_root, *plain), tmp_path / "run")
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def mapped(small_root: Path, output: Path, **options: Any) -> Path:
+    """A map of a scene by a model that nobody trained, with the products of the page."""
+    (output.parent / "run").mkdir(exist_ok=True)
+    facts = {
+        "class_names": list("abc"),
+        "class_colors": [[1, 2, 3]] * 3,
+        "bands": None,
+        "band_names": ["1", "2"],
+    }
+    torch.manual_seed(0)
+    weights = registry.build_model(GOOD["model"], 2, 3).state_dict()
+    file = written(output.parent / "run", {f"model.{key}": value for key, value in weights.items()}, **facts)
+    scene = str(small_root / "images" / "s5.tif")
+    chosen = {"accelerator": "cpu", "precision": "fp32", "module": "my_products", "probabilities": "all"}
+    infer(InferenceConfig(checkpoint=str(file), input=scene, output=str(output), **{**chosen, **options}))
+    return output
+
+
+def test_a_product_of_the_users_own_is_written_resumed_and_planned(
+    small_root: Path,
+    tmp_path: Path,
+    own: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    product.registered_products()
+    monkeypatch.setattr(product, "_PRODUCTS", dict(product._PRODUCTS))
+    (own / "my_products.py").write_text(example("my_products.py"))
+    without = mapped(small_root, tmp_path / "without", module=None, dry_run=True)
+    assert not without.exists()
+    small = size_of(capsys.readouterr().out)
+    mapped(small_root, tmp_path / "planned", dry_run=True)
+    assert size_of(capsys.readouterr().out) == pytest.approx(small * 5 / 4, abs=0.1)  # a byte more than 3 + 1
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    maps = tmp_path / "maps"
+    with monkeypatch.context() as patch:
+        patch.setattr("geo_seg.inference.mapper.assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mapped(small_root, maps)
+    assert len(list(maps.glob(".*/00000_second.tif"))) == 1
+    capsys.readouterr()
+    mapped(small_root, maps)
+    assert "resuming; 1 of 1 parts are done already" in capsys.readouterr().out
+    assert not list(maps.glob(".*"))
+    with rasterio.open(maps / "s5_second.tif") as file:
+        assert file.nodata == 255 and (file.read(1)[:, :7] == 255).all()
+        seen = file.read(1)[:, 7:]
+    with rasterio.open(maps / "s5_probabilities.tif") as file:
+        values = file.read()[:, :, 7:].astype(int)
+    order = np.sort(values, axis=0)
+    clear = (order[2] > order[1]) & (order[1] > order[0])  # of values in 8 bits
+    assert clear.mean() > 0.5
+    assert (np.argsort(values, axis=0)[1] == seen)[clear].all()
+
+
+def size_of(said: str) -> float:
+    return float(re.search(r"size: ([\d.]+) MB before", said)[1])  # type: ignore[index]
 
 
 def test_two_models_of_one_name_are_refused(own: Path) -> None:

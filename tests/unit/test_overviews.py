@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 
-from geo_seg.inference.assemble import SOFTWARE
+from geo_seg.inference.products.product import SOFTWARE
 from geo_seg.raster import overviews
 from geo_seg.raster.cog import RasterSpec, write_cog
 from geo_seg.raster.geobox import GeoBox
