@@ -69,7 +69,7 @@ class Planner:
         training_window: int,
         notify: Notify,
         processes: int,
-        output_bytes: int,
+        output_bytes: int = 0,
     ) -> None:
         self._output_bytes = output_bytes
         self._processes = processes
