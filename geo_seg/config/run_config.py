@@ -153,6 +153,7 @@ def _test_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             single.append(override)
     if (run / CONFIG).is_file():
         config = load_run_config(run)
+        config.evaluation.module = None  # code is named on the command line only
         for override in single:
             _apply_override(config, override)
         for name in {section.rstrip(".") for section in _TEST_SECTIONS} - groups:
@@ -180,12 +181,12 @@ def _is_trusted(target: str) -> bool:
 
 
 def _targets(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the value of every `_target_` in a configuration, at any depth, and model.module."""
+    """Yield the key and the value of every `_target_` in a configuration, at any depth, and every module."""
     if isinstance(content, Mapping):
         if "_target_" in content:
             yield key or "_target_", str(content["_target_"])
-        if key == "model" and content.get("module") is not None:
-            yield "model.module", str(content["module"])
+        if key in {"model", "evaluation"} and content.get("module") is not None:
+            yield f"{key}.module", str(content["module"])
         parts = content.items()
     elif isinstance(content, list):
         parts = ((str(number), part) for number, part in enumerate(content))  # type: ignore[assignment]

@@ -51,12 +51,14 @@ class EvaluationConfig:
             diagonal, from 1 pixels; 0 for no boundary IoU.
         precision: of the model while the splits of a run are scored, as in inference: "fp32", "bf16",
             "fp16", or "auto", which measures as inference does.
+        module: dotted name of your own module, which is imported, so that its metrics are registered.
         draws: bootstrap resamples for the confidence intervals of scores; 0 for no intervals.
     """
 
     boundary: float = key(0.02, at_least=0, in_fingerprint=True)
     draws: int = key(1000, at_least=0, in_fingerprint=True)
     precision: str = key("fp32", choices=PRECISIONS, in_fingerprint=True)
+    module: str | None = key(None, in_fingerprint=True)
 
 
 @dataclass

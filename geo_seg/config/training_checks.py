@@ -76,8 +76,8 @@ def _list_errors(config: TrainConfig) -> Iterator[ConfigError]:
 
 
 def _monitor_errors(key: str, monitor: Any, config: TrainConfig) -> Iterator[ConfigError]:
-    if monitor is None or not str(monitor).startswith("val/"):
-        return
+    if monitor is None or not str(monitor).startswith("val/") or config.evaluation.module is not None:
+        return  # the user's own module may have other scores
     try:
         names = parse_class_rows(config.dataset).names
     except ConfigError:  # reported by dataset_errors

@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchmetrics import Metric
 
+from geo_seg.metrics.calibration import valid_mask
 from geo_seg.metrics.confusion import class_counts_of, confusion_matrices
+from geo_seg.metrics.registry import SegmentationMetric, register_metric
 from geo_seg.metrics.scores import class_iou, mean_over_present, nan_to_none
+from losses import Task
 
 MIN_BOUNDARY_PIXELS = 100
 """Boundary pixels of a class in the labels below which its boundary IoU would be chance."""
 
 
-class BoundaryIoU(Metric):
+@register_metric
+class BoundaryIoU(SegmentationMetric):
     """Boundary IoU of every class (Cheng et al. 2021, arXiv 2103.16562), summed over batches and processes.
 
     A boundary pixel of a class has a valid pixel of another class within a distance, in rows and columns (the
@@ -24,21 +28,22 @@ class BoundaryIoU(Metric):
     isn't known.
 
     Args:
-        num_classes: number of classes, at most 32000.
-        ignore_index: label of pixels that are left out.
+        task: classes, at most 32000, and ignore_index.
         width: of the boundary: below 1 a share of a window's diagonal, rounded to pixels; from 1 pixels.
     """
 
-    full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_classes: int, ignore_index: int, width: float) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
+    def __init__(self, task: Task, width: float) -> None:
+        super().__init__(task)
         self.width = width
         # boundary pixels of both label and prediction, of the label, and of the prediction
-        self.add_state("counts", torch.zeros(3, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(3, task.num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    @classmethod
+    def of(cls, task: Task, boundary: float) -> Self | None:
+        """Return it for a boundary of a width above 0."""
+        return cls(task, boundary) if boundary else None
 
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Count a batch.
@@ -47,9 +52,9 @@ class BoundaryIoU(Metric):
             predicted: (N, H, W) class ids.
             labels: (N, H, W) class ids or ignore_index.
         """
-        valid = labels.ne(self.ignore_index)
+        valid = valid_mask(labels, self.task.ignore_index)
         distance = boundary_width_px(self.width, *labels.shape[-2:])
-        classes = self.num_classes  # the class after the last one is for pixels away from boundaries
+        classes = self.task.num_classes  # the class after the last one is for pixels away from boundaries
         on_label, on_prediction = (
             torch.where(near_other_class(ids, valid, distance, classes), ids.int(), classes)[None]
             for ids in (labels, predicted)
@@ -60,6 +65,14 @@ class BoundaryIoU(Metric):
     def compute(self) -> Tensor:
         """Return (3, classes) boundary pixels of both, of the labels, and of the predictions."""
         return self.counts
+
+    def scores(self) -> dict[str, Any]:
+        """Return boundary_iou, and per class boundary_iou and boundary_pixels, see boundary_iou_scores."""
+        counts = self.compute()
+        class_ious, mean = boundary_iou_scores(counts)
+        columns = zip(class_ious, counts[1].tolist(), strict=True)
+        rows = [{"boundary_iou": iou, "boundary_pixels": pixels} for iou, pixels in columns]
+        return {"boundary_iou": mean, "classes": rows}
 
 
 def boundary_iou_scores(

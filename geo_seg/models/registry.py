@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 import geo_seg.models
 from geo_seg.errors import ConfigError, did_you_mean, first_line
 from geo_seg.models.layers import PadToStride
+from geo_seg.runtime.registration import import_modules
 from geo_seg.tiling import OUTPUT_STRIDE
 
 Factory = Callable[..., nn.Module]
@@ -65,25 +65,6 @@ def register_model(
     return decorator
 
 
-def import_models(module: str | None = None) -> None:
-    """Import the modules of this package, and a user's one, so that their models are registered.
-
-    Args:
-        module: dotted name from the user's own configuration or command line; never from a checkpoint, whose
-            author would choose what is run.
-
-    Raises:
-        ConfigError: the user's module can't be imported.
-    """
-    for shipped in iter_modules(geo_seg.models.__path__):
-        import_module(f"{geo_seg.models.__name__}.{shipped.name}")
-    if module is not None:
-        try:
-            import_module(module)
-        except Exception as error:  # the user's code may raise anything
-            raise ConfigError(f"the module {module} can't be imported: {first_line(error)}") from error
-
-
 def own_modules() -> set[str]:
     """Return the modules outside this package whose models are registered."""
     modules = {entry.factory.__module__ for entry in _MODELS.values()}
@@ -91,7 +72,7 @@ def own_modules() -> set[str]:
 
 
 def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> PadToStride:
-    """Build a registered model; `module` is not imported here, see import_models.
+    """Build a registered model; `module` is not imported here, see import_own_module.
 
     Args:
         options: name, and options of the model.
@@ -104,7 +85,7 @@ def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> 
     Raises:
         ConfigError: the name is unknown, or the model can't be built with these options.
     """
-    import_models()
+    import_modules(geo_seg.models)
     arguments = {key: value for key, value in options.items() if key not in {"name", "module"}}
     entry = _MODELS.get(name := str(options["name"]))
     if entry is None:

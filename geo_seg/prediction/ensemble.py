@@ -8,7 +8,7 @@ from geo_seg.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from geo_seg.checkpoints.files import expand_checkpoints
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import CheckpointError, ConfigError
-from geo_seg.models.registry import import_models
+from geo_seg.runtime.registration import import_own_module
 
 _SHARED_METADATA = {  # fields that decide what is read and written, and their names in messages
     "mode": "modes",
@@ -55,7 +55,7 @@ def load_ensemble(config: InferenceConfig) -> Ensemble:
         ConfigError: module can't be imported, a checkpoint is given twice, or weights or threshold
             don't fit them.
     """
-    import_models(config.module)
+    import_own_module(config.module)
     checkpoints = tuple(load_checkpoint(path) for path in expand_checkpoints(config.checkpoint))
     files = [checkpoint.path.resolve() for checkpoint in checkpoints]
     duplicate = next(

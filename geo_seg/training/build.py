@@ -20,7 +20,7 @@ from geo_seg.data.scales import common_scale
 from geo_seg.data.scenes.scene import mark_of
 from geo_seg.errors import ConfigError
 from geo_seg.models.precision import has_amx_tiles, keep_depthwise_fp32, supports_bf16
-from geo_seg.models.registry import build_model, import_models
+from geo_seg.models.registry import build_model
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.runtime.redaction import redact_config
 from geo_seg.training.module import SegmentationModule
@@ -45,7 +45,6 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
         class_counts=data.class_counts,
         image_pixels=data.image_pixels,
     )
-    import_models(config.model.get("module"))
     model = build_model(config.model, len(data.bands.mean), task.channels)
     if config.compile:
         model.compile()

@@ -16,11 +16,11 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.scales import SCALE_REMEDY, common_scale, format_scales
 from geo_seg.errors import CheckpointError, ConfigError
-from geo_seg.models.registry import import_models
 from geo_seg.runtime.console import show_progress_bars
 from geo_seg.runtime.files import atomic_write
 from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.redaction import relative_name
+from geo_seg.runtime.registration import import_own_module
 from geo_seg.training.build import build_predictor, build_trainer, trainer_options
 from geo_seg.training.callbacks.csv_metrics import progress_callback
 from geo_seg.training.report import FinishedRun
@@ -44,7 +44,8 @@ def evaluate_run(config: TrainConfig, path: Path, console: Console) -> float:
         ConfigError: the data set does not fit the model, or has no such split.
         DataError: the data set can't be read.
     """
-    import_models(config.model.get("module"))
+    import_own_module(config.model.get("module"))
+    import_own_module(config.evaluation.module)
     trained = checkpoint.load_checkpoint(str(config.checkpoint))
     for note in trained.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """Evaluation of splits: of windows during training, of whole scenes, predicted as maps are, at the end."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -19,9 +19,9 @@ from geo_seg.data.windows.batch import Batch
 from geo_seg.data.windows.reader import WindowReader
 from geo_seg.data.windows.sampler import SceneWindow
 from geo_seg.metrics.bootstrap import ResamplingUnits, resampling_units
-from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_iou_scores
 from geo_seg.metrics.calibration import Calibration, CalibrationError
 from geo_seg.metrics.confusion import ConfusionMatrix, WindowClassCounts
+from geo_seg.metrics.registry import SegmentationMetric, requested_metrics
 from geo_seg.metrics.scores import Scores, segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.tiling import Window
@@ -29,13 +29,16 @@ from losses import Task
 
 
 class SplitCounts(nn.Module):
-    """Confusion matrices of the scenes of a split, and its boundary IoU, counted window by window.
+    """Confusion matrices of the scenes of a split, and the registered metrics, counted window by window.
 
     Args:
         task: classes and ignore_index.
         metadata: names of the classes, and ignore_index.
         num_scenes: number of scenes of the split.
         boundary: width of the band of the boundary IoU, see BoundaryIoU; 0 for none.
+
+    Attributes:
+        metric_scores: scores of the split by the registered metrics, when they were last computed.
     """
 
     def __init__(self, task: Task, metadata: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
@@ -43,7 +46,8 @@ class SplitCounts(nn.Module):
         self.class_names = metadata.class_names
         num_classes, ignore_index = task.num_classes, metadata.ignore_index
         self.confusion = ConfusionMatrix(num_classes, ignore_index, num_scenes)
-        self.boundary = BoundaryIoU(num_classes, ignore_index, boundary) if boundary else None
+        self.metrics: Iterable[SegmentationMetric] = nn.ModuleList(requested_metrics(task, boundary))  # type: ignore[assignment]
+        self.metric_scores: dict[str, Any] = {}
 
     def update(self, predicted: Tensor, labels: Tensor, scenes: Tensor) -> None:
         """Count windows.
@@ -54,22 +58,22 @@ class SplitCounts(nn.Module):
             scenes: (N,) index of each window's scene.
         """
         self.confusion.update(predicted, labels, scenes)
-        if self.boundary is not None:
-            self.boundary.update(predicted, labels)
+        for metric in self.metrics:
+            metric.update(predicted, labels)
 
     def compute(self) -> tuple[Scores, Tensor]:
         """Return the scores of the split and the confusion matrix of each scene; reset the counts."""
         confusions = self.confusion.compute().cpu()
         self.confusion.reset()
         scores: dict[str, Any] = segmentation_scores(confusions.sum(0), self.class_names)
-        if self.boundary is not None:
-            counts = self.boundary.compute()
-            class_ious, mean_iou = boundary_iou_scores(counts)
-            scores["boundary_iou"] = mean_iou
-            for row, value, pixels in zip(scores["classes"], class_ious, counts[1].tolist(), strict=True):
-                row["boundary_iou"], row["boundary_pixels"] = value, pixels
-            self.boundary.reset()
-        return scores, confusions
+        self.metric_scores = {}
+        for metric in self.metrics:
+            values = metric.scores()
+            for row, of_class in zip(scores["classes"], values.pop("classes", ()), strict=False):
+                row.update(of_class)
+            self.metric_scores.update(values)
+            metric.reset()
+        return {**scores, **self.metric_scores}, confusions
 
 
 class Validation(nn.Module):
@@ -110,10 +114,9 @@ class EvaluationResult:
     """Result of the evaluation of a split.
 
     Attributes:
-        scores: scores of the whole split, see metrics.scores; also boundary_iou of the split and of each
-            class (with boundary_pixels, the pixels at the class's boundary), calibration (see
-            CalibrationError), and
-            prediction: how scenes were predicted.
+        scores: scores of the whole split, see metrics.scores; also those of the registered metrics
+            of the split and of each class, calibration (see CalibrationError), and prediction: how scenes
+            were predicted.
         scene_confusions: (scenes, classes, classes) confusion matrices, labels in rows.
         window_counts: (windows, 3, classes) true positives, support and predicted pixels.
         scene_windows: scene and pixels of each window.

@@ -37,8 +37,8 @@ LENGTH_OPTIONS = ("total_steps", "T_max", "total_iters")
 class SegmentationModule(pl.LightningModule):
     """LightningModule with model, loss, metrics and optimizer of a run.
 
-    Logs train/loss, val/loss, val/miou, val/boundary_iou, val/accuracy and val/iou_<class> per epoch, and
-    each term of a compound loss.
+    Logs train/loss, val/loss, val/miou, val/accuracy, val/iou_<class> and the registered metrics per epoch,
+    and each term of a compound loss.
 
     Args:
         model: (N, bands, H, W) float to logits (N, channels, H, W).
@@ -166,8 +166,9 @@ class SegmentationModule(pl.LightningModule):
         self.validation_loss.reset()
         self.log("val/miou", scores["miou"] or 0.0, prog_bar=True)
         self.log("val/accuracy", scores["accuracy"] or 0.0)
-        if scores.get("boundary_iou") is not None:
-            self.log("val/boundary_iou", scores["boundary_iou"])
+        for name, value in self.validation.counts.metric_scores.items():
+            if isinstance(value, int | float):
+                self.log(f"val/{name}", float(value))
         for score in scores["classes"]:
             if score["iou"] is not None:
                 self.log(f"val/iou_{score['name']}", score["iou"])

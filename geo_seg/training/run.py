@@ -17,7 +17,7 @@ from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.errors import CheckpointError, ConfigError, DataError, GeoSegError, first_line
 from geo_seg.metrics.bootstrap import ResamplingUnits
-from geo_seg.models.registry import check_window_sides, import_models
+from geo_seg.models.registry import check_window_sides
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.run_folder import config_hash, write_run_state
 from geo_seg.runtime.console import show_progress_bars, silence_library_warnings
@@ -26,6 +26,7 @@ from geo_seg.runtime.memory import tune_malloc
 from geo_seg.runtime.orphans import adopt
 from geo_seg.runtime.program import config_dir
 from geo_seg.runtime.ranks import is_distributed, rank
+from geo_seg.runtime.registration import import_own_module
 from geo_seg.runtime.traces import remove_new_entries_on
 from geo_seg.training.build import build_module, build_predictor, build_trainer, trainer_options
 from geo_seg.training.callbacks.checkpoint_choice import LAST, CheckpointChoice, choose_checkpoint
@@ -84,6 +85,8 @@ def run(config: TrainConfig, folder: str | Path) -> float:
 
 def _run(config: TrainConfig, folder: str | Path) -> float:
     silence_library_warnings()
+    import_own_module(config.model.get("module"))
+    import_own_module(config.evaluation.module)
     is_main = rank() == 0
     console = Console(highlight=False, quiet=not is_main)
     path, config, is_resumed = _resolve_folder(config, Path(folder))
@@ -174,7 +177,6 @@ def _load_data(config: TrainConfig) -> SceneDataModule:
     window = config.dataset.window
     sides = (window, 2 * window)  # of training and of evaluation
     is_own = config.model.get("module") is not None
-    import_models(config.model.get("module"))
     if not is_own:
         check_window_sides(config.model, sides)
     data = SceneDataModule(config.dataset, config.seed, border=config.augment.border(window))

@@ -1,5 +1,6 @@
 """Parts from outside the package go the way of the shipped ones, as docs/extending.md shows."""
 
+import csv
 import json
 import re
 import sys
@@ -14,6 +15,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+import geo_seg.metrics
+import geo_seg.models
 from geo_seg.checkpoints import checkpoint
 from geo_seg.checkpoints.metadata_checks import check_metadata
 from geo_seg.config.inference import InferenceConfig
@@ -22,8 +25,10 @@ from geo_seg.config.training_checks import check_model, registered_models
 from geo_seg.errors import CheckpointError, ConfigError
 from geo_seg.inference.products import product
 from geo_seg.inference.run import run as infer
+from geo_seg.metrics import registry as metrics
 from geo_seg.models import registry
 from geo_seg.modes import dispatch
+from geo_seg.runtime.registration import import_modules, import_own_module
 from geo_seg.training.run import run as train
 from tests.conftest import REPOSITORY
 from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
@@ -44,7 +49,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "own"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
-    registry.import_models()
+    import_modules(geo_seg.models)
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     loaded = set(sys.modules)
     yield folder  # type: ignore[misc]
@@ -71,7 +76,7 @@ def forget_own_models() -> None:
 
 
 def test_the_source_tells_the_models_that_are_registered() -> None:
-    registry.import_models()
+    import_modules(geo_seg.models)
     shipped = {n for n, e in registry._MODELS.items() if e.factory.__module__.startswith("geo_seg.models.")}
     assert set(registered_models()) == shipped
 
@@ -220,15 +225,37 @@ def test_a_product_of_the_users_own_is_written_resumed_and_planned(
     assert (np.argsort(values, axis=0)[1] == seen)[clear].all()
 
 
+@pytest.mark.slow
+def test_a_metric_of_the_users_own_is_logged_and_stands_beside_the_scores(
+    small_root: Path, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_modules(geo_seg.metrics)
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    (own / "my_metrics.py").write_text(example("my_metrics.py"))
+    run = tmp_path / "run"
+    train(configured(small_root, "evaluation.module=my_metrics", "evaluation.draws=0"), run)
+    with (run / "metrics.csv").open() as file:
+        logged = float(next(csv.DictReader(file))["val/area_error"])
+    assert logged >= 0
+    found = json.loads((run / "metrics.json").read_text())["test"]
+    predicted, labelled = np.sum(found["confusion"], axis=0), np.sum(found["confusion"], axis=1)
+    assert [row["area_ratio"] for row in found["classes"]] == pytest.approx(list(predicted / labelled))
+    assert found["area_error"] == pytest.approx(float(np.abs(predicted / labelled - 1).mean()))
+    with (run / "classes.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    assert [float(row["area_ratio"]) for row in rows] == pytest.approx(list(predicted / labelled))
+    assert {"boundary_iou", "iou", "f1"} <= set(rows[0])
+
+
 def size_of(said: str) -> float:
     return float(re.search(r"size: ([\d.]+) MB before", said)[1])  # type: ignore[index]
 
 
 def test_two_models_of_one_name_are_refused(own: Path) -> None:
-    registry.import_models()
+    import_modules(geo_seg.models)
     (own / "twice.py").write_text(example("my_models.py").replace('"plain"', '"unet"'))
     with pytest.raises(ConfigError, match=r"two models are named 'unet': .*build_smp and twice\.Plain"):
-        registry.import_models("twice")
+        import_own_module("twice")
 
 
 def test_a_checkpoint_of_a_stranger_has_nothing_imported(own: Path, tmp_path: Path) -> None:

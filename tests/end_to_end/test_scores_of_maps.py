@@ -20,6 +20,7 @@ from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.tiling import Window
 from geo_seg.training.evaluation import EvaluationResult, SceneEvaluation
 from geo_seg.training.pictures import picture_windows
+from losses import Task
 from tests.conftest import write_raster
 from tests.end_to_end.test_inference import facts, predict, read
 
@@ -202,7 +203,7 @@ def test_boundary_iou_of_a_split_is_taken_in_its_evaluation_windows(tmp_path: Pa
     data = SceneDataModule(config, 0)
     predictor = ScenePredictor(model("multiclass", {}), config, torch.device("cpu"), "fp32", print)
     counted = count(predictor, data, "test")
-    metric = BoundaryIoU(2, 255, 0.02)
+    metric = BoundaryIoU(Task("multiclass", 2, 255), 0.02)
     mask = read(tmp_path / "masks" / "c.tif")[0]
     labels = np.where(
         read(tmp_path / "images" / "c.tif").any(0), np.select([mask == 7, mask == 9], [0, 1], 255), 255

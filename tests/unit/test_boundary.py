@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo_seg.metrics.boundary_iou import BoundaryIoU, boundary_iou_scores, boundary_width_px
+from losses import Task
 
 
 def band(ids: np.ndarray, valid: np.ndarray, of: int, distance: int) -> np.ndarray:
@@ -29,7 +30,7 @@ def test_counts_equal_erosion_pixel_by_pixel(classes: int, distance: int, seed: 
 
     labels, predicted = blocks(), blocks()
     labels[draw.random(labels.shape) < 0.2] = ignore
-    metric = BoundaryIoU(classes, ignore, distance)
+    metric = BoundaryIoU(Task("multiclass", classes, ignore), distance)
     for part in range(2):
         metric.update(
             torch.from_numpy(predicted[part : part + 1]), torch.from_numpy(labels[part : part + 1]).short()
@@ -54,7 +55,7 @@ def test_a_square_that_is_moved_by_a_pixel_has_the_boundary_iou_of_the_paper() -
     labels, predicted = torch.zeros(1, 30, 30, dtype=torch.long), torch.zeros(1, 30, 30, dtype=torch.long)
     labels[:, 9:21, 9:21] = 1
     predicted[:, 9:21, 10:22] = 1
-    metric = BoundaryIoU(2, 255, 2)
+    metric = BoundaryIoU(Task("multiclass", 2, 255), 2)
     metric.update(predicted, labels)
     both, truth, guess = metric.compute()[:, 1].tolist()
     ours = np.zeros((2, 30, 30), bool)
@@ -68,7 +69,7 @@ def test_a_square_that_is_moved_by_a_pixel_has_the_boundary_iou_of_the_paper() -
 def test_what_is_ignored_and_what_lies_beyond_the_window_is_no_boundary() -> None:
     labels = torch.ones(1, 9, 9, dtype=torch.long)
     labels[:, 4] = 255
-    metric = BoundaryIoU(2, 255, 2)
+    metric = BoundaryIoU(Task("multiclass", 2, 255), 2)
     metric.update(torch.ones(1, 9, 9, dtype=torch.long), labels)
     assert not metric.compute().any()
     assert boundary_iou_scores(metric.compute(), min_pixels=0) == ([None, None], None)

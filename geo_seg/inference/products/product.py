@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-import geo_seg
+import geo_seg.inference.products
 from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.errors import ConfigError
@@ -19,6 +17,7 @@ from geo_seg.prediction.measure import WindowSample
 from geo_seg.prediction.window_reader import RasterInput
 from geo_seg.raster.cog import RasterSpec
 from geo_seg.raster.sidecars import pam_path, qml_path
+from geo_seg.runtime.registration import import_modules
 
 CLASSES = "_classes.tif"
 """File name suffix of the class raster, which every map has; it appears last, and marks a map as complete."""
@@ -115,8 +114,7 @@ def register_product(product: P) -> P:
 
 def registered_products() -> list[type[Product]]:
     """Return all products in the order in which their files appear: rasters late, the classes last."""
-    for module in iter_modules([str(Path(__file__).parent)]):
-        import_module(f"{__package__}.{module.name}")
+    import_modules(geo_seg.inference.products)
     return sorted(_PRODUCTS.values(), key=lambda each: (issubclass(each, Raster), each.suffix == CLASSES))
 
 
