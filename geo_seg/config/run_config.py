@@ -221,7 +221,9 @@ def _check_unchanged(config: DictConfig, cfg: DictConfig, override: Override) ->
     """
     key, text = override.key_or_group, str(override.input_line)
     own, given = (_values_below("" if key == "experiment" else key, c) for c in (config, cfg))
-    searched = {"lr": ("optimizer.lr",), "batch_size": ("dataset.batch_size",)}.get(cfg.find, ())
+    searched: tuple[str, ...] = {"lr": ("optimizer.lr",), "batch_size": ("dataset.batch_size",)}.get(
+        cfg.find, ()
+    )
     searched = ("optimizer.lr", "dataset.batch_size") if cfg.find == "both" else searched
     if config.find == "none" != cfg.find:  # it has been done: the run has what it gave
         own, given = ({k: v for k, v in c.items() if k not in {"find", *searched}} for c in (own, given))

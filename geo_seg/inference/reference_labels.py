@@ -21,7 +21,7 @@ from geo_seg.data.scenes.file_pairs import VECTORS, SceneFiles, is_vector
 from geo_seg.errors import CheckpointError, ConfigError, DataError, first_line
 from geo_seg.inference.inputs import SUFFIXES
 from geo_seg.inference.products.difference import Difference
-from geo_seg.metrics.scores import Scores, segmentation_scores
+from geo_seg.metrics.scores import SegmentationScores, segmentation_scores
 from geo_seg.raster.georeference import same_grid
 from geo_seg.raster.paths import absolute_path, container_of, display_name, rasters_at
 from geo_seg.raster.reader import RasterInfo, RasterReader
@@ -87,13 +87,13 @@ class LabelComparison:
         """Return the file states of the labels of a raster; None if there are no local ones."""
         return file_stamps([absolute_path(self._files[name])]) if name in self._files else None
 
-    def add(self, name: str, counts: NDArray[np.int64]) -> Scores:
+    def add(self, name: str, counts: NDArray[np.int64]) -> SegmentationScores:
         """Record the confusion matrix of a finished map and return its scores."""
         self._counts[name] = counts
         return segmentation_scores(torch.from_numpy(counts), self._names)
 
     @property
-    def total(self) -> Scores | None:
+    def total(self) -> SegmentationScores | None:
         """Scores of all maps together; None if there are none."""
         if not self._counts:
             return None
@@ -106,12 +106,13 @@ class LabelComparison:
             DataError: writing fails.
         """
         each = {
-            name: segmentation_scores(torch.from_numpy(counts), self._names)
+            name: segmentation_scores(torch.from_numpy(counts), self._names).to_json()
             for name, counts in self._counts.items()
         }
+        total = self.total.to_json() if self.total else {}
         file = folder / METRICS_FILE
         try:
-            atomic_write(file, json.dumps({**(self.total or {}), "scenes": each}, indent=2), fsync=True)
+            atomic_write(file, json.dumps({**total, "scenes": each}, indent=2), fsync=True)
         except OSError as error:
             raise write_error(file, error) from error
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import class_iou, mean_iou, mean_over_labelled
+from geo_seg.metrics.scores import Interval, ScoreIntervals, class_iou, mean_iou, mean_over_labelled
 
 CONFIDENCE_LEVEL = 0.95
 """Share of the resamples whose score lies in an interval."""
 
 _MIN_UNITS = 5  # with fewer, resampling says little
 _CHUNK_VALUES = 1 << 22  # multinomial counts in memory at a time
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def resampling_units(windows: NDArray[np.integer[Any]], scenes: Sequence[int]) -
     return None
 
 
-def bootstrap_intervals(units: ResamplingUnits | None, resamples: int, seed: int) -> dict[str, Any] | None:
+def bootstrap_intervals(units: ResamplingUnits | None, resamples: int, seed: int) -> ScoreIntervals | None:
     """Return percentile intervals of the scores: as many units as there are, drawn with replacement.
 
     Args:
@@ -58,8 +57,7 @@ def bootstrap_intervals(units: ResamplingUnits | None, resamples: int, seed: int
         seed: of the random generator.
 
     Returns:
-        level, draws (resamples), unit and units (their number), and pairs of lower and upper end: miou,
-        accuracy and classes (IoU of each; None where no resample defines one). None without units.
+        The intervals; None without units.
     """
     if units is None or not resamples:
         return None
@@ -68,15 +66,15 @@ def bootstrap_intervals(units: ResamplingUnits | None, resamples: int, seed: int
         for weights in _multinomial_counts(len(units.counts), resamples, seed)
     ]
     accuracy, miou, classes = (np.concatenate(scores) for scores in zip(*chunks, strict=True))
-    return {
-        "level": CONFIDENCE_LEVEL,
-        "draws": resamples,
-        "unit": units.unit,
-        "units": len(units.counts),
-        "miou": _interval(miou),
-        "accuracy": _interval(accuracy),
-        "classes": [_interval(values) for values in classes.T],
-    }
+    return ScoreIntervals(
+        level=CONFIDENCE_LEVEL,
+        draws=resamples,
+        unit=units.unit,
+        units=len(units.counts),
+        miou=_interval(miou),
+        accuracy=_interval(accuracy),
+        classes=[_interval(values) for values in classes.T],
+    )
 
 
 def difference_interval(

@@ -1,12 +1,12 @@
 """Calibration: temperature scaling, threshold tuning and expected calibration error."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from geo_seg.metrics.scores import CalibrationScores, Reliability
 from losses import Task
 
 _TEMPERATURES = 49  # from 0.1 to 10, each 1.1 times the one before, 1 in the middle
@@ -190,31 +190,33 @@ class CalibrationError(Metric):
                 total = torch.zeros(_NUM_BINS + 1, dtype=torch.double, device=value.device)
                 self.bin_sums[row, part] += total.index_add_(0, index, value.flatten())[:_NUM_BINS]
 
-    def compute(self) -> dict[str, Any]:
-        """Return plain numbers, None where there is no pixel, before and after temperature scaling.
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return (2, 3, bins) sums of pixels, confidence and correct pixels, and (2,) of the NLL."""
+        return self.bin_sums, self.nll
 
-        Returns:
-            ece (expected calibration error: mean difference of confidence and accuracy, 0 to 1), nll (mean
-            negative log-likelihood), and per bin of confidence pixels, confidence and accuracy, under "raw"
-            and "scaled".
+    def scores(self, temperature: float, threshold: float) -> CalibrationScores:
+        """Return the reliability before and after temperature scaling, with the fitted values.
+
+        Args:
+            temperature: that the logits were divided by.
+            threshold: of the foreground probability.
         """
-        return {
-            name: self._summarize(self.bin_sums[row].tolist(), float(self.nll[row]))
-            for row, name in enumerate(("raw", "scaled"))
-        }
+        bin_sums, nll = self.compute()
+        raw, scaled = map(_reliability, bin_sums.tolist(), nll.tolist())
+        return CalibrationScores(temperature, threshold, raw, scaled)
 
-    @staticmethod
-    def _summarize(bin_sums: list[list[float]], nll: float) -> dict[str, Any]:
-        pixels, confidence, correct = bin_sums
-        total = sum(pixels)
-        gaps = sum(abs(conf - acc) for conf, acc in zip(confidence, correct, strict=True))
-        return {
-            "ece": gaps / total if total else None,
-            "nll": nll / total if total and math.isfinite(nll) else None,
-            "pixels": [int(n) for n in pixels],
-            "confidence": [c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
-            "accuracy": [c / n if n else None for c, n in zip(correct, pixels, strict=True)],
-        }
+
+def _reliability(bin_sums: list[list[float]], nll: float) -> Reliability:
+    pixels, confidence, correct = bin_sums
+    total = sum(pixels)
+    gaps = sum(abs(conf - acc) for conf, acc in zip(confidence, correct, strict=True))
+    return Reliability(
+        ece=gaps / total if total else None,
+        nll=nll / total if total and math.isfinite(nll) else None,
+        pixels=[int(n) for n in pixels],
+        confidence=[c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
+        accuracy=[c / n if n else None for c, n in zip(correct, pixels, strict=True)],
+    )
 
 
 def valid_mask(labels: Tensor, ignore_index: int | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from geo_seg.metrics.scores import Scores
+from geo_seg.metrics.scores import CalibrationScores
 from geo_seg.report.tables import number, percent
 
 _SPLIT_COLORS = {"train": "#4c78a8", "val": "#f58518", "test": "#54a24b"}
@@ -63,9 +63,9 @@ def training_curves(rows: Sequence[Mapping[str, float]]) -> list[RenderedFigure]
     return rendered
 
 
-def confusion_matrix(scores: Scores, names: Sequence[str]) -> RenderedFigure:
+def confusion_matrix(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> RenderedFigure:
     """Draw a confusion matrix: fractions of the labelled pixels of each class, and counts."""
-    counts = np.array(scores["confusion"], float)
+    counts = np.array(matrix, float)
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(2.2 + 0.55 * len(names), 14)
     figure, axes = _figure(side, side + 1)
@@ -94,27 +94,29 @@ def confusion_matrix(scores: Scores, names: Sequence[str]) -> RenderedFigure:
     return RenderedFigure("confusion", _png(figure), f"Confusion matrix by label: {'; '.join(descriptions)}")
 
 
-def reliability_diagram(calibration: Mapping[str, Any]) -> RenderedFigure:
+def reliability_diagram(calibration: CalibrationScores) -> RenderedFigure:
     """Draw accuracy by confidence, before and after temperature scaling; the diagonal is ideal."""
     figure, axes = _figure(3.8)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
     descriptions = []
-    for name, label, color in (("raw", "before", "#9ecae1"), ("scaled", "after", "#08519c")):
-        bins = calibration[name]
-        points = [(c, a) for c, a in zip(bins["confidence"], bins["accuracy"], strict=True) if c is not None]
+    for bins, label, color in (
+        (calibration.raw, "before", "#9ecae1"),
+        (calibration.scaled, "after", "#08519c"),
+    ):
+        points = [(c, a) for c, a in zip(bins.confidence, bins.accuracy, strict=True) if c is not None]
         if points:
             axes.plot(
                 *zip(*points, strict=True),
                 marker="o",
                 color=color,
-                label=f"{label}: ECE {number(bins['ece'])}",
+                label=f"{label}: ECE {number(bins.ece)}",
             )
-        descriptions.append(f"expected calibration error {number(bins['ece'])} {label}")
+        descriptions.append(f"expected calibration error {number(bins.ece)} {label}")
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_title(f"Reliability, temperature {calibration['temperature']:.2f}")
+    axes.set_title(f"Reliability, temperature {calibration.temperature:.2f}")
     axes.legend(frameon=False, loc="upper left")
     axes.grid(alpha=0.3)
     return RenderedFigure(

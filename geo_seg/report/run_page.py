@@ -9,6 +9,7 @@ import yaml
 
 from geo_seg.checkpoints.checkpoint import CheckpointMetadata
 from geo_seg.config.run_config import ABSENT
+from geo_seg.metrics.scores import SegmentationScores
 from geo_seg.report import figures, html_page
 from geo_seg.report.figures import RenderedFigure
 from geo_seg.report.locations import Outlines
@@ -43,7 +44,10 @@ class ReportContent:
 
     Attributes:
         title: title of the page.
-        metrics: content of metrics.json.
+        split: the split that the page is about.
+        scores: scores of each evaluated split.
+        summary: entries of metrics.json beside the scores.
+        unreadable: windows that could not be read, by the file's name.
         metadata: metadata of the checkpoint.
         rows: rows of metrics.csv.
         data: section on the data set.
@@ -57,7 +61,10 @@ class ReportContent:
     """
 
     title: str
-    metrics: Mapping[str, Any]
+    split: str
+    scores: Mapping[str, SegmentationScores]
+    summary: Mapping[str, Any]
+    unreadable: Mapping[str, int]
     metadata: CheckpointMetadata
     rows: Sequence[Mapping[str, float]]
     data: DataSummary
@@ -79,12 +86,12 @@ def write_report_page(folder: Path, content: ReportContent) -> None:
     """
     figure_folder = folder / "figures"
     figure_folder.mkdir(exist_ok=True)
-    metadata, split = content.metadata, content.metrics["split"]
-    scores = content.metrics[split]
+    metadata, split = content.metadata, content.split
+    scores = content.scores[split]
     rendered = {
         "Curves": figures.training_curves(content.rows),
-        "Confusion": [figures.confusion_matrix(scores, metadata.class_names)],
-        "Calibration": [figures.reliability_diagram(scores["calibration"])],
+        "Confusion": [figures.confusion_matrix(scores.confusion, metadata.class_names)],
+        "Calibration": [figures.reliability_diagram(scores.calibration)] if scores.calibration else [],
         "Data": _data_figures(content.data, metadata.class_names),
     }
     for figure in (figure for section in rendered.values() for figure in section):
@@ -96,7 +103,7 @@ def write_report_page(folder: Path, content: ReportContent) -> None:
         ("Confusion", _figure_row(rendered["Confusion"])),
         (
             "Calibration",
-            _figure_row(rendered["Calibration"]) + _calibration(scores["calibration"], metadata, split),
+            _figure_row(rendered["Calibration"]) + _calibration(scores, metadata, split),
         ),
         ("Windows", _window_rows("Best, median and worst windows by mean IoU.", content.windows, metadata)),
         ("Predictions", _window_rows(f"The middle of {split} scenes.", content.scenes, metadata)),
@@ -111,30 +118,28 @@ def write_report_page(folder: Path, content: ReportContent) -> None:
             html_page.table("Programs and machine", ["what", "which"], content.machine, words=True),
         ),
     ]
-    atomic_write(
-        folder / "report.html", html_page.render_page(content.title, _lead(content.metrics), sections)
-    )
+    atomic_write(folder / "report.html", html_page.render_page(content.title, _lead(content), sections))
 
 
-def _lead(metrics: Mapping[str, Any]) -> str:
-    scores = metrics[metrics["split"]]
-    intervals = scores["intervals"]
-    interval_text = f" ({interval(intervals['miou'])} with {intervals['level']:.0%})" if intervals else ""
+def _lead(content: ReportContent) -> str:
+    scores, summary = content.scores[content.split], content.summary
+    intervals = scores.intervals
+    interval_text = f" ({interval(intervals.miou)} with {intervals.level:.0%})" if intervals else ""
     text = (
-        f"Mean IoU {number(scores['miou'])}{interval_text} and accuracy {number(scores['accuracy'])} on "
-        f"{scores['pixels']:,} labelled pixels of the {metrics['split']} scenes"
+        f"Mean IoU {number(scores.miou)}{interval_text} and accuracy {number(scores.accuracy)} on "
+        f"{scores.pixels:,} labelled pixels of the {content.split} scenes"
     )
-    if "epochs" in metrics:
+    if "epochs" in summary:
         text += (
-            f"; best mean IoU on the validation scenes {number(metrics['best_val_miou'])}; "
-            f"{count_noun(metrics['epochs'], 'epoch')}, {count_noun(metrics['steps'], 'step')}. "
-            f"{_chosen(metrics['predicted_with'])}"
+            f"; best mean IoU on the validation scenes {number(summary['best_val_miou'])}; "
+            f"{count_noun(summary['epochs'], 'epoch')}, {count_noun(summary['steps'], 'step')}. "
+            f"{_chosen(summary['predicted_with'])}"
         )
     else:
-        text += f" with {metrics['checkpoint']}."
+        text += f" with {summary['checkpoint']}."
     lead = html_page.paragraph(text)
-    if metrics["unreadable"]:
-        counts = ", ".join(f"{name} ({count})" for name, count in metrics["unreadable"].items())
+    if content.unreadable:
+        counts = ", ".join(f"{name} ({count})" for name, count in content.unreadable.items())
         lead += html_page.paragraph(f"Windows that could not be read and were ignored: {counts}.")
     return lead
 
@@ -148,35 +153,40 @@ def _chosen(choice: Mapping[str, Any]) -> str:
 def _scores(content: ReportContent) -> str:
     tables = []
     for split in ("test", "val"):
-        if split in content.metrics:
-            scores = content.metrics[split]
-            intervals = scores["intervals"]
+        if split in content.scores:
+            scores = content.scores[split]
+            intervals = scores.intervals
             caption = f"Scores of the {split} scenes"
             if intervals:
-                units = f"{intervals['units']} {intervals['unit']}"
-                caption += f"; 95 % intervals from {intervals['draws']} draws of {units}"
+                units = f"{intervals.units} {intervals.unit}"
+                caption += f"; 95 % intervals from {intervals.draws} draws of {units}"
             else:
                 caption += "; no intervals: fewer than 5 scenes and windows, or evaluation.draws=0"
             tables.append(class_score_table(scores, content.metadata, caption))
     return "".join(tables)
 
 
-def _scenes(scores: Mapping[str, Any], metadata: CheckpointMetadata, split: str) -> str:
-    count = len(scores["scenes"])
+def _scenes(scores: SegmentationScores, metadata: CheckpointMetadata, split: str) -> str:
+    scenes = scores.scenes or ()
+    count = len(scenes)
     caption = f"Scores of the {split} scenes, the worst first"
     if count > _MAX_SCENES_SHOWN:
         caption += f"; {_MAX_SCENES_SHOWN} of {count}, scenes.csv has all"
-    return scene_table(dict(scores), metadata.class_names, caption, _MAX_SCENES_SHOWN)
+    return scene_table(scenes, metadata.class_names, caption, _MAX_SCENES_SHOWN)
 
 
-def _calibration(calibration: Mapping[str, Any], metadata: CheckpointMetadata, split: str) -> str:
+def _calibration(scores: SegmentationScores, metadata: CheckpointMetadata, split: str) -> str:
+    calibration = scores.calibration
+    if calibration is None:
+        return ""
+    raw, scaled = calibration.raw, calibration.scaled
     rows = [
-        [name, number(calibration["raw"][key]), number(calibration["scaled"][key])]
-        for key, name in (("ece", "expected calibration error"), ("nll", "negative log-likelihood"))
+        ["expected calibration error", number(raw.ece), number(scaled.ece)],
+        ["negative log-likelihood", number(raw.nll), number(scaled.nll)],
     ]
-    text = f"The temperature, {calibration['temperature']:.3f}, was fitted to the validation scenes"
+    text = f"The temperature, {calibration.temperature:.3f}, was fitted to the validation scenes"
     if metadata.mode == "binary":
-        text += f", and so was the threshold, {calibration['threshold']:.3f}"
+        text += f", and so was the threshold, {calibration.threshold:.3f}"
     text += "; prediction uses the fitted values."
     head = ["", "before the temperature", "after it"]
     return html_page.paragraph(text) + html_page.table(f"Calibration on the {split} scenes", head, rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_seg.metrics.scores import class_counts, mean_iou
+from geo_seg.metrics.scores import SegmentationScores, class_counts, mean_iou
 from geo_seg.runtime.redaction import strip_paths
 from geo_seg.sweeps.outcomes import Outcome, read_curve, read_outcome, run_folders
 
@@ -47,6 +47,12 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """Content of metrics.json, empty if there is none."""
         return _read_json_or_empty(self.folder / "metrics.json")
+
+    @cached_property
+    def scores(self) -> dict[str, SegmentationScores]:
+        """Scores of the splits that metrics.json has."""
+        splits = [split for split in ("val", "test") if self.metrics.get(split)]
+        return {split: SegmentationScores.from_json(self.metrics[split]) for split in splits}
 
     @cached_property
     def scenes(self) -> dict[str, Matrices]:

@@ -91,15 +91,11 @@ def _write_runs(sweep: Path, runs: Sequence[Run]) -> None:
         runs, key=lambda run: -1 if run.outcome.value is None else run.outcome.value, reverse=True
     ):
         scores = {
-            f"{split}_{key}": run.metrics[split][key]
-            for split in ("val", "test")
-            if split in run.metrics
-            for key in ("miou", "accuracy")
+            f"{split}_{key}": value
+            for split, of_split in run.scores.items()
+            for key, value in (("miou", of_split.miou), ("accuracy", of_split.accuracy))
         }
-        classes = {
-            f"val_iou_{score['name']}": score["iou"]
-            for score in run.metrics.get("val", {}).get("classes", [])
-        }
+        classes = run.scores["val"].classes if "val" in run.scores else ()
         rows.append(
             {
                 "run": run.name,
@@ -107,7 +103,7 @@ def _write_runs(sweep: Path, runs: Sequence[Run]) -> None:
                 **{key: run.choices.get(key) for key in keys},
                 "best_val_miou": run.outcome.value,
                 **scores,
-                **classes,
+                **{f"val_iou_{score.name}": score.iou for score in classes},
                 "epochs": run.metrics.get("epochs"),
                 "seconds": round(run.outcome.seconds, 1),
                 "folder": os.path.relpath(run.folder, sweep),

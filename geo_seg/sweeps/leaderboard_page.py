@@ -51,7 +51,7 @@ def write_page(file: Path, title: str, runs: Sequence[Run], groups: Sequence[Gro
     bar_keys = [key for key in keys if len({run.choices.get(key) for run in done}) > 1]
     bars = [_image(_bars(done, key), f"mean IoU by {key}") for key in bar_keys]
     with_curve = [run for run in runs if run.curve]
-    scored = [run for run in done if run.metrics.get("val")]
+    scored = [run for run in done if "val" in run.scores]
     curves = _image(_curves(with_curve), "validation mean IoU of every run by epoch") if with_curve else ""
     classes = ""
     if scored:
@@ -80,7 +80,7 @@ def _group_table(groups: Sequence[Group]) -> str:
 def _run_table(runs: Sequence[Run], keys: Sequence[str]) -> str:
     rows = []
     for run in runs:
-        scores = [run.metrics.get(split, {}).get("miou") for split in ("val", "test")]
+        scores = [run.scores[split].miou if split in run.scores else None for split in ("val", "test")]
         numbers = ["" if value is None else f"{value:.4f}" for value in (run.outcome.value, *scores)]
         choices = [run.choices.get(key, "") for key in keys]
         note = html_page.Markup(f'<span class="note">{html_page.text(run.error)}</span>') if run.error else ""
@@ -129,7 +129,7 @@ def _curves(runs: Sequence[Run]) -> Figure:
 
 
 def _heat_map(runs: Sequence[Run]) -> Figure:
-    class_ious = [{score["name"]: score["iou"] for score in run.metrics["val"]["classes"]} for run in runs]
+    class_ious = [{score.name: score.iou for score in run.scores["val"].classes} for run in runs]
     names = list(dict.fromkeys(name for ious in class_ious for name in ious))  # data sets may be swept, too
     values = np.array([[ious.get(name) for name in names] for ious in class_ious], float)  # None becomes NaN
     figure = Figure(figsize=(3 + 0.9 * len(names), 1.2 + 0.35 * len(runs)), layout="constrained")

@@ -82,7 +82,7 @@ def evaluate_run(config: TrainConfig, path: Path, console: Console) -> float:
         write_results(
             FinishedRun(config, data, predictor, results, summary, [], seconds, path), console, _closing_lines
         )
-    return float(results[splits[-1]].scores["miou"] or 0.0)
+    return float(results[splits[-1]].scores.miou or 0.0)
 
 
 def _closing_lines(run: FinishedRun, shared: bool) -> str:

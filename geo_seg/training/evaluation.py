@@ -22,7 +22,7 @@ from geo_seg.metrics.bootstrap import ResamplingUnits, resampling_units
 from geo_seg.metrics.calibration import Calibration, CalibrationError
 from geo_seg.metrics.confusion import ConfusionMatrix, WindowClassCounts
 from geo_seg.metrics.registry import SegmentationMetric, requested_metrics
-from geo_seg.metrics.scores import Scores, segmentation_scores
+from geo_seg.metrics.scores import SegmentationScores, segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.tiling import Window
 from losses import Task
@@ -36,9 +36,6 @@ class SplitCounts(nn.Module):
         metadata: names of the classes, and ignore_index.
         num_scenes: number of scenes of the split.
         boundary: width of the band of the boundary IoU, see BoundaryIoU; 0 for none.
-
-    Attributes:
-        metric_scores: scores of the split by the registered metrics, when they were last computed.
     """
 
     def __init__(self, task: Task, metadata: CheckpointMetadata, num_scenes: int, boundary: float) -> None:
@@ -47,7 +44,6 @@ class SplitCounts(nn.Module):
         num_classes, ignore_index = task.num_classes, metadata.ignore_index
         self.confusion = ConfusionMatrix(num_classes, ignore_index, num_scenes)
         self.metrics: Iterable[SegmentationMetric] = nn.ModuleList(requested_metrics(task, boundary))  # type: ignore[assignment]
-        self.metric_scores: dict[str, Any] = {}
 
     def update(self, predicted: Tensor, labels: Tensor, scenes: Tensor) -> None:
         """Count windows.
@@ -61,19 +57,15 @@ class SplitCounts(nn.Module):
         for metric in self.metrics:
             metric.update(predicted, labels)
 
-    def compute(self) -> tuple[Scores, Tensor]:
+    def compute(self) -> tuple[SegmentationScores, Tensor]:
         """Return the scores of the split and the confusion matrix of each scene; reset the counts."""
         confusions = self.confusion.compute().cpu()
         self.confusion.reset()
-        scores: dict[str, Any] = segmentation_scores(confusions.sum(0), self.class_names)
-        self.metric_scores = {}
+        scores = segmentation_scores(confusions.sum(0), self.class_names)
         for metric in self.metrics:
-            values = metric.scores()
-            for row, of_class in zip(scores["classes"], values.pop("classes", ()), strict=False):
-                row.update(of_class)
-            self.metric_scores.update(values)
+            scores = scores.with_metric(metric.scores())
             metric.reset()
-        return {**scores, **self.metric_scores}, confusions
+        return scores, confusions
 
 
 class Validation(nn.Module):
@@ -99,7 +91,7 @@ class Validation(nn.Module):
         self.counts.update(self.task.decode(logits), batch["labels"], batch["place"][:, 0])
         self.calibration.update(logits, batch["labels"])
 
-    def finish(self, metadata: CheckpointMetadata) -> tuple[Scores, CheckpointMetadata]:
+    def finish(self, metadata: CheckpointMetadata) -> tuple[SegmentationScores, CheckpointMetadata]:
         """Return the scores, and the metadata with temperature and threshold; reset the counts."""
         temperature, threshold = self.calibration.fit()
         return self.counts.compute()[0], replace(metadata, temperature=temperature, threshold=threshold)
@@ -114,15 +106,13 @@ class EvaluationResult:
     """Result of the evaluation of a split.
 
     Attributes:
-        scores: scores of the whole split, see metrics.scores; also those of the registered metrics
-            of the split and of each class, calibration (see CalibrationError), and prediction: how scenes
-            were predicted.
+        scores: scores of the whole split.
         scene_confusions: (scenes, classes, classes) confusion matrices, labels in rows.
         window_counts: (windows, 3, classes) true positives, support and predicted pixels.
         scene_windows: scene and pixels of each window.
     """
 
-    scores: Scores
+    scores: SegmentationScores
     scene_confusions: NDArray[np.int64]
     window_counts: NDArray[np.int64]
     scene_windows: Sequence[SceneWindow]
@@ -206,9 +196,11 @@ class SceneEvaluation(pl.LightningModule):
         """Compute the result of the whole split."""
         metadata = self._predictor.checkpoint.metadata
         scores, confusions = self.counts.compute()
-        fitted = {"temperature": metadata.temperature, "threshold": metadata.threshold}
-        scores["calibration"] = {**fitted, **self._calibration.compute()}
-        scores["prediction"] = self._predictor.description(self._scenes[0])
+        scores = replace(
+            scores,
+            calibration=self._calibration.scores(metadata.temperature, metadata.threshold),
+            prediction=self._predictor.description(self._scenes[0]),
+        )
         window_counts = self._window_counts.compute().long().cpu().numpy()
         self.result = EvaluationResult(scores, confusions.numpy(), window_counts, self._scene_windows)
 

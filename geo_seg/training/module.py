@@ -164,14 +164,14 @@ class SegmentationModule(pl.LightningModule):
         scores, self.metadata = self.validation.finish(self.metadata)
         self.log("val/loss", self.validation_loss.compute())
         self.validation_loss.reset()
-        self.log("val/miou", scores["miou"] or 0.0, prog_bar=True)
-        self.log("val/accuracy", scores["accuracy"] or 0.0)
-        for name, value in self.validation.counts.metric_scores.items():
+        self.log("val/miou", scores.miou or 0.0, prog_bar=True)
+        self.log("val/accuracy", scores.accuracy or 0.0)
+        for name, value in {"boundary_iou": scores.boundary_iou, **scores.other}.items():
             if isinstance(value, int | float):
                 self.log(f"val/{name}", float(value))
-        for score in scores["classes"]:
-            if score["iou"] is not None:
-                self.log(f"val/iou_{score['name']}", score["iou"])
+        for score in scores.classes:
+            if score.iou is not None:
+                self.log(f"val/iou_{score.name}", score.iou)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimizer and scheduler from their `_target_`."""

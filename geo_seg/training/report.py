@@ -54,13 +54,8 @@ class FinishedRun:
         return list(self.results)[-1]
 
 
-def write_report(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
-    """Write report.html and its figures.
-
-    Args:
-        run: the finished run.
-        metrics: content of metrics.json.
-    """
+def write_report(run: FinishedRun) -> None:
+    """Write report.html and its figures."""
     config, data, predictor = run.config, run.data, run.predictor
     metadata = predictor.checkpoint.metadata
     first_split = next(iter(run.results))
@@ -68,7 +63,10 @@ def write_report(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
     name = f"{config.dataset.name}: {config.model['name']} with {config.loss['name']}"
     content = ReportContent(
         title=f"{name}, test" if config.mode == "test" else name,
-        metrics=metrics,
+        split=run.split,
+        scores={name: result.scores for name, result in run.results.items()},
+        summary=run.summary,
+        unreadable=data.unreadable,
         metadata=metadata,
         rows=run.rows,
         data=DataSummary(

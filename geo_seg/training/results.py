@@ -3,16 +3,19 @@
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.metrics.bootstrap import bootstrap_intervals
-from geo_seg.metrics.scores import segmentation_scores
+from geo_seg.metrics.scores import SceneScore, segmentation_scores
 from geo_seg.prediction.scene_predictor import ScenePredictor
 from geo_seg.report.tables import score_table
 from geo_seg.runtime.files import atomic_write, write_csv
@@ -43,23 +46,23 @@ def evaluate_splits(
         config: configuration; gives the options of the intervals.
 
     Returns:
-        Result of each split; its scores also have intervals (see metrics.bootstrap) and scenes: name, pixels,
-        miou, accuracy and iou (per class) of each scene.
+        Result of each split; its scores also have intervals and the scores of each scene.
     """
     results = {}
     for split in splits:
         evaluation = SceneEvaluation(predictor, data, split, config.evaluation.boundary)
         trainer.test(evaluation, verbose=False)
-        results[split] = result = evaluation.result
+        result = evaluation.result
         units = result.resampling_units()
-        result.scores["intervals"] = bootstrap_intervals(units, config.evaluation.draws, config.seed)
-        result.scores["scenes"] = [
-            _scene_scores(
-                scene.name,
-                segmentation_scores(torch.from_numpy(matrix), predictor.checkpoint.metadata.class_names),
-            )
-            for scene, matrix in zip(data.scenes[split], result.scene_confusions, strict=False)
-        ]
+        scores = replace(
+            result.scores,
+            intervals=bootstrap_intervals(units, config.evaluation.draws, config.seed),
+            scenes=tuple(
+                _scene_score(scene.name, matrix, predictor.checkpoint.metadata.class_names)
+                for scene, matrix in zip(data.scenes[split], result.scene_confusions, strict=False)
+            ),
+        )
+        results[split] = replace(result, scores=scores)
     return results
 
 
@@ -75,8 +78,8 @@ def write_results(
             shared: paths are relative to the run folder and dataset.root.
     """
     results, path = run.results, run.path
-    metrics = {"split": run.split, **{name: result.scores for name, result in results.items()}, **run.summary}
-    metrics["unreadable"] = run.data.unreadable
+    scores = {name: result.scores.to_json() for name, result in results.items()}
+    metrics = {"split": run.split, **scores, **run.summary, "unreadable": run.data.unreadable}
     confusions = {
         name: [
             {"name": scene.name, "confusion": matrix.tolist()}
@@ -88,7 +91,7 @@ def write_results(
     atomic_write(path / "scenes.json", json.dumps(confusions))
     write_csv(path / "scenes.csv", _scene_rows(results, run.predictor.checkpoint.metadata.class_names))
     write_csv(path / "classes.csv", _class_rows(results))
-    write_report(run, metrics)
+    write_report(run)
     table = score_table(results[run.split].scores, f"{run.split} scenes")
     console.print(table)
     console.print(closing_lines(run, False), soft_wrap=True, markup=False)
@@ -98,29 +101,32 @@ def write_results(
     atomic_write(path / SCORES, json.dumps(metrics, indent=2))
 
 
-def _scene_scores(name: str, scores: dict[str, Any]) -> dict[str, Any]:
-    selected = {key: scores[key] for key in ("pixels", "miou", "accuracy")}
-    return {"name": name, **selected, "iou": [row["iou"] for row in scores["classes"]]}
+def _scene_score(name: str, confusion: NDArray[np.int64], class_names: Sequence[str]) -> SceneScore:
+    scores = segmentation_scores(torch.from_numpy(confusion), class_names)
+    iou = tuple(score.iou for score in scores.classes)
+    return SceneScore(name, scores.pixels, scores.miou, scores.accuracy, iou)
 
 
 def _scene_rows(results: Mapping[str, EvaluationResult], names: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "split": split,
-            "scene": scene["name"],
-            **{key: scene[key] for key in ("pixels", "miou", "accuracy")},
-            **{f"iou_{name}": value for name, value in zip(names, scene["iou"], strict=True)},
+            "scene": scene.name,
+            "pixels": scene.pixels,
+            "miou": scene.miou,
+            "accuracy": scene.accuracy,
+            **{f"iou_{name}": value for name, value in zip(names, scene.iou, strict=True)},
         }
         for split, result in results.items()
-        for scene in result.scores["scenes"]
+        for scene in result.scores.scenes or ()
     ]
 
 
 def _class_rows(results: Mapping[str, EvaluationResult]) -> list[dict[str, Any]]:
     rows = []
     for split, result in results.items():
-        intervals = result.scores["intervals"]
-        for number, score in enumerate(result.scores["classes"]):
-            low, high = (intervals and intervals["classes"][number]) or (None, None)
-            rows.append({"split": split, **score, "iou_low": low, "iou_high": high})
+        intervals = result.scores.intervals
+        for number, score in enumerate(result.scores.classes):
+            low, high = (intervals and intervals.classes[number]) or (None, None)
+            rows.append({"split": split, **score.to_json(), "iou_low": low, "iou_high": high})
     return rows

@@ -85,7 +85,7 @@ def assert_complete(folder: Path, small: DatasetConfig) -> None:
         matrix = counted_by_one_process(folder, small, split)
         assert np.abs(np.array(found[split]["confusion"]) - matrix).sum() <= 4  # ties of the last bit
         assert found[split]["pixels"] == matrix.sum()
-        expected = segmentation_scores(torch.from_numpy(matrix), ["low", "middle", "high"])["miou"]
+        expected = segmentation_scores(torch.from_numpy(matrix), ["low", "middle", "high"]).miou
         assert found[split]["miou"] == pytest.approx(expected, abs=1e-3)
 
 

@@ -136,7 +136,7 @@ def test_scores_of_a_split_and_its_pictures_are_those_of_the_maps(
     )
     maps = {path.stem: read(tmp_path / "maps" / f"{path.stem}_classes.tif")[0] for path in named}
     masks = {path.stem: read(tmp_path / "masks" / path.name)[0] for path in named}
-    plan = counted.scores["prediction"]
+    plan = counted.scores.prediction
     assert (plan["window"], plan["margin"], plan["overlap"], plan["precision"]) == (256, 32, 64, precision)
     # every window of the evaluation
     for (scene, (row, col, height, width)), numbers in zip(
@@ -145,11 +145,11 @@ def test_scores_of_a_split_and_its_pictures_are_those_of_the_maps(
         here = np.s_[row : row + height, col : col + width]
         matrix = np.array(confusion(maps[named[scene].stem][here], masks[named[scene].stem][here]))
         np.testing.assert_array_equal(numbers, [matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
-    assert counted.scores["pixels"] > 10000
+    assert counted.scores.pixels > 10000
     scored = json.loads((tmp_path / "maps" / "metrics.json").read_text())
     if by == "scenes":  # else labels= counts the whole raster
-        assert counted.scores["confusion"] == scored["confusion"]
-        assert counted.scores["miou"] == scored["miou"]
+        assert counted.scores.confusion == scored["confusion"]
+        assert counted.scores.miou == scored["miou"]
         for path, matrix in zip(named, counted.scene_confusions, strict=True):
             assert matrix.tolist() == scored["scenes"][path.stem]["confusion"]
     # the pictures of the report show the very pixels that were counted
@@ -178,7 +178,7 @@ def test_reliability_of_a_split_equals_a_loop_over_what_maps_say(tmp_path: Path)
     data = SceneDataModule(config, 0)
     found = model("binary", {}, temperature=2.0)
     predictor = ScenePredictor(found, config, torch.device("cpu"), "fp32", print)
-    calibration = count(predictor, data, "test").scores["calibration"]
+    calibration = count(predictor, data, "test").scores.calibration
     image, mask = read(tmp_path / "images" / "c.tif"), read(tmp_path / "masks" / "c.tif")[0]
     valid = (image != 0).any(0)
     scaled = np.where(valid, (image[:1].astype(np.float32) - 1000) / 200, 0)
@@ -188,13 +188,13 @@ def test_reliability_of_a_split_equals_a_loop_over_what_maps_say(tmp_path: Path)
     for name, temperature in (("raw", 1.0), ("scaled", 2.0)):
         foreground = 1 / (1 + np.exp(-logits[seen] / temperature))
         likely = np.where(mask[seen] == 9, foreground, 1 - foreground)
-        assert calibration[name]["nll"] == pytest.approx(-np.log(likely).mean(), rel=1e-5)
+        assert getattr(calibration, name).nll == pytest.approx(-np.log(likely).mean(), rel=1e-5)
         sure = np.maximum(foreground, 1 - foreground)
-        assert sum(calibration[name]["pixels"]) == seen.sum()
+        assert sum(getattr(calibration, name).pixels) == seen.sum()
         bins = np.minimum((sure * 15).astype(int), 14)
         right = (foreground > 0.5) == (mask[seen] == 9)
         gaps = [abs(sure[bins == b].sum() - right[bins == b].sum()) for b in range(15)]
-        assert calibration[name]["ece"] == pytest.approx(sum(gaps) / seen.sum(), abs=1e-5)
+        assert getattr(calibration, name).ece == pytest.approx(sum(gaps) / seen.sum(), abs=1e-5)
 
 
 def test_boundary_iou_of_a_split_is_taken_in_its_evaluation_windows(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_boundary_iou_of_a_split_is_taken_in_its_evaluation_windows(tmp_path: Pa
         metric.update(ids, truth)
     both, truth_, guess = metric.compute().tolist()
     expected = [b / (t + g - b) for b, t, g in zip(both, truth_, guess, strict=True)]
-    assert [row["boundary_iou"] for row in counted.scores["classes"]] == pytest.approx(expected)
+    assert [score.boundary_iou for score in counted.scores.classes] == pytest.approx(expected)
 
 
 @pytest.mark.fault("scores", "scores, pictures and maps come from different windows, seams and precision")

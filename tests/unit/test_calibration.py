@@ -112,7 +112,7 @@ def test_reliability_equals_a_loop_over_the_pixels(channels: int) -> None:
     for part in range(3):
         metric.update(task.probabilities(logits[part : part + 1] / 2), labels[part : part + 1].short(), 2.0)
     for name, temperature in (("raw", 1.0), ("scaled", 2.0)):
-        found = metric.compute()[name]
+        found = getattr(metric.scores(2.0, 0.5), name)
         bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
         z = logits / temperature
         z = torch.cat([torch.zeros_like(z), z], 1) if channels == 1 else z
@@ -124,10 +124,10 @@ def test_reliability_equals_a_loop_over_the_pixels(channels: int) -> None:
                 bins[min(int(confidence * 15), 14)].append((confidence, guess == label))
         count = sum(map(len, bins))
         ece = sum(abs(sum(c for c, _ in part) - sum(r for _, r in part)) for part in bins) / count
-        assert found["ece"] == pytest.approx(ece, abs=1e-6)
-        assert found["nll"] == pytest.approx(float(likelihoods(logits, labels, temperature).mean()), rel=1e-5)
-        assert sum(found["pixels"]) == count
-        for part, confidence, accuracy in zip(bins, found["confidence"], found["accuracy"], strict=True):
+        assert found.ece == pytest.approx(ece, abs=1e-6)
+        assert found.nll == pytest.approx(float(likelihoods(logits, labels, temperature).mean()), rel=1e-5)
+        assert sum(found.pixels) == count
+        for part, confidence, accuracy in zip(bins, found.confidence, found.accuracy, strict=True):
             if len(part) > 20:  # a pixel on the edge of a bin may fall to either side
                 assert confidence == pytest.approx(sum(c for c, _ in part) / len(part), abs=1e-2)
                 assert accuracy == pytest.approx(sum(r for _, r in part) / len(part), abs=0.1)
@@ -136,12 +136,12 @@ def test_reliability_equals_a_loop_over_the_pixels(channels: int) -> None:
 def test_no_pixel_gives_no_reliability() -> None:
     metric = CalibrationError(Task("multiclass", 3))
     metric.update(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), 255), 1.0)
-    found = metric.compute()
-    assert found["raw"]["ece"] is None and found["scaled"]["nll"] is None
+    found = metric.scores(1.0, 0.5)
+    assert found.raw.ece is None and found.scaled.nll is None
 
 
 def test_a_model_that_has_diverged_is_counted_as_sure_of_nothing() -> None:
     metric = CalibrationError(Task("multiclass", 3))
     metric.update(torch.full((1, 3, 2, 2), torch.nan), torch.zeros(1, 2, 2, dtype=torch.long), 1.0)
-    found = metric.compute()["raw"]
-    assert (found["ece"], found["nll"], found["pixels"][0]) == (pytest.approx(1.0), None, 4)
+    found = metric.scores(1.0, 0.5).raw
+    assert (found.ece, found.nll, found.pixels[0]) == (pytest.approx(1.0), None, 4)

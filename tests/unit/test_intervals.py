@@ -30,10 +30,10 @@ def test_intervals_equal_a_loop_over_the_draws() -> None:
         iou = right / (labelled + predicted - right)
         values.append([iou.mean(), right.sum() / labelled.sum(), *iou])
     low, high = np.percentile(values, (2.5, 97.5), axis=0)
-    assert found["miou"] == pytest.approx((low[0], high[0]))
-    assert found["accuracy"] == pytest.approx((low[1], high[1]))
-    assert np.array(found["classes"]) == pytest.approx(np.stack([low[2:], high[2:]], 1))
-    assert (found["unit"], found["units"], found["draws"]) == ("scenes", 8, 300)
+    assert found.miou == pytest.approx((low[0], high[0]))
+    assert found.accuracy == pytest.approx((low[1], high[1]))
+    assert np.array(found.classes) == pytest.approx(np.stack([low[2:], high[2:]], 1))
+    assert (found.unit, found.units, found.draws) == ("scenes", 8, 300)
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
@@ -49,7 +49,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     for seed in range(60):
         found = bootstrap_intervals(ResamplingUnits("scenes", drawn(25, seed)), 200, seed)
         assert found is not None
-        held += found["accuracy"][0] <= 0.797 <= found["accuracy"][1]  # clipping lowers the mean a little
+        held += found.accuracy[0] <= 0.797 <= found.accuracy[1]  # clipping lowers the mean a little
     assert 48 <= held <= 60
 
 
@@ -68,4 +68,4 @@ def test_a_class_that_no_place_has_has_no_interval() -> None:
     counts = drawn(6, 3)
     counts = np.concatenate([counts, np.zeros((6, 3, 1), int)], axis=2)
     found = bootstrap_intervals(ResamplingUnits("scenes", counts), 50, 0)
-    assert found is not None and found["classes"][2] is None
+    assert found is not None and found.classes[2] is None

@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 
 from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.metrics.scores import ClassScore, SegmentationScores
 from geo_seg.report import figures
 from geo_seg.report.locations import crs_unit
 from geo_seg.report.pictures import ScaleBar, encode_panels, scale_bar, true_color
@@ -97,18 +98,16 @@ def test_cells_of_the_confusion_matrix_hold_shares_and_counts(monkeypatch: pytes
         return b""
 
     monkeypatch.setattr(figures, "_png", shown)
-    figures.confusion_matrix({"confusion": [[750_000, 250_000], [0, 1_234]]}, ["a", "b"])
+    figures.confusion_matrix([[750_000, 250_000], [0, 1_234]], ["a", "b"])
     assert texts == ["0.75\n750k", "0.25\n250k", "0.00\n0", "1.00\n1.23k"]
 
 
 @pytest.mark.fault("report", "boundary IoU of a class with hardly a boundary is a number like any other")
 def test_a_missing_boundary_iou_is_a_dash_with_its_count() -> None:
-    row = {"name": "a", "iou": 0.5, "f1": 0.6, "precision": 0.7, "recall": 0.8, "support": 9}
-    few = {**row, "boundary_iou": None, "boundary_pixels": 12}
-    none = {**row, "boundary_iou": None, "boundary_pixels": 0}
-    scores = {"miou": 0.5, "accuracy": 0.5, "boundary_iou": None, "classes": [few, none], "pixels": 18}
+    few, none = (ClassScore("a", 0.5, 0.6, 0.7, 0.8, 9, None, pixels) for pixels in (12, 0))
+    scores = SegmentationScores(miou=0.5, accuracy=0.5, pixels=18, classes=[few, none], confusion=[])
     facts = SimpleNamespace(class_colors=[[1, 2, 3], [9, 8, 7]])
-    html = class_score_table({**scores, "intervals": None}, facts, "x")  # type: ignore[arg-type]
+    html = class_score_table(scores, facts, "x")  # type: ignore[arg-type]
     assert "<td>– (12 px)</td>" in html and html.count("<td>–</td>") == 2  # of the other class, and the mean
 
 
