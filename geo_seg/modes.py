@@ -10,6 +10,7 @@ from geo_seg.data.first_look import look_before_training
 from geo_seg.runtime.console import silence_library_warnings
 from geo_seg.runtime.memory import gc_frozen
 from geo_seg.runtime.ranks import rank
+from geo_seg.runtime.registration import import_own_module
 from geo_seg.sweeps.jobs import resume_interrupted, reuse_finished_run
 from geo_seg.sweeps.outcomes import validation_score
 
@@ -27,6 +28,7 @@ def dispatch(config: TrainConfig, folder: Path) -> float | None:
     Raises:
         GeoSegError: see the functions in MODES.
     """
+    import_own_module(config.dataset.module)
     return MODES[config.mode](config, folder)
 
 

@@ -119,6 +119,7 @@ class DatasetConfig:
             kept between runs; null for geo_seg in $XDG_CACHE_HOME or ~/.cache.
         on_read_error: "raise", or "ignore": unreadable pixels of a corrupt file are ignored, and the report
             counts the windows.
+        module: dotted name of your own module, which is imported, so that its sources of images are known.
     """
 
     name: str = key(MISSING, in_fingerprint=True)
@@ -127,6 +128,7 @@ class DatasetConfig:
     masks: str | None = key(None, in_fingerprint=True)
     aoi: str | None = key(None, in_fingerprint=True)
     manifest: str | None = key(None, in_fingerprint=True)
+    module: str | None = key(None, in_fingerprint=True)
     allow_outside: bool = key(False, in_fingerprint=True)
     unlabelled: str = key("error", choices=("error", "skip"), in_fingerprint=True)
     label: LabelConfig = field(default_factory=LabelConfig)

@@ -26,7 +26,8 @@ class InferenceConfig:
         checkpoint: a run folder (its best checkpoint) or a checkpoint file; a list or a glob of these is an
             ensemble, whose probabilities are averaged.
         weights: per checkpoint of an ensemble, above 0; null weighs all alike.
-        module: dotted name of your own module, which is imported, so that its models and products are known.
+        module: dotted name of your own module, which is imported, so that its models, products and
+            sources of images are registered.
         input: a raster, a folder, a glob, a STAC item, or a list of these.
         output: folder of the maps; it is created if it doesn't exist.
         window: maximum side of the windows in pixels, a multiple of 32; "auto" for the largest up to 1536

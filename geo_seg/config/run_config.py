@@ -153,7 +153,7 @@ def _test_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             single.append(override)
     if (run / CONFIG).is_file():
         config = load_run_config(run)
-        config.evaluation.module = None  # code is named on the command line only
+        config.dataset.module = config.evaluation.module = None  # code is named on the command line only
         for override in single:
             _apply_override(config, override)
         for name in {section.rstrip(".") for section in _TEST_SECTIONS} - groups:
@@ -185,7 +185,7 @@ def _targets(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(content, Mapping):
         if "_target_" in content:
             yield key or "_target_", str(content["_target_"])
-        if key in {"model", "evaluation"} and content.get("module") is not None:
+        if key in {"dataset", "model", "evaluation"} and content.get("module") is not None:
             yield f"{key}.module", str(content["module"])
         parts = content.items()
     elif isinstance(content, list):

@@ -10,7 +10,7 @@ from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.inference.products.product import Raster, registered_products
 from geo_seg.raster.band_names import assign_bands, match_bands
-from geo_seg.raster.open_image import check_types, open_image, read_image_info
+from geo_seg.raster.open_image import RasterFiles, check_types, open_image, read_image_info, source_of
 from geo_seg.raster.paths import container_of, display_name, rasters_at
 from geo_seg.raster.reader import RasterInfo
 from geo_seg.runtime.cache_dir import cache_dir
@@ -19,8 +19,6 @@ SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg")
 """File name suffixes of rasters in a folder."""
 
 _MAX_NAME_BYTES = 255 - len("_difference.tif.aux.xml")  # of a map, so that all its files have valid names
-# STAC items have to be named: a folder may hold other JSON files, too
-_STAC_SUFFIXES = {".json"}
 
 
 def find_rasters(value: Any, output: Path) -> dict[str, str]:
@@ -63,7 +61,7 @@ def open_raster(path: str, checkpoint: Checkpoint) -> tuple[RasterInfo, tuple[in
     Raises:
         DataError: the raster can't be opened, or a band is missing.
     """
-    if Path(path).suffix.lower() not in _STAC_SUFFIXES:
+    if isinstance(source_of((path,)), RasterFiles):
         info = read_image_info(path)
         return info, *bands_for(info, checkpoint)
     band_names = checkpoint.band_names if all(checkpoint.band_names) else None

@@ -1,9 +1,11 @@
-"""Images from several files or STAC items, opened as one raster through a VRT."""
+"""Sources of images: files, band stacks, STAC items and a user's own, each opened as one raster."""
 
 import hashlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from geo_seg.errors import DataError
 from geo_seg.raster.georeference import affine_of, describe_grid, same_grid
@@ -12,6 +14,84 @@ from geo_seg.raster.reader import Band, RasterInfo, read_info, resolve_bands
 from geo_seg.raster.stac_items import item_bands
 from geo_seg.raster.vrt import VRT_TYPES, VrtBand, VrtSource, vrt_xml
 from geo_seg.runtime.cache_dir import write_cache_file
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a source opens an image with.
+
+    Attributes:
+        folder: for VRTs, which are named by a hash of their content.
+        read_info: reads the header of a raster.
+        root: folder that files of an image must be inside of; None for anywhere.
+    """
+
+    folder: Path
+    read_info: Callable[[str], RasterInfo]
+    root: Path | None
+
+
+class RasterSource(Protocol):
+    """A kind of image; what it opens is a raster of GDAL, from which pixels are read."""
+
+    def accepts(self, images: Sequence[str]) -> bool:
+        """Return whether an image, given as one path or several, is of this kind."""
+
+    def open(
+        self, images: Sequence[str], bands: Sequence[Band] | None, context: SourceContext
+    ) -> tuple[RasterInfo, tuple[int, ...]]:
+        """Return the header of an image and the chosen bands; see open_image."""
+
+
+class StacItem:
+    """A STAC item; only the assets that hold the bands are opened."""
+
+    def accepts(self, images: Sequence[str]) -> bool:
+        """Return whether an image is a JSON file."""
+        return len(images) == 1 and images[0].lower().endswith(".json")
+
+    def open(
+        self, images: Sequence[str], bands: Sequence[Band] | None, context: SourceContext
+    ) -> tuple[RasterInfo, tuple[int, ...]]:
+        """Return the header of the stacked bands, and all of them."""
+        headers = item_bands(
+            images[0], bands, lambda path: read_image_info(path, context.read_info), context.root
+        )
+        header = context.read_info(_stack(headers, context.folder))
+        return header, header.bands
+
+
+class RasterFiles:
+    """One raster that GDAL opens, such as a VRT, or several on the same grid."""
+
+    def accepts(self, images: Sequence[str]) -> bool:
+        """Return True: anything else is a path that GDAL may know."""
+        return True
+
+    def open(
+        self, images: Sequence[str], bands: Sequence[Band] | None, context: SourceContext
+    ) -> tuple[RasterInfo, tuple[int, ...]]:
+        """Return the header of the raster, or of the stack of several."""
+        headers = [read_image_info(image, context.read_info) for image in images]
+        header = headers[0] if len(headers) == 1 else context.read_info(_stack(headers, context.folder))
+        chosen = resolve_bands(header, bands)
+        check_types(header, chosen)
+        return header, chosen
+
+
+_SOURCES: list[RasterSource] = [StacItem(), RasterFiles()]
+S = TypeVar("S", bound=type[RasterSource])
+
+
+def register_source(source: S) -> S:
+    """Register a class of sources; a decorator. Later ones are asked first."""
+    _SOURCES.insert(0, source())
+    return source
+
+
+def source_of(images: Sequence[str]) -> RasterSource:
+    """Return the source that opens an image."""
+    return next(source for source in _SOURCES if source.accepts(images))
 
 
 def open_image(
@@ -24,25 +104,16 @@ def open_image(
     """Return the header of an image and the chosen bands; several files become one VRT.
 
     Args:
-        images: one raster, one STAC item, or several rasters on the same grid.
-        bands: numbers or names, in output order; None for all data bands. Only the assets of a STAC
-            item that hold them are opened.
-        folder: for the VRTs, which are named by a hash of their content.
+        images: one raster, one STAC item, several rasters on the same grid, or paths of a registered source.
+        bands: numbers or names, in output order; None for all data bands.
+        folder: see SourceContext, like the following.
         read_info: reads the header of a raster.
-        root: folder that assets of a STAC item must be inside of; None for anywhere.
+        root: folder that files of the image must be inside of; None for anywhere.
 
     Raises:
         DataError: a file can't be opened, is outside of root or on another grid, or a band is missing.
     """
-    if len(images) == 1 and images[0].lower().endswith(".json"):
-        headers = item_bands(images[0], bands, lambda path: read_image_info(path, read_info), root)
-        header = read_info(_stack(headers, folder))
-        return header, header.bands
-    headers = [read_image_info(image, read_info) for image in images]
-    header = headers[0] if len(headers) == 1 else read_info(_stack(headers, folder))
-    chosen = resolve_bands(header, bands)
-    check_types(header, chosen)
-    return header, chosen
+    return source_of(images).open(images, bands, SourceContext(folder, read_info, root))
 
 
 def check_types(info: RasterInfo, bands: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,22 @@ import geo_seg.metrics
 import geo_seg.models
 from geo_seg.checkpoints import checkpoint
 from geo_seg.checkpoints.metadata_checks import check_metadata
+from geo_seg.config.dataset import DatasetConfig
 from geo_seg.config.inference import InferenceConfig
 from geo_seg.config.run_config import resolve_config
 from geo_seg.config.training_checks import check_model, registered_models
-from geo_seg.errors import CheckpointError, ConfigError
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.errors import CheckpointError, ConfigError, DataError
 from geo_seg.inference.products import product
 from geo_seg.inference.run import run as infer
 from geo_seg.metrics import registry as metrics
 from geo_seg.models import registry
 from geo_seg.modes import dispatch
+from geo_seg.raster import open_image
 from geo_seg.runtime.registration import import_modules, import_own_module
+from geo_seg.tiling import Window
 from geo_seg.training.run import run as train
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, read_window, write_raster
 from tests.end_to_end.test_training import clean_hydra, configured  # noqa: F401 - a fixture
 from tests.unit.test_checkpoints import GOOD, written
 
@@ -180,8 +185,14 @@ def mapped(small_root: Path, output: Path, **options: Any) -> Path:
     weights = registry.build_model(GOOD["model"], 2, 3).state_dict()
     file = written(output.parent / "run", {f"model.{key}": value for key, value in weights.items()}, **facts)
     scene = str(small_root / "images" / "s5.tif")
-    chosen = {"accelerator": "cpu", "precision": "fp32", "module": "my_products", "probabilities": "all"}
-    infer(InferenceConfig(checkpoint=str(file), input=scene, output=str(output), **{**chosen, **options}))
+    chosen: dict[str, Any] = {
+        "accelerator": "cpu",
+        "precision": "fp32",
+        "module": "my_products",
+        "probabilities": "all",
+    }
+    chosen |= {"checkpoint": str(file), "input": scene, "output": str(output), **options}
+    infer(InferenceConfig(**chosen))
     return output
 
 
@@ -245,6 +256,55 @@ def test_a_metric_of_the_users_own_is_logged_and_stands_beside_the_scores(
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     assert [float(row["area_ratio"]) for row in rows] == pytest.approx(list(predicted / labelled))
     assert {"boundary_iou", "iou", "f1"} <= set(rows[0])
+
+
+def test_a_source_of_the_users_own_is_trained_on_and_mapped(
+    small: DatasetConfig, small_root: Path, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_image, "_SOURCES", list(open_image._SOURCES))
+    (own / "my_sources.py").write_text(example("my_sources.py"))
+    root = tmp_path / "listed"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").symlink_to(small_root / "masks")
+    for path in sorted((small_root / "images").glob("*.tif")):
+        with rasterio.open(path) as file:
+            for band in (1, 2):
+                place = {"transform": file.transform, "nodata": 0}
+                write_raster(root / "images" / f"{path.stem}_{band}.tif", file.read(band), **place)
+        (root / "images" / f"{path.stem}.bands").write_text(f"{path.stem}_1.tif\n{path.stem}_2.tif\n")
+    split = replace(small.split, val="images/s4.bands", test="images/s5.bands")
+    listed = replace(small, root=str(root), images="images/*.bands", split=split)
+    with pytest.raises(DataError, match=r"\.bands: cannot be opened as a raster"):
+        SceneDataModule(listed, 0)
+    import_own_module("my_sources")
+    for name in ("train", "val"):
+        theirs, ours = (SceneDataModule(config, 0) for config in (small, listed))
+        assert len(theirs.scenes[name]) == len(ours.scenes[name])
+        (image, *_), (same, *_) = (
+            read_window(config, data.scenes[name][0], Window(5, 3, 20, 30))
+            for config, data in ((small, theirs), (listed, ours))
+        )
+        assert np.array_equal(image, same)
+
+    options: dict[str, Any] = {"module": "my_sources", "probabilities": "none"}
+    for scene, output in ((small_root / "images" / "s5.tif", "a"), (root / "images" / "s5.bands", "b")):
+        mapped(small_root, tmp_path / output, input=str(scene), **options)
+    first, second = (tmp_path / folder / "s5_classes.tif" for folder in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_test_of_a_run_imports_what_the_command_line_names_only(
+    small_root: Path, tmp_path: Path, own: Path
+) -> None:
+    (own / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w').close()")
+    config = asdict(configured(small_root))
+    config["dataset"]["module"] = config["evaluation"]["module"] = config["model"]["module"] = "trap"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    words = ["mode=test", f"checkpoint={tmp_path}"]
+    tested = resolve_config(compose_with(*words), words)
+    assert tested.dataset.root == str(small_root)
+    assert tested.dataset.module is tested.evaluation.module is tested.model.get("module") is None
+    assert not (tmp_path / "sprung").exists()
 
 
 def size_of(said: str) -> float:
