@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -61,7 +61,7 @@ _EXTRAS_BY_LAUNCHER = {
 }
 
 
-def run_main(main: Callable[[list[str]], Any], words: Sequence[str]) -> NoReturn:
+def run_main(main: Callable[[list[str]], object], words: Sequence[str]) -> NoReturn:
     """Run an entry point of Hydra; expected errors end in one line on stderr and exit code 2.
 
     Args:
@@ -266,8 +266,9 @@ def _explain_key(error: OmegaConfBaseException, message: str) -> str:
     return f"{key}: {text}" if key else first_line(Exception(message))
 
 
-def _keys_of(parent: Any, section: str) -> list[str]:
-    node = parent._get_node(section)  # unresolved: it may be missing, or an interpolation that fails
+def _keys_of(parent: object, section: str) -> list[str]:
+    # unresolved: it may be missing, or an interpolation that fails
+    node = parent._get_node(section) if isinstance(parent, DictConfig) else None
     return [str(key) for key in node] if isinstance(node, DictConfig) and not node._is_missing() else []
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 
 class GeoSegError(Exception):
@@ -50,7 +49,7 @@ def missing_extra(name: str) -> str:
     return f"not installed; pip install 'geo-seg[{name}]'"
 
 
-OnError = Callable[[GeoSegError], Any]
+OnError = Callable[[GeoSegError], object]
 """Callback for an error in one of many files; it raises, or records the error so that the file is skipped."""
 
 
@@ -59,7 +58,7 @@ def raise_error(error: GeoSegError) -> None:
     raise error
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: object, names: Iterable[object]) -> str:
     """Return the hint that follows "unknown ...; " in a message about an unknown name.
 
     Args:

@@ -9,10 +9,31 @@ from pkgutil import iter_modules
 
 from losses.class_weights import class_weights
 from losses.errors import LossError
-from losses.registry import available, build, modes, options, register
+from losses.registry import (
+    Loss,
+    LossWithSchedule,
+    LossWithTerms,
+    available,
+    build,
+    modes,
+    options,
+    register,
+)
 from losses.task import Task
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["LossError", "Task", "available", "build", "class_weights", "modes", "options", "register"]
+__all__ = [
+    "Loss",
+    "LossError",
+    "LossWithSchedule",
+    "LossWithTerms",
+    "Task",
+    "available",
+    "build",
+    "class_weights",
+    "modes",
+    "options",
+    "register",
+]

@@ -2,12 +2,21 @@
 
 import math
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
-from torch import nn
+from torch import Tensor, nn
 
 from losses.errors import LossError, did_you_mean
 from losses.task import MODES, Task
@@ -74,6 +83,32 @@ def options(name: str) -> dict[str, Any]:
 def modes(name: str) -> tuple[str, ...]:
     """Return the modes that a loss works in."""
     return _entry(name).modes
+
+
+class Loss(Protocol):
+    """A torch module from logits (N, C, H, W) and labels (N, H, W) to a scalar."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of a batch."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield the module and all modules in it."""
+
+
+@runtime_checkable
+class LossWithSchedule(Protocol):
+    """A loss that changes from epoch to epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set what the loss is in an epoch, counted from 0."""
+
+
+@runtime_checkable
+class LossWithTerms(Protocol):
+    """A loss of several terms."""
+
+    def terms(self) -> dict[str, Tensor]:
+        """Return each term's value in the last forward pass, detached and without its weight."""
 
 
 def build(name: str, task: Task, **options: Any) -> nn.Module:

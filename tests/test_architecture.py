@@ -1,7 +1,10 @@
 """Rooms and floors: a room imports from lower floors only, and no room is too large to look over."""
 
 import ast
+import re
 import sys
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,3 +124,68 @@ def test_durations_are_taken_from_a_clock_that_cannot_go_back(path: Path) -> Non
         ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
     }
     assert not calls & {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}
+
+
+# [Any] says that the type of number doesn't matter
+ELEMENTS = {"NDArray", "dtype", "integer", "signedinteger", "floating"}
+MAPPINGS = {"dict", "Mapping"}  # [str, Any] is JSON, a configuration, or the state of a checkpoint
+
+
+def bare_any(annotation: ast.AST) -> Iterator[ast.Name]:
+    """Every `Any` in an annotation that isn't an element type of NumPy, nor a value by name."""
+    if isinstance(annotation, ast.Name) and annotation.id == "Any":
+        yield annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        assert not re.search(r"\bAny\b", annotation.value), "an annotation in quotes"
+    if isinstance(annotation, ast.Subscript):
+        name = ast.unparse(annotation.value).rpartition(".")[2]
+        if name in ELEMENTS or (name in MAPPINGS and ast.unparse(annotation).endswith("[str, Any]")):
+            return
+    for part in ast.iter_child_nodes(annotation):
+        yield from bare_any(part)
+
+
+def annotations(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every annotation, and every value that may be the alias of a type."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation:
+            yield node.annotation
+        elif isinstance(node, ast.FunctionDef) and node.returns:
+            yield node.returns
+        elif isinstance(node, ast.Assign):
+            yield node.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"cast", "TypeVar"}:
+            yield from node.args
+
+
+def described_fields(tree: ast.AST) -> set[int]:
+    """Lines of the fields that the docstring of their class describes."""
+    return {
+        line.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for line in node.body
+        if isinstance(line, ast.AnnAssign)
+        and re.search(rf"\b{ast.unparse(line.target)}\b.*: ", ast.get_docstring(node) or "")
+    }
+
+
+def reasons(path: Path) -> set[int]:
+    """Lines with a comment in words."""
+    with path.open("rb") as file:
+        comments = [t for t in tokenize.tokenize(file.readline) if t.type == tokenize.COMMENT]
+    return {t.start[0] for t in comments if re.sub(r"# (type: ignore|noqa)\S*", "", t.string).strip()}
+
+
+def test_what_may_be_anything_is_rare_and_has_a_reason() -> None:
+    found = []
+    for path in (p for p in FILES if module_of(p).startswith("geo_seg")):
+        tree = ast.parse(path.read_text())
+        explained = reasons(path) | described_fields(tree)
+        found += [
+            (f"{module_of(path)} line {name.lineno}", name.lineno in explained)
+            for annotation in annotations(tree)
+            for name in bare_any(annotation)
+        ]
+    assert [place for place, has_reason in found if not has_reason] == []
+    assert len(found) < 30

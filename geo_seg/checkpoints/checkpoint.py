@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.types import Storage
 
 from geo_seg.checkpoints.files import resolve_checkpoint
 from geo_seg.checkpoints.metadata_checks import FORMAT, check_metadata
@@ -18,6 +19,9 @@ from geo_seg.models.layers import Normalize
 from geo_seg.models.registry import build_model, without_weights
 from geo_seg.runtime.program import is_checkout
 from losses import Task
+
+MapLocation = Callable[[Storage, str], Storage] | torch.device | str | None
+"""Where torch.load puts weights."""
 
 METADATA_KEY = "geo_seg"
 """Key of the checkpoint file with the metadata, in plain containers."""
@@ -157,7 +161,7 @@ def to_dict(metadata: CheckpointMetadata) -> dict[str, Any]:
 
 
 def read_checkpoint(
-    file: Path, map_location: Any = "cpu"
+    file: Path, map_location: MapLocation = "cpu"
 ) -> tuple[dict[str, Any], CheckpointMetadata, tuple[str, ...]]:
     """Read a checkpoint file and check its metadata and weights; nothing in it is executed.
 
@@ -218,7 +222,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(file, metadata, task, model.eval(), normalize, notes)
 
 
-def _check_weights(weights: Any, file: Path) -> None:
+def _check_weights(weights: object, file: Path) -> None:
     """Raise unless all weights are finite numbers."""
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise CheckpointError(f"{file}: its weights have no names; expected a checkpoint of a training run")

@@ -2,7 +2,6 @@
 
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 from geo_seg.errors import CheckpointError
 
@@ -29,7 +28,7 @@ def resolve_checkpoint(path: str | Path) -> Path:
     return file
 
 
-def expand_checkpoints(patterns: Any) -> list[str]:
+def expand_checkpoints(patterns: str | list[str]) -> list[str]:
     """Return the run folders and files that checkpoint= names.
 
     Args:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from geo_seg.config.fields import is_plain_data
 from geo_seg.config.training_checks import check_model, registered_models
@@ -32,7 +32,7 @@ _OPTIONAL = (  # earlier versions didn't write them
 )
 
 
-def check_metadata(content: Any, file: Path) -> tuple[str, ...]:
+def check_metadata(content: object, file: Path) -> tuple[str, ...]:
     """Check the metadata of a checkpoint file: names, types, ranges and matching lengths.
 
     Args:
@@ -64,7 +64,7 @@ def check_metadata(content: Any, file: Path) -> tuple[str, ...]:
     return (f"{file}: has unknown keys {', '.join(unknown)}, which are ignored",)
 
 
-def _check_values(content: Mapping[Any, Any], file: Path) -> None:
+def _check_values(content: Mapping[str, Any], file: Path) -> None:
     for name, (expected, is_valid) in RULES.items():
         if name in content and not is_valid(content[name]):
             raise CheckpointError(f"{file}: {name}={_repr(content[name])}: expected {expected}")
@@ -95,57 +95,57 @@ def _check_model(model: Mapping[str, Any], file: Path) -> None:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_int(value: Any, low: int, high: float) -> bool:
+def _is_int(value: object, low: int, high: float) -> bool:
     return type(value) is int and low <= value <= high
 
 
-def _is_number(value: Any, low: float = -_MAX_NUMBER, high: float = _MAX_NUMBER) -> bool:
-    return type(value) in (int, float) and low <= value <= high  # NaN is in no range
+def _is_number(value: object, low: float = -_MAX_NUMBER, high: float = _MAX_NUMBER) -> TypeGuard[float]:
+    return (type(value) is int or type(value) is float) and low <= value <= high  # NaN is in no range
 
 
-def _is_list(value: Any, min_length: int, is_valid: Callable[[Any], bool]) -> bool:
+def _is_list(value: object, min_length: int, is_valid: Callable[[object], bool]) -> TypeGuard[list[object]]:
     return isinstance(value, list) and len(value) >= min_length and all(map(is_valid, value))
 
 
-def _are_classes(value: Any) -> bool:
+def _are_classes(value: object) -> bool:
     return _is_list(value, 2, _is_text) and len(set(value)) == len(value)
 
 
-def _is_color(value: Any) -> bool:
+def _is_color(value: object) -> bool:
     return _is_list(value, 3, lambda part: _is_int(part, 0, 255)) and len(value) == 3
 
 
-def _is_band(value: Any) -> bool:
+def _is_band(value: object) -> bool:
     return _is_text(value) or _is_int(value, 1, math.inf)
 
 
-def _are_pairs(value: Any) -> bool:
+def _are_pairs(value: object) -> bool:
     return value is None or _is_list(value, 1, lambda pair: _is_list(pair, 2, _is_number) and len(pair) == 2)
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: object) -> bool:
     if not isinstance(value, dict) or not is_plain_data(value) or not _is_text(value.get("name")):
         return False
     return all(_is_text(value[key]) for key in ("encoder", "module") if value.get(key) is not None)
 
 
-def _is_config(value: Any) -> bool:
+def _is_config(value: object) -> bool:
     if not isinstance(value, dict) or not is_plain_data(value):
         return False
     return all(is_valid(value[key]) for key, is_valid in _CONFIG_RULES.items() if key in value)
 
 
-_CONFIG_RULES: dict[str, Callable[[Any], bool]] = {  # of the keys that are read
+_CONFIG_RULES: dict[str, Callable[[object], bool]] = {  # of the keys that are read
     "seed": lambda value: _is_int(value, 0, _NUM_SEEDS - 1),
     "compile": lambda value: isinstance(value, bool),
     "loss": lambda value: isinstance(value, dict) and _is_text(value.get("name")),
     "dataset": lambda value: isinstance(value, dict),
 }
-RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "mode": ("binary or multiclass", lambda value: _is_text(value) and value in ("binary", "multiclass")),
     "class_names": ("two names or more, all different", _are_classes),
     "class_colors": (
@@ -191,6 +191,6 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """Per key of the metadata, what is expected and a check of the value."""
 
 
-def _repr(value: Any) -> str:
+def _repr(value: object) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
 """Jobs under Hydra: composition of the configuration from the words of the command line."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
@@ -14,7 +14,7 @@ from geo_seg.errors import ConfigError
 from geo_seg.runtime.program import config_dir
 
 
-def run_job(job: Callable[[DictConfig], Any], config_name: str, words: Sequence[str]) -> NoReturn:
+def run_job(job: Callable[[DictConfig], object], config_name: str, words: Sequence[str]) -> NoReturn:
     """Run a job as under @hydra.main, and exit.
 
     Unlike there, the words of the command line may be others than `sys.argv`: processes that Lightning starts

@@ -78,7 +78,7 @@ def augment_errors(augment: AugmentConfig) -> Iterator[ConfigError]:
         yield from target_errors("augment", f"augment.transforms[{number}]", transform)
 
 
-def _is_scale(scale: Any) -> bool:
+def _is_scale(scale: float | list[float]) -> bool:
     limits = scale if isinstance(scale, list) else [1, scale]
     if len(limits) != 2 or any(type(number) not in {int, float} for number in limits):
         return False

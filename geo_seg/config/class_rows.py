@@ -90,7 +90,7 @@ def _ignored(config: DatasetConfig, names: list[str], all_values: list[int | str
     return tuple(ignored)
 
 
-def _weights(weights: list[Any]) -> tuple[float, ...] | None:
+def _weights(weights: list[float | None]) -> tuple[float, ...] | None:
     if all(weight is None for weight in weights):
         return None
     for number, weight in enumerate(weights):
@@ -100,10 +100,10 @@ def _weights(weights: list[Any]) -> tuple[float, ...] | None:
             raise ConfigError(f"dataset.classes[{number}].weight={weight!r}: expected a number, 0 or more")
     if not any(weights):
         raise ConfigError("dataset.classes: all weights are 0; expected one above 0")
-    return tuple(map(float, weights))
+    return tuple(float(weight) for weight in weights if weight is not None)
 
 
-def _row(index: int, row: Any) -> dict[str, Any]:
+def _row(index: int, row: object) -> dict[str, Any]:
     location = f"dataset.classes[{index}]"
     if isinstance(row, str):
         row = {"name": row}
@@ -129,7 +129,7 @@ def _row(index: int, row: Any) -> dict[str, Any]:
     return complete
 
 
-def _name(location: str, name: Any) -> str:
+def _name(location: str, name: object) -> str:
     if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
         hint = "; YAML reads yes, no, on and off as true and false: put the name into quotes"
         raise ConfigError(
@@ -138,5 +138,5 @@ def _name(location: str, name: Any) -> str:
     return str(name)
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: object) -> bool:
     return type(value) is str or (type(value) is int and -_LABEL_LIMIT <= value < _LABEL_LIMIT)

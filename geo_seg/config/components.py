@@ -1,6 +1,6 @@
 """Options of components, checked against the signature of their `_target_` or name. No torch in here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from geo_seg.config.signatures import Signature, ancestors, describe_unknown, signature
@@ -41,7 +41,7 @@ _EXTRA_OPTIONS = {  # options beside the parameters of the target
 }
 
 
-def target_errors(section: str, key: str, options: Any) -> Iterator[ConfigError]:
+def target_errors(section: str, key: str, options: object) -> Iterator[ConfigError]:
     """Yield what is wrong with the `_target_` of a component, and with its options.
 
     The class may be unknown, have another base class, or not accept an option.
@@ -90,7 +90,7 @@ def option_errors(
             yield ConfigError(f"{key}.{option}: nothing reads it; {hint}")
 
 
-def check_name(section: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> str:
+def check_name(section: str, options: Mapping[str, Any], names: Iterable[str]) -> str:
     """Return the name in a section.
 
     Args:

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
 from geo_seg.errors import ConfigError, MultipleConfigError, did_you_mean
 
 _KEY = "key"  # in the metadata of a field
+_Schema = TypeVar("_Schema")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Key:
 
     in_fingerprint: bool
     on_resume: bool = False
-    choices: tuple[Any, ...] = ()
+    choices: tuple[object, ...] = ()
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
@@ -44,11 +45,11 @@ class Key:
         """Whether numbers are valid in a range only."""
         return any(limit is not None for limit in (self.at_least, self.above, self.at_most, self.below))
 
-    def is_valid(self, value: Any) -> bool:
+    def is_valid(self, value: object) -> bool:
         """Return whether a value is one of the choices, or in the range."""
         if not self.has_range:
             return not self.choices or value in self.choices
-        if isinstance(value, str) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             return value in self.choices
         return (
             (self.at_least is None or value >= self.at_least)
@@ -69,7 +70,13 @@ class Key:
         return f"{multiple}{lower}{upper} {self.unit}".rstrip()
 
 
-def key(default: Any, *, in_fingerprint: bool, on_resume: bool = False, **limits: Any) -> Any:
+def key(
+    default: object,
+    *,
+    in_fingerprint: bool,
+    on_resume: bool = False,
+    **limits: Any,  # choices and range of Key, which checks their names
+) -> Any:  # dataclasses.field says so, too
     """Declare a key of a schema; the section Attributes of the schema's docstring gives its meaning.
 
     Args:
@@ -93,7 +100,7 @@ def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Key]]:
             yield f"{prefix}{item.name}", item.metadata[_KEY]
 
 
-def fingerprint_values(config: Any) -> dict[str, Any]:
+def fingerprint_values(config: Any) -> dict[str, Any]:  # dataclasses share no base class
     """Return the values on which results depend, sections nested.
 
     Args:
@@ -112,14 +119,14 @@ def _fingerprint_values(schema: type, values: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def to_dataclass(cfg: DictConfig, schema: type) -> Any:
+def to_dataclass(cfg: DictConfig, schema: type[_Schema]) -> _Schema:
     """Convert a composed configuration to its dataclass, and check keys and values one by one.
 
     Raises:
         ConfigError: unknown keys, empty texts, and values that are no choice or out of range.
     """
     raise_errors(_unknown_keys(cfg, schema))
-    config = OmegaConf.to_object(cfg)
+    config: _Schema = OmegaConf.to_object(cfg)  # type: ignore[assignment] # it was made from the schema
     raise_errors(_invalid_values(config))
     return config
 
@@ -148,7 +155,7 @@ def errors_of(*checks: Callable[[], object]) -> Iterator[ConfigError]:
             yield error
 
 
-def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise unless a value is one of the choices.
 
     Raises:
@@ -183,7 +190,7 @@ def dotted_keys(schema: type, prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(item.type, f"{prefix}{item.name}.")
 
 
-def is_plain_data(value: Any, depth: int = 32) -> bool:
+def is_plain_data(value: object, depth: int = 32) -> bool:
     """Return whether a value is plain data, as in a resolved configuration.
 
     Plain data are texts, numbers, true, false, null, lists of these, and mappings. A text with an
@@ -214,7 +221,7 @@ def _unknown_keys(cfg: DictConfig, schema: type, prefix: str = "") -> Iterator[C
             yield from _unknown_keys(cfg[name], types[name], f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def _invalid_values(config: Any, prefix: str = "") -> Iterator[ConfigError]:
+def _invalid_values(config: Any, prefix: str = "") -> Iterator[ConfigError]:  # as fingerprint_values
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
@@ -223,7 +230,7 @@ def _invalid_values(config: Any, prefix: str = "") -> Iterator[ConfigError]:
             yield from _value_errors(f"{prefix}{item.name}", value, item.type, item.metadata[_KEY])
 
 
-def _value_errors(name: str, value: Any, annotation: Any, declared: Key) -> Iterator[ConfigError]:
+def _value_errors(name: str, value: object, annotation: object, declared: Key) -> Iterator[ConfigError]:
     """Yield what is wrong with a value: nothing, or one error.
 
     A text with a NUL character can't name a file.
@@ -234,7 +241,7 @@ def _value_errors(name: str, value: Any, annotation: Any, declared: Key) -> Iter
     elif (value is None and nullable) or declared.is_valid(value):
         return
     elif declared.has_range:
-        expected = [*declared.choices, declared.range_text(), *(["null"] if nullable else [])]
+        expected = [*map(str, declared.choices), declared.range_text(), *(["null"] if nullable else [])]
         yield ConfigError(f"{name}={value}: expected {', or '.join(expected)}")
     else:
         yield from errors_of(lambda: check_choice(name, value, declared.choices))

@@ -76,7 +76,7 @@ def _rate_errors(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> 
         )
 
 
-def _value_and_default(config: Any, key: str) -> tuple[Any, Any]:
+def _value_and_default(config: TrainConfig, key: str) -> tuple[object, object]:
     """Return the value of a dotted key, and its default."""
     section, _, rest = key.partition(".")
     if rest:

@@ -40,7 +40,7 @@ def default_config() -> dict[str, Any]:
     return plain
 
 
-def diff_configs(config: Mapping[str, Any], default: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def diff_configs(config: Mapping[str, Any], default: Mapping[str, Any]) -> list[tuple[str, object, object]]:
     """Return key, default and value of everything that differs; ABSENT for missing keys.
 
     Args:
@@ -180,7 +180,7 @@ def _is_trusted(target: str) -> bool:
     return package in _TRUSTED_PACKAGES and is_class_path(target)
 
 
-def _targets(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def _targets(content: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key and the value of every `_target_` in a configuration, at any depth, and every module."""
     if isinstance(content, Mapping):
         if "_target_" in content:
@@ -243,7 +243,7 @@ def _values_below(key: str, config: DictConfig) -> dict[str, Any]:
         content = content.get(name, ABSENT) if isinstance(content, dict) else ABSENT
     values: dict[str, Any] = {}
 
-    def walk(value: Any, name: str) -> None:
+    def walk(value: object, name: str) -> None:
         if isinstance(value, dict) and value:
             for part, inner in value.items():
                 walk(inner, f"{name}.{part}".removeprefix("."))

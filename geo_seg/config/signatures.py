@@ -41,7 +41,7 @@ class Parameter:
     annotation: str
     default: str | None
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, value: object) -> bool:
         """Return whether a plain value from YAML matches the annotation; True if that is unknown."""
         if value is None and self.default == "None":
             return True
@@ -198,7 +198,7 @@ def _split(text: str, separator: str) -> list[str]:
     return parts
 
 
-def _matches(member: str, value: Any) -> bool:
+def _matches(member: str, value: object) -> bool:
     if member.startswith("Literal["):
         return value in ast.literal_eval(f"({member[8:-1]},)")
     name = member.partition("[")[0]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from geo_seg.config.dataset import SplitConfig
 from geo_seg.config.fields import errors_of
@@ -64,7 +63,7 @@ def _check_group(split: SplitConfig) -> None:
         raise ConfigError(f"dataset.split.group={split.group}: no regular expression ({error})") from error
 
 
-def _expected(by: str, value: Any) -> str | None:
+def _expected(by: str, value: object) -> str | None:
     """Return what train, val or test should be for a value of `by`; None if the value is valid."""
     if value is None or by == "manifest":
         return None
@@ -75,6 +74,6 @@ def _expected(by: str, value: Any) -> str | None:
     elif by == "list":
         fits, expected = isinstance(value, str), "a text file with an image per line"
     else:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits, expected = number and 0 <= value < 1, "a share of the scenes, 0 to below 1"
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+        expected = "a share of the scenes, 0 to below 1"
     return None if fits else expected

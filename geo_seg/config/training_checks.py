@@ -75,7 +75,7 @@ def _list_errors(config: TrainConfig) -> Iterator[ConfigError]:
             yield ConfigError(f"logger={name}: {missing_extra(package)}")
 
 
-def _monitor_errors(key: str, monitor: Any, config: TrainConfig) -> Iterator[ConfigError]:
+def _monitor_errors(key: str, monitor: object, config: TrainConfig) -> Iterator[ConfigError]:
     if monitor is None or not str(monitor).startswith("val/") or config.evaluation.module is not None:
         return  # the user's own module may have other scores
     try:

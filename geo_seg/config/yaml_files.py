@@ -27,7 +27,13 @@ USER_SCHEME = "user"
 """Scheme of the sources of Hydra that are folders of the user."""
 
 _ROOT_FILES = ("train", "inference")  # their keys are defaults, no choice of a group
-_TYPE_NAMES = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a whole number"}
+_TYPE_NAMES: dict[object, str] = {
+    dict: "a mapping",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def search_user_folders(config_dir: str | None) -> None:
 def record_yaml_files() -> None:
     """Make Hydra record the paths of YAML files that it reads, and report those that are invalid."""
     Plugins.instance()  # registers the reader; Hydra would do so next
-    reader: Any = SourcesRegistry.instance().resolve("file")
+    reader: Any = SourcesRegistry.instance().resolve("file")  # gets a further method
     if not hasattr(reader, "load_unrecorded"):
         reader.load_unrecorded, reader.load_config = reader.load_config, _load_recorded
 
@@ -162,7 +168,7 @@ def yaml_error(name: str) -> str | None:
     return None
 
 
-def _schema_errors(content: dict[Any, Any], schema: type, prefix: str) -> Iterator[tuple[str, str]]:
+def _schema_errors(content: dict[str, Any], schema: type, prefix: str) -> Iterator[tuple[str, str]]:
     """Yield the invalid keys of a file, each with its error message."""
     types = {field.name: field.type for field in fields(schema)}
     for name, value in content.items():
@@ -182,7 +188,7 @@ def _schema_errors(content: dict[Any, Any], schema: type, prefix: str) -> Iterat
             yield key, f"{key}={value!r}: {_mismatch(type_, value, error)}"
 
 
-def _mismatch(annotation: Any, value: Any, error: OmegaConfBaseException) -> str:
+def _mismatch(annotation: object, value: object, error: OmegaConfBaseException) -> str:
     members = get_args(annotation) or [annotation]
     types = [dict if is_dataclass(member) else get_origin(member) or member for member in members]
     wanted_type = next((c for c in (list, dict) if c in [get_origin(annotation), *types]), types[0])
@@ -192,7 +198,7 @@ def _mismatch(annotation: Any, value: Any, error: OmegaConfBaseException) -> str
     return first_line(Exception(error.msg) if error.msg else error)
 
 
-def _load_recorded(source: Any, config_path: str) -> Any:
+def _load_recorded(source: Any, config_path: str) -> Any:  # of Hydra, which declares neither type
     name = config_path.removesuffix(".yaml")
     if name in _ROOT_FILES:  # start of a configuration
         _loaded.clear()
@@ -257,7 +263,7 @@ def _lines(file: _File) -> dict[str, int]:
     """Return the line of every key and of every element of a list."""
     lines: dict[str, int] = {}
 
-    def walk(node: Any, prefix: str) -> None:
+    def walk(node: object, prefix: str) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 name = f"{prefix}.{key.value}".removeprefix(".")

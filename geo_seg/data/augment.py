@@ -1,6 +1,7 @@
 """Batched augmentation on the device: image, labels and validity together, any number of bands."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from geo_seg.config.augment import MIN_KEPT, AugmentConfig
 from geo_seg.errors import ConfigError
 
+UserTransform = Callable[..., tuple[Tensor, Tensor, Tensor]]
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)  # of a warp that would turn in too much nothing; 0 where none will do
 _COARSE_SIDE = 32  # points a side on which that is estimated
 _ESTIMATE_ERROR = 0.03  # of the fraction that is valid, as estimated there
@@ -151,7 +153,7 @@ def _affine(warp: Tensor, zoom: float) -> Tensor:
     return torch.stack((cos, cos * lean - sin, zero, sin, sin * lean + cos, zero), 1).view(-1, 2, 3)
 
 
-def _instantiate(options: Any) -> Any:
+def _instantiate(options: Mapping[str, Any]) -> UserTransform:
     try:
         return instantiate(options)
     except InstantiationException as error:
@@ -160,15 +162,14 @@ def _instantiate(options: Any) -> Any:
 
 
 def _apply_transform(
-    transform: Any, image: Tensor, labels: Tensor, valid: Tensor
+    transform: UserTransform, image: Tensor, labels: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Apply a user-defined transform: one of torchvision sample by sample, any other to the batch."""
     from torchvision import tv_tensors
     from torchvision.transforms.v2 import Transform
 
     if not isinstance(transform, Transform):
-        output: tuple[Tensor, Tensor, Tensor] = transform(image, labels, valid)
-        return output
+        return transform(image, labels, valid)
     samples = [
         transform(tv_tensors.Image(i), tv_tensors.Mask(y), tv_tensors.Mask(v))
         for i, y, v in zip(image, labels, valid, strict=True)

@@ -21,7 +21,7 @@ from geo_seg.errors import DataError
 from geo_seg.raster.paths import absolute_path, container_of
 from geo_seg.runtime.cache_dir import cache_dir, write_cache_file
 
-Stamp = list[list[Any]]
+Stamp = list[list[str | int]]
 """Path and state of each file of a scene; see file_stamps."""
 
 _VERSION = 4  # format of an entry; entries of other versions are rebuilt

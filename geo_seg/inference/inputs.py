@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from geo_seg.checkpoints.checkpoint import Checkpoint
 from geo_seg.errors import ConfigError, DataError
@@ -21,7 +20,7 @@ SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg")
 _MAX_NAME_BYTES = 255 - len("_difference.tif.aux.xml")  # of a map, so that all its files have valid names
 
 
-def find_rasters(value: Any, output: Path) -> dict[str, str]:
+def find_rasters(value: str | list[str], output: Path) -> dict[str, str]:
     """Find the input rasters.
 
     Args:

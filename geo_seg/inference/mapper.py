@@ -243,7 +243,7 @@ class Mapper:
             part_areas = None if pixel_area is None else pixel_area.within(part.area)
             pixels, square_metres = class_histogram(job.store.part(number, CLASSES), classes, part_areas)
             counts += pixels
-            areas = None if areas is None else areas + square_metres
+            areas = None if areas is None or square_metres is None else areas + square_metres
         return counts, areas
 
     def _resume_or_plan(self, file: Path, source: RasterInput) -> tuple[MapPlan, dict[str, Any]]:

@@ -196,6 +196,6 @@ def _moved_state(path: Path) -> list[int]:
     return file_state(path.stat())[:2]
 
 
-def _to_json(value: Any) -> str:
+def _to_json(value: object) -> str:
     """Return containers as JSON for comparison: lists equal tuples, and NaN equals NaN."""
     return json.dumps(value, sort_keys=True)

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ class LabelComparison:
         DataError: no labels are found, or none match a raster.
     """
 
-    def __init__(self, labels: Any, rasters: dict[str, str], checkpoint: Checkpoint) -> None:
+    def __init__(self, labels: str | list[str], rasters: dict[str, str], checkpoint: Checkpoint) -> None:
         self._config = _label_config(checkpoint)
         self._table = replace(build_class_table(self._config), remedy=_MASK_REMEDY)
         self._names = checkpoint.class_names
@@ -120,13 +119,12 @@ class LabelComparison:
 def _label_config(checkpoint: Checkpoint) -> DatasetConfig:
     """Return a data set config with the label options of training; labels on other grids are aligned."""
     saved = checkpoint.metadata.config.get("dataset", {})
-    label_options: dict[Any, Any] = {key: saved[key] for key in _LABEL_KEYS if key in saved}
+    label_options = {key: saved[key] for key in _LABEL_KEYS if key in saved}
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(DatasetConfig), {"name": "-", "root": ".", **label_options}
-        )
+        given = OmegaConf.create({"name": "-", "root": ".", **label_options})
+        merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), given)
         merged.label.align = "reproject"
-        config: Any = OmegaConf.to_object(merged)
+        config: DatasetConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
         build_class_table(config)
     except (OmegaConfBaseException, ConfigError) as error:
         raise CheckpointError(
@@ -136,7 +134,7 @@ def _label_config(checkpoint: Checkpoint) -> DatasetConfig:
     return config
 
 
-def _match_labels(labels: Any, rasters: dict[str, str]) -> dict[str, str]:
+def _match_labels(labels: str | list[str], rasters: dict[str, str]) -> dict[str, str]:
     """Return the paths of labels by name of the map, for rasters that have labels."""
     patterns = labels if isinstance(labels, list) else [labels]
     paths = []

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geo_seg.models.protocol import Model
 from geo_seg.tiling import OUTPUT_STRIDE
 
 
@@ -78,6 +79,6 @@ class PadToStride(nn.Module):
         return logits[..., :height, :width]
 
 
-def count_trainable_parameters(model: nn.Module) -> int:
+def count_trainable_parameters(model: nn.Module | Model) -> int:
     """Return the number of weights that are trained."""
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

@@ -27,7 +27,13 @@ _SHIFTED_WINDOWS = ("tu-swin_", "tu-swinv2_")
 @register_model("segformer", of="segmentation_models_pytorch.Segformer")
 @register_model("dpt", of="segmentation_models_pytorch.DPT")
 def build_smp(
-    in_channels: int, channels: int, *, of: type, encoder: str, weights: str | None = None, **arguments: Any
+    in_channels: int,
+    channels: int,
+    *,
+    of: type,
+    encoder: str,
+    weights: str | None = None,
+    **arguments: Any,  # of smp's classes, which are checked against their signatures
 ) -> nn.Module:
     """Build a model of segmentation_models_pytorch.
 

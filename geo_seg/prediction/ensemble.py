@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from geo_seg.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from geo_seg.checkpoints.files import expand_checkpoints
@@ -123,5 +122,5 @@ def _check_agreement(first: Checkpoint, other: Checkpoint) -> None:
             )
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

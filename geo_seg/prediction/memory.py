@@ -2,6 +2,7 @@
 
 import os
 import weakref
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,13 @@ class PeakMemory(TorchDispatchMode):
         self.peak_bytes = 0
         self._sizes: dict[int, int] = {}  # bytes of the live storages, by address
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        operation: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
         """Run an operation and record the storages that it returns."""
         result = operation(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):

@@ -193,10 +193,10 @@ class Predictor:
     @torch.inference_mode()
     def predict_windows(self, image: NDArray[Any], valid: NDArray[np.bool_], precision: str) -> NDArray[Any]:
         """Return the class ids (N, height, width) of whole windows; the arguments are as in Batch."""
-        total: Any = None
-        for weight, logits in self._passes(image, valid, precision):
-            probabilities = self._probabilities(logits) * weight
-            total = probabilities if total is None else total.add_(probabilities)
+        parts = (self._probabilities(logits) * w for w, logits in self._passes(image, valid, precision))
+        total = next(parts)
+        for part in parts:
+            total.add_(part)
         ids, _ = decode_probabilities(total.transpose(0, 1), self.task.binary, self._ensemble.threshold)
         return ids.cpu().numpy()
 
@@ -275,7 +275,7 @@ class Predictor:
         for weight, model_logits in self._passes(batch.image, batch.seen, precision):
             logits = scale.inverse(model_logits, *batch.valid.shape[1:])
             for i, tile in enumerate(predicted_tiles):
-                inner: Any = crop_inner(tile, logits[i : i + 1])  # type: ignore[arg-type] # slices tensors, too
+                inner = crop_inner(tile, logits[i : i + 1])
                 if self.n_passes == 1:
                     totals.append(inner[0])
                 elif len(totals) <= i:

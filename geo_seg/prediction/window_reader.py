@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geo_seg.data.index import SKIPPED
 from geo_seg.errors import DataError
@@ -18,6 +19,7 @@ from geo_seg.raster.reader import Band, RasterInfo, RasterReader
 from geo_seg.tiling import Grid, Tile, Window
 
 _T = TypeVar("_T")
+_Pixels = TypeVar("_Pixels", NDArray[Any], Tensor)
 _ReadWindow = tuple[
     NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]
 ]  # image, seen and valid of a window, see Batch
@@ -189,7 +191,7 @@ def read_reflected(
     return np.pad(image, ((0, 0), *padding), mode="reflect"), np.pad(valid, padding, mode="reflect")
 
 
-def crop_inner(tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
+def crop_inner(tile: Tile, pixels: _Pixels) -> _Pixels:
     """Return the inner pixels of an array (..., height, width) that covers the window of a tile."""
     top, left = tile.inner.row - tile.window.row, tile.inner.col - tile.window.col
     return pixels[..., top : top + tile.inner.height, left : left + tile.inner.width]

@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio.shutil
+from numpy.typing import NDArray
 
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.overviews import write_overviews
@@ -100,7 +100,9 @@ def write_cog(file: Path, spec: RasterSpec, geobox: GeoBox, parts: Sequence[tupl
         raise write_error(file, error) from error
 
 
-def class_histogram(path: Path, classes: int, ground: PixelAreas | None) -> tuple[Any, Any]:
+def class_histogram(
+    path: Path, classes: int, ground: PixelAreas | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
     """Return the number of pixels and the area of each class in a part.
 
     Args:

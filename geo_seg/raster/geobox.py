@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import rasterio.windows
+from rasterio import Affine
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from geo_seg.errors import DataError
@@ -24,8 +26,8 @@ class GeoBox:
 
     width: int
     height: int
-    crs: Any
-    transform: Any
+    crs: CRS | None
+    transform: Affine
     dropped: str
 
     @classmethod

@@ -5,10 +5,11 @@ import re
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rasterio
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 
 from geo_seg.errors import DataError
 
@@ -116,7 +117,7 @@ def rasters_at(pattern: str, suffixes: Sequence[str]) -> list[str]:
     return [relocate(pattern, path) for path in paths if is_raster_file(path)]
 
 
-def open_source(path: str | Path) -> Any:
+def open_source(path: str | Path) -> DatasetReader:
     """Open a raster of real numbers.
 
     Raises:
@@ -134,7 +135,7 @@ def open_source(path: str | Path) -> Any:
     return source
 
 
-def _describe_unreadable(source: Any) -> str:
+def _describe_unreadable(source: DatasetReader) -> str:
     """Return why a raster can't be used, or ""."""
     if not source.count:
         names = source.subdatasets

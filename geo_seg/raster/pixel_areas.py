@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform
@@ -151,7 +152,9 @@ class _EarthSurface:
         across, down = np.linalg.norm(self.sides(geometry.transform, col, row)[:, 0], axis=-1).tolist()
         return across, down
 
-    def sides(self, affine: Any, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sides(
+        self, affine: Affine, cols: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Return the vectors to the next column and the next row.
 
         Args:
@@ -187,7 +190,7 @@ class _EarthSurface:
 def _ellipsoid(content: Mapping[str, Any]) -> tuple[float, float]:
     """Return equatorial radius in metres and squared eccentricity from PROJJSON."""
 
-    def metres(value: Any) -> float:
+    def metres(value: float | Mapping[str, Any]) -> float:
         if isinstance(value, Mapping):
             unit = value.get("unit", "metre")
             return float(value["value"]) * (unit["conversion_factor"] if isinstance(unit, Mapping) else 1)

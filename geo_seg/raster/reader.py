@@ -11,6 +11,7 @@ import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 
 from geo_seg.errors import DataError, did_you_mean
 from geo_seg.raster.band_names import match_bands
@@ -262,7 +263,7 @@ def resolve_bands(info: RasterInfo, bands: Sequence[Band] | None) -> tuple[int, 
     return tuple(numbers)
 
 
-def _header(source: Any, path: str) -> RasterInfo:
+def _header(source: DatasetReader, path: str) -> RasterInfo:
     interpretations = dict(zip(source.indexes, source.colorinterp, strict=True))
     alpha = tuple(band for band, color in interpretations.items() if color == ColorInterp.alpha)
     bands = tuple(band for band in interpretations if band not in alpha) or alpha

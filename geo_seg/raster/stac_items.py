@@ -204,7 +204,7 @@ def _assets(item: str) -> list[_Asset]:
         raise DataError(f"{item}: not a STAC item ({type(error).__name__}: {error})") from error
 
 
-def _remote_assets(item: str) -> Any:
+def _remote_assets(item: str) -> dict[str, dict[str, Any]]:
     """Return the assets of an item, fetched by GDAL like rasters: same retries, same credentials."""
     try:
         fields, _, _, columns = pyogrio.raw.read(
@@ -214,7 +214,8 @@ def _remote_assets(item: str) -> Any:
         raise DataError(f"{item}: cannot be read as a STAC item ({first_line(error)})") from error
     if list(fields["fields"]) != ["assets"] or len(columns[0]) != 1:
         raise DataError(f"{item}: not a STAC item; expected one GeoJSON feature with assets")
-    return json.loads(columns[0][0])
+    assets: dict[str, dict[str, Any]] = json.loads(columns[0][0])
+    return assets
 
 
 def _holds_data(asset: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
+from rasterio.io import DatasetReader
 
 from geo_seg.tiling import Window
 
@@ -67,7 +68,7 @@ def nodata_span(nodata: float | None, dtype: str) -> Span:
     return low, high
 
 
-def _last_equal(value: Any, far: Any) -> float:
+def _last_equal(value: np.floating[Any], far: np.floating[Any]) -> float:
     """Return the number nearest to far that GDAL compares as equal to value; far itself is not equal."""
     near = value
     while (middle := near + (far - near) / 2) not in (near, far):
@@ -118,7 +119,7 @@ class Validity:
 
     def __init__(
         self,
-        source: Any,
+        source: DatasetReader,
         nodata: Sequence[float | None],
         types: Sequence[str],
         zero_is_nodata: bool,

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from geo_seg.errors import DataError
 from geo_seg.runtime.files import atomic_write, expand_user
@@ -23,7 +22,7 @@ def cache_dir(configured: str | None) -> Path:
     return Path(folder).absolute()
 
 
-def write_cache_file(path: Path, content: bytes | Callable[[Path], Any]) -> None:
+def write_cache_file(path: Path, content: bytes | Callable[[Path], object]) -> None:
     """Write a file of the cache folder atomically, safe against other processes that write it too.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from geo_seg.errors import ConfigError
 
 
-def expand_user(value: Any) -> Any:
+def expand_user(value: Any) -> Any:  # the same type, or a list of the same length
     """Replace ~ by the home folder in a path or a list of paths: a shell doesn't expand it after a =.
 
     Other values are returned as they are.
@@ -34,7 +34,11 @@ def expand_user(value: Any) -> Any:
 
 
 def atomic_write(
-    path: Path, content: str | bytes | Callable[[Path], Any], *, concurrent: bool = False, fsync: bool = False
+    path: Path,
+    content: str | bytes | Callable[[Path], object],
+    *,
+    concurrent: bool = False,
+    fsync: bool = False,
 ) -> None:
     """Write a file atomically: a reader finds the old file or the new one, never a part of one.
 

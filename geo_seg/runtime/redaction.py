@@ -60,7 +60,7 @@ def redact_config(config: Mapping[str, Any]) -> dict[str, Any]:
         config: of a run, in plain containers.
     """
     root = config["dataset"]["root"]
-    redacted: dict[str, Any] = _redact(config, root)
+    redacted: dict[str, Any] = {key: _redact(part, root) for key, part in config.items()}
     data = config["dataset"]
     redacted["dataset"] |= {"root": ".", **{key: data[key] for key in _LABEL_KEYS if key in data}}
     if "group" in data.get("split", {}):  # a regular expression may look like a path
@@ -68,7 +68,7 @@ def redact_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return redacted
 
 
-def _redact(value: Any, root: str) -> Any:
+def _redact(value: object, root: str) -> object:
     if isinstance(value, Mapping):
         return {key: _redact(part, root) for key, part in value.items()}
     if isinstance(value, list):

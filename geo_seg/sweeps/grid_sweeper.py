@@ -56,8 +56,8 @@ class GridSweeper(BasicSweeper):
             ConfigError: a choice can't be enumerated; or see check_sweep_allowed.
             SweepError: runs failed.
         """
+        assert self.config is not None and self.hydra_context and self.launcher  # noqa: S101 - by setup
         check_sweep_allowed(self.config)
-        assert self.hydra_context and self.launcher  # noqa: S101 - Hydra has called setup
         overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(
             [*self._parse_config(), *arguments]
         )
@@ -112,7 +112,7 @@ def strip_hydra(config: DictConfig) -> DictConfig:
     return run_config
 
 
-def check_sweep_allowed(config: Any) -> None:
+def check_sweep_allowed(config: DictConfig) -> None:
     """Raise an error if a sweep can't be started.
 
     Args:
@@ -135,7 +135,7 @@ def check_sweep_allowed(config: Any) -> None:
 
 
 @contextmanager
-def start_sweep(config: Any) -> Iterator[Path]:
+def start_sweep(config: DictConfig) -> Iterator[Path]:
     """Lock the folder of a sweep and write the shared configuration into it.
 
     In a clone, PYTHONPATH is extended so that workers of any launcher import the same source tree.
@@ -158,12 +158,12 @@ def start_sweep(config: Any) -> Iterator[Path]:
         yield folder
 
 
-def _check_not_running(config: Any, folder: Path) -> None:
+def _check_not_running(config: DictConfig, folder: Path) -> None:
     """Raise an error if the same sweep is running in another folder: it would train every run twice."""
     for file in folder.parent.glob(f"*/{_SHARED_CONFIG}"):
         if file.parent.resolve() == folder.resolve() or not is_locked(file.parent):
             continue
-        running: Any = OmegaConf.load(file)
+        running = OmegaConf.load(file)
         if running.hydra.overrides.task == config.hydra.overrides.task:
             raise ConfigError(
                 f"{file.parent}: the same sweep is running there; wait for it, or stop it first "
@@ -218,9 +218,9 @@ def record_outcome(job: JobReturn) -> Outcome:
 
 def job_folder(job: JobReturn) -> Path:
     """Return the folder of a job in its sweep."""
-    config: Any = job.hydra_cfg  # set by every launcher
-    return Path(config.hydra.runtime.output_dir)
+    assert job.hydra_cfg is not None  # noqa: S101 - every launcher sets it
+    return Path(job.hydra_cfg.hydra.runtime.output_dir)
 
 
-def _return_value(job: JobReturn) -> Any:
+def _return_value(job: JobReturn) -> Any:  # a score, None, or the exception of a failed job
     return job._return_value  # its property prints, and raises for a failed job

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -96,7 +97,7 @@ class OptunaSweeper(Sweeper):
         """Store the context of Hydra and create the launcher."""
         self._config = config
         self._loader = hydra_context.config_loader
-        self._launcher: Any = Plugins.instance().instantiate_launcher(
+        self._launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         if self._pruner != "none" and not isinstance(self._launcher, ProcessLauncher):
@@ -160,7 +161,8 @@ class OptunaSweeper(Sweeper):
         jobs = [[*fixed, *proposed_values(trial, space, self._make_sampler)] for trial in trials]
         first = trials[0].number
         if self._pruner != "none":
-            self._launcher.stop = lambda folder, number: should_prune(trials[number - first], folder)
+            launcher = cast(ProcessLauncher, self._launcher)  # setup has checked it
+            launcher.stop = lambda folder, number: should_prune(trials[number - first], folder)
         results: Sequence[JobReturn] = self._launcher.launch(jobs, initial_job_idx=first)
         for trial, job in zip(trials, results, strict=True):
             report_trial(study, trial, job)
@@ -197,7 +199,7 @@ class OptunaSweeper(Sweeper):
         words = [*sorted(choices), self._sampler, str(self._seed), code_hash()]
         return json.dumps({"search": hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]})
 
-    def _make_sampler(self, draw: int) -> Any:
+    def _make_sampler(self, draw: int) -> "optuna.samplers.BaseSampler":
         """Return the sampler of a single draw, which depends on its number and the trials so far only."""
         import numpy as np
         import optuna
@@ -207,7 +209,7 @@ class OptunaSweeper(Sweeper):
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._startup, constant_liar=True)
 
-    def _make_pruner(self) -> Any:
+    def _make_pruner(self) -> "optuna.pruners.BasePruner":
         import optuna
 
         if self._pruner == "none":

@@ -4,7 +4,6 @@ import csv
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -99,7 +98,7 @@ def read_curve(run: Path) -> list[tuple[int, float]]:
 
 def _read_overrides(file: Path) -> tuple[str, ...]:
     try:
-        overrides: list[Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or []
+        overrides: list[object] = yaml.safe_load(file.read_text(encoding="utf-8")) or []
     except OSError:
         return ()
     return tuple(str(override) for override in overrides)

@@ -52,7 +52,7 @@ class ProcessLauncherConf:
 
     _target_: str = "hydra_plugins.geo_seg_sweeps.ProcessLauncher"
     slots: int = 1
-    devices: list[Any] | None = None
+    devices: list[Any] | None = None  # numbers and texts: OmegaConf has no such union
     threads: int | None = None
     keep_going: bool = True
     reuse: bool = True
@@ -72,14 +72,18 @@ class _Job:
         """Folder of the run."""
         return self.interrupted or self.folder
 
-    def outcome(self, status: str, **fields: Any) -> Outcome:
+    def outcome(
+        self, status: str, value: float | None = None, error: str = "", seconds: float = 0.0
+    ) -> Outcome:
         """Return an outcome of this job."""
         overrides = tuple(filter_overrides(self.overrides))
         return Outcome(
             status,
             overrides,
-            run=os.path.relpath(self.run_folder, self.folder.parent) if self.interrupted else ".",
-            **fields,
+            value,
+            error,
+            seconds,
+            os.path.relpath(self.run_folder, self.folder.parent) if self.interrupted else ".",
         )
 
 

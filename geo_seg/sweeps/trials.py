@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -20,7 +19,7 @@ _FOLDER_ATTR = "folder"  # user attribute of an ended trial: name of the folder 
 Space = Mapping[str, Override]
 
 
-def open_study(journal: Path, pruner: Any) -> optuna.Study:
+def open_study(journal: Path, pruner: optuna.pruners.BasePruner) -> optuna.Study:
     """Open the study in a journal file, or create it; no other process may use the file.
 
     A killed process leaves the journal locked, permanently if its path was relative, and an incomplete last
@@ -56,7 +55,9 @@ def next_trials(study: optuna.Study, size: int, left: int) -> list[optuna.Trial]
     return [*interrupted, *(study.ask() for _ in range(new))]
 
 
-def proposed_values(trial: optuna.Trial, space: Space, make_sampler: Callable[[int], Any]) -> list[str]:
+def proposed_values(
+    trial: optuna.Trial, space: Space, make_sampler: Callable[[int], optuna.samplers.BaseSampler]
+) -> list[str]:
     """Return the overrides that a trial proposes, reproducibly.
 
     Args:

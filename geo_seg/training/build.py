@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
-from torch import nn
 
 import losses
 from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata, library_versions
@@ -86,7 +85,7 @@ def build_predictor(
     )
 
 
-def _build_loss(config: TrainConfig, task: losses.Task) -> nn.Module:
+def _build_loss(config: TrainConfig, task: losses.Task) -> losses.Loss:
     options = {key: value for key, value in config.loss.items() if key != "name"}
     try:
         return losses.build(config.loss["name"], task, **options)
@@ -135,7 +134,10 @@ def trainer_options(config: TrainConfig, console: Console) -> dict[str, Any]:
     return options
 
 
-def build_trainer(options: Mapping[str, Any], **fixed: Any) -> pl.Trainer:
+def build_trainer(
+    options: Mapping[str, Any],
+    **fixed: Any,  # arguments of the Trainer
+) -> pl.Trainer:
     """Build a Trainer; the data module distributes the windows over its processes.
 
     Args:

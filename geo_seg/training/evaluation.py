@@ -166,7 +166,7 @@ class SceneEvaluation(pl.LightningModule):
         ]
         return DataLoader([n if n < count else _NO_SCENE for n in indices], batch_size=None)  # type: ignore[arg-type] # a list is a data set
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: int, device: torch.device, dataloader_idx: int) -> int:
         """Return the scene's index unchanged."""
         return batch
 

@@ -48,7 +48,7 @@ class StepCSVLogger(Logger):
         """Empty: there is one version."""
         return ""
 
-    def log_hyperparams(self, params: Any, *arguments: Any, **named: Any) -> None:
+    def log_hyperparams(self, params: object, *arguments: object, **named: object) -> None:
         """Do nothing: config.yaml has them."""
 
     @rank_zero_only

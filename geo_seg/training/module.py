@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import get_class
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from pytorch_lightning.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -21,7 +21,8 @@ from geo_seg.data.augment import Augment
 from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import ConfigError, first_line
 from geo_seg.metrics.epoch_means import EpochMeans, WeightedMean
-from geo_seg.models.layers import Normalize, PadToStride
+from geo_seg.models.layers import Normalize
+from geo_seg.models.protocol import Model
 from geo_seg.training.callbacks.lightning_loops import is_validation_epoch
 from geo_seg.training.evaluation import Validation
 from geo_seg.training.optim import check_has_encoder, parameter_groups
@@ -56,8 +57,8 @@ class SegmentationModule(pl.LightningModule):
 
     def __init__(
         self,
-        model: PadToStride,
-        loss: nn.Module,
+        model: Model,
+        loss: losses.Loss,
         task: losses.Task,
         metadata: CheckpointMetadata,
         augment: Augment,
@@ -69,8 +70,8 @@ class SegmentationModule(pl.LightningModule):
         num_scenes: int,
     ) -> None:
         super().__init__()
-        self.model: Any = model.to(memory_format=torch.channels_last)
-        self.loss: Any = loss
+        self.model: Model = model.to(memory_format=torch.channels_last)
+        self.loss: losses.Loss = loss
         self.task = task
         self.metadata = metadata
         self.augment = augment
@@ -94,8 +95,7 @@ class SegmentationModule(pl.LightningModule):
         Returns:
             (N, channels, H, W) logits.
         """
-        logits: Tensor = self.model(self.normalize(image, valid))
-        return logits
+        return self.model(self.normalize(image, valid))
 
     def on_train_start(self) -> None:
         """Repeat the start of the epoch, which a resumed run has missed."""
@@ -109,10 +109,10 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch of random windows."""
         image, labels = self.prepare(batch, batch_idx)
-        loss: Tensor = self.loss(self.model(image), labels)
+        loss = self.loss(self.model(image), labels)
         self.log("train/loss_step", loss, prog_bar=True)
         self.means.add("train/loss", loss, len(labels))
-        if hasattr(self.loss, "terms"):
+        if isinstance(self.loss, losses.LossWithTerms):
             for name, value in self.loss.terms().items():
                 self.means.add(f"train/{name}", value, len(labels))
         return loss
@@ -134,11 +134,11 @@ class SegmentationModule(pl.LightningModule):
         """Log the means of the epoch; step a scheduler that depends on validation scores."""
         for name, value in self.means.values(self.trainer.strategy).items():
             self.log(name, value, sync_dist=True)  # already the same on all processes
-        scheduler: Any = self.lr_schedulers()
+        scheduler = self.lr_schedulers()
         if isinstance(scheduler, ReduceLROnPlateau) and is_validation_epoch(self.trainer):
             scheduler.step(self.trainer.callback_metrics["val/miou"])
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: object) -> None:
         """Step a scheduler unless it depends on validation scores.
 
         Lightning would step that one after the epoch's checkpoint, so that a resumed run would miss the step.
@@ -258,7 +258,7 @@ class SegmentationModule(pl.LightningModule):
         return self.current_epoch < self._encoder.freeze_epochs
 
     def _start_epoch(self) -> None:
-        if hasattr(self.loss, "set_epoch"):
+        if isinstance(self.loss, losses.LossWithSchedule):
             self.loss.set_epoch(self.current_epoch)
         if self.model.encoder is not None:
             self.model.encoder.train(not self.encoder_frozen)
@@ -273,7 +273,7 @@ class SegmentationModule(pl.LightningModule):
         return [weight for weight in self.parameters() if weight not in encoder_weights], encoder
 
 
-def _class_of(section: str, target: str, base: type) -> Any:
+def _class_of(section: str, target: str, base: type) -> Any:  # whose constructor has its own options
     """Import the class that a `_target_` names.
 
     Raises:

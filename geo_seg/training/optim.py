@@ -9,7 +9,7 @@ from torch import nn
 
 from geo_seg.config.training import EncoderConfig
 from geo_seg.errors import ConfigError
-from geo_seg.models.layers import PadToStride
+from geo_seg.models.protocol import Model
 
 
 def parameter_groups(
@@ -43,7 +43,7 @@ def parameter_groups(
     return [{"params": list(decoder)}, *encoder_groups]
 
 
-def check_has_encoder(model: PadToStride, config: EncoderConfig) -> None:
+def check_has_encoder(model: Model, config: EncoderConfig) -> None:
     """Raise ConfigError if an option of the encoder is set, and the model has none."""
     changed = [
         f"encoder.{field.name}={getattr(config, field.name)}"
@@ -52,8 +52,8 @@ def check_has_encoder(model: PadToStride, config: EncoderConfig) -> None:
     ]
     if changed and model.encoder is None:
         raise ConfigError(
-            f"{', '.join(changed)}: the model {type(model.net).__name__} has no attribute encoder to freeze "
-            "or to train at rates of its own; leave these keys out"
+            f"{', '.join(changed)}: the model {type(getattr(model, 'net', model)).__name__} has no attribute "
+            "encoder to freeze or to train at rates of its own; leave these keys out"
         )
 
 

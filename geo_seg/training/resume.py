@@ -7,15 +7,20 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+import torch
 import yaml
 
 from geo_seg.checkpoints.checkpoint import library_versions
 from geo_seg.config.run_config import CONFIG
 from geo_seg.config.training import TrainConfig
-from geo_seg.errors import ConfigError, DataError
+from geo_seg.data.datamodule import SceneDataModule
+from geo_seg.errors import CheckpointError, ConfigError, DataError, GeoSegError, first_line
 from geo_seg.run_folder import read_run_state, run_hashes, write_run_state
 from geo_seg.runtime.files import atomic_write
-from geo_seg.training.module import LENGTH_OPTIONS
+from geo_seg.training.callbacks.checkpointing import ResumableCheckpoint
+from geo_seg.training.callbacks.training_state import RESTART_REMEDY
+from geo_seg.training.module import LENGTH_OPTIONS, SegmentationModule
 
 SCORES = "metrics.json"
 """File with all scores in a run folder."""
@@ -144,3 +149,35 @@ def _with_findings(config: TrainConfig, saved_config: dict[str, Any]) -> TrainCo
     optimizer = {**config.optimizer, "lr": saved_config["optimizer"].get("lr")}
     dataset = replace(config.dataset, batch_size=saved_config["dataset"]["batch_size"])
     return replace(config, find="none", optimizer=optimizer, dataset=dataset)
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    data: SceneDataModule,
+    checkpoint_callback: ResumableCheckpoint,
+) -> None:
+    """Train, from the last checkpoint of the run if there is one.
+
+    Raises:
+        CheckpointError: training can't resume from it.
+        ConfigError: the batches are too small for the model.
+        GeoSegError: see the callbacks.
+    """
+    last_checkpoint = checkpoint_callback.last_path if checkpoint_callback.last_path.exists() else None
+    checkpoint_callback.is_restoring = last_checkpoint is not None
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=last_checkpoint, weights_only=True)
+    except (GeoSegError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # Lightning and torch raise many types for a state that they can't load
+        if last_checkpoint is not None and checkpoint_callback.is_restoring:
+            raise CheckpointError(
+                f"{last_checkpoint}: training can't resume from it "
+                f"({type(error).__name__}: {first_line(error)}); {RESTART_REMEDY}"
+            ) from error
+        if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+            raise ConfigError(
+                "this model needs dataset.batch_size=2 or more to normalise its features"
+            ) from error
+        raise

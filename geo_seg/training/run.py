@@ -15,7 +15,7 @@ from geo_seg.checkpoints import checkpoint
 from geo_seg.config.hydra_setup import portable_command, shell_command
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
-from geo_seg.errors import CheckpointError, ConfigError, DataError, GeoSegError, first_line
+from geo_seg.errors import ConfigError, DataError
 from geo_seg.metrics.bootstrap import ResamplingUnits
 from geo_seg.models.registry import check_window_sides
 from geo_seg.prediction.scene_predictor import ScenePredictor
@@ -36,17 +36,16 @@ from geo_seg.training.callbacks.config_sync import SameConfigOnAllRanks
 from geo_seg.training.callbacks.csv_metrics import EpochCSVLogger, build_callbacks, progress_callback
 from geo_seg.training.callbacks.nan_guard import NaNGuard
 from geo_seg.training.callbacks.throughput import ThroughputLogger, reading_advice
-from geo_seg.training.callbacks.training_state import RESTART_REMEDY
 from geo_seg.training.callbacks.weight_averaging import WeightAverage
 from geo_seg.training.evaluation import EvaluationResult
 from geo_seg.training.loggers import build_loggers, close_loggers, log_results, log_start
-from geo_seg.training.module import SegmentationModule
 from geo_seg.training.precision import choose_precision
 from geo_seg.training.report import FinishedRun
 from geo_seg.training.results import evaluate_splits, evaluated_splits, write_results
 from geo_seg.training.resume import (
     check_data_unchanged,
     finished_score,
+    fit,
     hashes_at_start,
     resolve_resume,
     write_run_start,
@@ -111,7 +110,9 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
             )
             _start_run(config, hashes, path, trainer, cleanup)
         start = time.monotonic()
-        _fit(trainer, module, data, checkpoint_callback)
+        fit(trainer, module, data, checkpoint_callback)
+        if not Path(checkpoint_callback.best_model_path).exists():
+            raise ConfigError(_NOTHING_VALIDATED)
         training_end = time.monotonic()
         score = checkpoint_callback.best_model_score
         choice, predictor, results = _evaluate(config, trainer, data, checkpoint_callback, console)
@@ -279,30 +280,3 @@ def _build_run_trainer(
     if trainer.strategy.root_device.type == "cpu":
         tune_malloc()
     return trainer, checkpoint_callback
-
-
-def _fit(
-    trainer: pl.Trainer,
-    module: SegmentationModule,
-    data: SceneDataModule,
-    checkpoint_callback: ResumableCheckpoint,
-) -> None:
-    last_checkpoint = checkpoint_callback.last_path if checkpoint_callback.last_path.exists() else None
-    checkpoint_callback.is_restoring = last_checkpoint is not None
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=last_checkpoint, weights_only=True)
-    except (GeoSegError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # Lightning and torch raise many types for a state that they can't load
-        if last_checkpoint is not None and checkpoint_callback.is_restoring:
-            raise CheckpointError(
-                f"{last_checkpoint}: training can't resume from it "
-                f"({type(error).__name__}: {first_line(error)}); {RESTART_REMEDY}"
-            ) from error
-        if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
-            raise ConfigError(
-                "this model needs dataset.batch_size=2 or more to normalise its features"
-            ) from error
-        raise
-    if not Path(checkpoint_callback.best_model_path).exists():
-        raise ConfigError(_NOTHING_VALIDATED)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from torch import nn
 
+import losses
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.few_labels import describe_few_labels
@@ -14,6 +14,7 @@ from geo_seg.data.scales import describe_scales
 from geo_seg.data.scenes.scene import Scene
 from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
 from geo_seg.models.layers import count_trainable_parameters
+from geo_seg.models.protocol import Model
 from geo_seg.raster.validity import IMPLAUSIBLE
 
 
@@ -21,8 +22,8 @@ def print_run_summary(
     console: Console,
     config: TrainConfig,
     data: SceneDataModule,
-    model: nn.Module,
-    loss: nn.Module,
+    model: Model,
+    loss: losses.Loss,
     path: Path,
 ) -> None:
     """Print what is going to be trained on which data, and notes on the data.
@@ -50,8 +51,8 @@ def print_run_summary(
         markup=False,
         soft_wrap=True,
     )
-    if origin := getattr(model, "origin", ""):
-        console.print(f"note: {origin}", markup=False, soft_wrap=True)
+    if model.origin:
+        console.print(f"note: {model.origin}", markup=False, soft_wrap=True)
     weight_tensors = (getattr(term, "class_weights", None) for term in loss.modules())
     for values in (tensor for tensor in weight_tensors if tensor is not None):
         listed = ", ".join(

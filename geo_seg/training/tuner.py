@@ -120,7 +120,7 @@ class _LRProbe(pl.Callback):
         self._base_rates: list[float] = []
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         rate = _MIN_LR * (_MAX_LR / _MIN_LR) ** (len(self.rates) / (_LR_STEPS - 1))
         groups = trainer.optimizers[0].param_groups
@@ -130,7 +130,12 @@ class _LRProbe(pl.Callback):
         self.rates.append(rate)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # a mapping in automatic optimization
+        batch: object,
+        batch_idx: int,
     ) -> None:
         loss = float(outputs["loss"])
         self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss

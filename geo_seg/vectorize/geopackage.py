@@ -192,7 +192,7 @@ def _outlines(
     strips: RasterStrips, table: RegionTable, selected: NDArray[np.bool_], how: PolygonOptions
 ) -> Iterator[tuple[Ids, NDArray[Any]]]:
     """Yield regions with their polygons in pixels, as soon as they are complete."""
-    waiting: dict[int, list[Any]] = {}  # pieces of regions that reach over more than one strip
+    waiting: dict[int, list[shapely.Geometry]] = {}  # pieces of regions that reach over more than one strip
     within = table.first == table.last
     for strip, (regions, above, below) in enumerate(_with_edges(regions_by_strip(strips, table))):
         labels, count = label_regions(regions)

@@ -433,6 +433,12 @@ def test_a_schedule_is_linear_over_its_epochs_and_then_constant():
     torch.testing.assert_close(total, values["cross_entropy"] + 0.25 * values["boundary"])
 
 
+def test_a_loss_says_by_its_methods_whether_it_has_terms_and_a_schedule():
+    compound, dice = losses.build("compound", CLASSES), losses.build("dice", CLASSES)
+    for extra in (losses.LossWithTerms, losses.LossWithSchedule):
+        assert isinstance(compound, extra) and not isinstance(dice, extra)
+
+
 def test_class_weights_of_a_compound_go_to_the_terms_that_use_them():
     task = losses.Task("multiclass", 3, class_weights=[1, 2, 3])
     loss = losses.build("compound", task, terms={"cross_entropy": 1, "lovasz": 1})

@@ -517,7 +517,7 @@ def test_the_table_of_the_report_goes_on_past_the_best_epoch(
 
     def falling(evaluation: Validation, facts: CheckpointMetadata) -> Any:
         found, facts = original(evaluation, facts)
-        return {**found, "miou": next(scores, 0.1)}, facts
+        return replace(found, miou=next(scores, 0.1)), facts
 
     monkeypatch.setattr(Validation, "finish", falling)
     trained(small_root, tmp_path / "run", "trainer.max_epochs=3")

@@ -1,8 +1,8 @@
 """Polygons of vector files, read and rasterized in strips of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyogrio
@@ -28,6 +28,8 @@ from geo_seg.raster.georeference import (
 from geo_seg.raster.paths import is_remote
 from geo_seg.raster.reader import RasterInfo
 
+_T = TypeVar("_T")
+_Feature = tuple[int, shapely.Geometry, str]  # number, shape and attribute value
 _CLIP_MARGIN = 0.02  # around a window, as a share of its size: polygons are clipped there before reprojection
 _MIN_OVERLAP_TURNS = 1e-9  # of a turn around the earth: extents that overlap less only touch
 _SEGMENTS = 50  # per side of a window: edges are densified so that reprojection can bend them
@@ -41,7 +43,7 @@ class Polygon(NamedTuple):
         key: attribute value as text; "" for a missing value, "1" if no attribute is read.
     """
 
-    shape: Any
+    shape: shapely.Geometry
     key: str
 
 
@@ -100,7 +102,7 @@ class PolygonFile:
         shapes = self._to_image_crs([shape for _, shape, _ in features], bounds, top, bottom)
         return [Polygon(shape, key) for shape, (_, _, key) in zip(shapes, features, strict=True) if shape]
 
-    def _read(self, bounds: tuple[float, float, float, float], shift: float) -> list[tuple[int, Any, str]]:
+    def _read(self, bounds: tuple[float, float, float, float], shift: float) -> list[_Feature]:
         """Return number, shape and key of the polygons that intersect bounds after a shift to the east."""
         left, low, right, high = bounds
         columns = [] if self._attribute is None else [self._attribute]
@@ -145,9 +147,7 @@ class PolygonFile:
         min_overlap = self._turn * _MIN_OVERLAP_TURNS
         return [s for s in shifts if min(east + s, right) - max(west + s, left) > min_overlap]
 
-    def _parse(
-        self, numbers: NDArray[Any], shapes: NDArray[Any], keys: NDArray[Any]
-    ) -> Iterator[tuple[int, Any, str]]:
+    def _parse(self, numbers: NDArray[Any], shapes: NDArray[Any], keys: NDArray[Any]) -> Iterator[_Feature]:
         for number, data, key in zip(numbers.tolist(), shapes, keys, strict=True):
             if data is None:  # a row of the attribute table without a geometry
                 continue
@@ -169,8 +169,8 @@ class PolygonFile:
             yield number, shape, _attribute_key(key)
 
     def _to_image_crs(
-        self, shapes: list[Any], bounds: tuple[float, float, float, float], top: int, bottom: int
-    ) -> Any:
+        self, shapes: list[shapely.Geometry], bounds: tuple[float, float, float, float], top: int, bottom: int
+    ) -> list[shapely.Geometry | None]:
         """Clip shapes to bounds and reproject them; None for a shape of which no polygon remains."""
         if self._crs is None or not shapes:
             return [_polygonal_part(shape) for shape in shapes]
@@ -193,7 +193,7 @@ class PolygonFile:
 
 
 def rasterize_polygons(
-    shapes: list[tuple[Any, int]],
+    shapes: list[tuple[shapely.Geometry, int]],
     image: RasterInfo,
     top: int,
     bottom: int,
@@ -244,7 +244,7 @@ def _find_layer(path: str, name: str | None) -> str:
     return name
 
 
-def _call_pyogrio(path: str, function: Any, **options: Any) -> Any:
+def _call_pyogrio(path: str, function: Callable[..., _T], **options: object) -> _T:
     try:
         return function(path, **options)
     except (RuntimeError, ValueError) as error:  # what pyogrio raises derives from RuntimeError
@@ -272,7 +272,7 @@ def _source_crs(path: str, definition: str | None, image: RasterInfo) -> CRS | N
     return None if crs == CRS.from_wkt(image.crs) else crs
 
 
-def _attribute_key(value: Any) -> str:
+def _attribute_key(value: object) -> str:
     if value is None or value != value:  # noqa: PLR0124 - NaN is how a missing number is read
         return ""
     if isinstance(value, float | np.floating) and float(value).is_integer():
@@ -280,7 +280,7 @@ def _attribute_key(value: Any) -> str:
     return str(value)
 
 
-def _polygonal_part(shape: Any) -> Any:
+def _polygonal_part(shape: shapely.Geometry) -> shapely.Geometry | None:
     """Return the polygonal part of a shape, or None; make_valid may yield lines and points, too."""
     if shape.geom_type in {"Polygon", "MultiPolygon"}:
         return None if shape.is_empty else shape

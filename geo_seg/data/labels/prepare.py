@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import rasterio
 from rasterio._err import CPLE_BaseError
@@ -13,7 +12,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.cache import constituent_files, file_stamps
+from geo_seg.data.cache import Stamp, constituent_files, file_stamps
 from geo_seg.data.class_table import ClassTable
 from geo_seg.data.labels.polygons import PolygonFile
 from geo_seg.data.labels.strips import LabelStrips, PolygonLabelStrips, RasterLabelStrips, describe_polygons
@@ -138,7 +137,7 @@ class LabelPreparer:
             info, notes = reader.info, reader.tags.get(_NOTES_TAG, "[]")
         return info, json.loads(notes)
 
-    def _hash(self, files: Sequence[str], stamp: Any, image: RasterInfo) -> str:
+    def _hash(self, files: Sequence[str], stamp: Stamp | None, image: RasterInfo) -> str:
         table = self._table
         grid = (image.height, image.width, image.crs, image.transform)
         classes = (table.values, table.codes, table.colors, table.ignore_unlisted, self._uncovered)

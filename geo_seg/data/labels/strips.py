@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
@@ -212,7 +213,7 @@ class PolygonLabelStrips:
     def read(self, top: int, bottom: int) -> NDArray[Any]:
         """Return (rows, width) the mask values of the image's rows [top, bottom)."""
         shapes = []
-        unknown: dict[str, list[tuple[Any, int]]] = {}
+        unknown: dict[str, list[tuple[shapely.Geometry, int]]] = {}
         for shape, key in self._polygons.read_rows(top, bottom):
             code = self._table.codes.get(key)
             shapes.append((shape, self.nodata if code is None else code))

@@ -111,7 +111,7 @@ class _TrainingScenes:
         self._config = config
         self._border = border
         self._boxes: dict[int, NDArray[np.int64]] = {}
-        self._contents: dict[Any, int] = {}
+        self._contents: dict[tuple[object, ...] | None, int] = {}
         self._paths: dict[str, list[int]] = {}
         for number, (scene, scene_index) in enumerate(zip(scenes, index, strict=True)):
             self._contents.setdefault(_content_key(scene_index), number)
@@ -178,7 +178,7 @@ def _part_key(scene: Scene) -> str:
     return repr((scene.name, scene.blocks))
 
 
-def _content_key(index: SceneIndex) -> Any:
+def _content_key(index: SceneIndex) -> tuple[object, ...] | None:
     """Return a key that is equal only for equal pixels; None for a constant image, which may recur."""
     bands = index.bands
     if not bands.pixels or not bands.m2.any():

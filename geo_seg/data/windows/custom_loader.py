@@ -121,7 +121,7 @@ class CustomDatasetLoader:
         batches: list[list[int]] = of_rank.reshape(-1, self._batch_size).tolist()
         return batches[self._start() :]
 
-    def _batch(self, samples: Any, numbers: list[int]) -> Batch:
+    def _batch(self, samples: Mapping[str, Tensor], numbers: list[int]) -> Batch:
         image, labels = (_tensor(samples, key) for key in ("image", "labels"))
         if (
             image.ndim != 4
@@ -174,7 +174,7 @@ def _setup_worker(number: int) -> None:
     setup_process()
 
 
-def _tensor(samples: Any, key: str) -> Tensor:
+def _tensor(samples: object, key: str) -> Tensor:
     if not isinstance(samples, Mapping) or not isinstance(samples.get(key), Tensor):
         raise DataError(f"dataset.samples: expected samples that are mappings with an array under {key!r}")
     tensor: Tensor = samples[key]

@@ -18,6 +18,7 @@ from geo_seg.prediction.ensemble import load_ensemble
 from geo_seg.runtime.console import progress_bar
 from geo_seg.runtime.process import PROCESS_VARIABLES, setup_process
 
+_Handle = Any  # of a worker or a result: the types of ray.remote know no methods
 _MAX_LOST_WORKERS = 3  # maximum workers that may die in a row without finishing a part
 
 
@@ -84,11 +85,11 @@ class _WorkerPool:
         self._start_worker = ray.remote(**options)(Worker).remote
         self._config = config
         self._mapper = mapper
-        self._idle: list[Any] = [self._start_worker(config) for _ in range(count)]
-        self._running: dict[Any, tuple[Any, MapJob, int]] = {}
+        self._idle: list[_Handle] = [self._start_worker(config) for _ in range(count)]
+        self._running: dict[_Handle, tuple[_Handle, MapJob, int]] = {}
         self._waiting: deque[tuple[MapJob, int]] = deque()
         self._parts_left: dict[str, int] = {}
-        self._job_refs: dict[str, Any] = {}
+        self._job_refs: dict[str, _Handle] = {}
         self._lost_in_a_row = 0
 
     def run(self, rasters: Mapping[str, str], console: Console) -> Iterator[MapResult]:
@@ -122,7 +123,7 @@ class _WorkerPool:
             worker = self._idle.pop()
             self._running[worker.predict.remote(self._job_refs[job.name], number)] = (worker, job, number)
 
-    def _collect(self, done: Any) -> MapResult | None:
+    def _collect(self, done: _Handle) -> MapResult | None:
         """Collect a finished part; return the result of its map if it was the last part."""
         worker, job, number = self._running.pop(done)
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import torch.distributed as dist
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.console import Console
 from geo_seg.inference.engines.local import MapResult, finalize, plan_map, predict_share
 from geo_seg.inference.mapper import MapJob, Mapper
 
+_T = TypeVar("_T")
 _TIMEOUT = timedelta(days=30)  # ranks wait for each other as long as necessary
 
 
@@ -33,9 +34,9 @@ def run_torchrun(mapper: Mapper, rasters: Mapping[str, str], console: Console) -
     rank, n_ranks = dist.get_rank(), dist.get_world_size()
     try:
         planned = [plan_map(mapper, name, path) for name, path in rasters.items()] if rank == 0 else []
-        broadcast: list[Any] = [planned]
+        broadcast = [planned]
         dist.broadcast_object_list(broadcast)
-        plans: list[MapJob | MapResult] = broadcast[0]
+        plans = broadcast[0]
         jobs = [plan for plan in plans if isinstance(plan, MapJob)]
         failed = _merge_results(predict_share(mapper, jobs, console, rank, n_ranks))
         complete = [job for job in jobs if job.name not in failed]
@@ -52,8 +53,8 @@ def run_torchrun(mapper: Mapper, rasters: Mapping[str, str], console: Console) -
         dist.destroy_process_group()
 
 
-def _merge_results(rank_results: dict[str, Any]) -> dict[str, Any]:
+def _merge_results(rank_results: dict[str, _T]) -> dict[str, _T]:
     """Gather the dicts of all ranks and merge them on each rank; lower ranks take precedence."""
-    gathered: list[Any] = [None] * dist.get_world_size()
+    gathered: list[dict[str, _T]] = [{}] * dist.get_world_size()
     dist.all_gather_object(gathered, rank_results)
     return {key: value for results in reversed(gathered) for key, value in results.items()}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import rasterio
@@ -37,7 +37,7 @@ class Polygons(Product):
         return cls(options, Classes.of(config, checkpoints).spec) if config.polygons else None
 
     @property
-    def identity(self) -> Any:
+    def identity(self) -> object:
         """The options of the polygons."""
         return asdict(self.options)
 

@@ -48,7 +48,7 @@ class Product:
         raise NotImplementedError
 
     @property
-    def identity(self) -> Any:
+    def identity(self) -> object:
         """JSON-compatible options that its content depends on, beside those of InferenceConfig for pixels."""
         return None
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from geo_seg.checkpoints.checkpoint import read_checkpoint
+from geo_seg.checkpoints.checkpoint import MapLocation, read_checkpoint
 from geo_seg.errors import CheckpointError, TrainingError
 from geo_seg.runtime.files import atomic_write
 from geo_seg.training.callbacks.checkpointing import POSITION
@@ -37,7 +37,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         super().__init__()
         self._log = log
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         """Write the file atomically, and wait until it is on the disk.
 
         Raises:
@@ -56,7 +58,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(
-        self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+        self,
+        path: str | Path,
+        map_location: MapLocation = lambda storage, _: storage,
+        weights_only: bool | None = True,
     ) -> dict[str, Any]:
         """Read and check a checkpoint; nothing in it is executed, whatever weights_only is.
 

@@ -166,7 +166,12 @@ class ResumableCheckpoint(Checkpoint):
         self.is_restoring, self._is_first_step = self._is_first_step, False
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Save within the epoch when it is time, or when a signal has come."""
         self.is_restoring = False
@@ -187,8 +192,8 @@ class ResumableCheckpoint(Checkpoint):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
+        outputs: object,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

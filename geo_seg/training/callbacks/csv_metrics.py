@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from geo_seg.runtime.console import show_progress_bars
 from geo_seg.runtime.files import write_csv
+from geo_seg.training.module import SegmentationModule
 
 MetricRow = dict[str, float]
 _LINE_SECONDS = 60.0  # between two progress lines where no bar is shown
@@ -39,9 +40,9 @@ class EpochCSVLogger(pl.Callback):
         """Restore the rows of a checkpoint."""
         self.rows = list(state_dict["rows"])
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the row of the epoch."""
-        means: dict[str, Any] = pl_module.means.values(trainer.strategy)
+        means = cast(SegmentationModule, pl_module).means.values(trainer.strategy)
         if not trainer.is_global_zero:
             return
         metrics = {k: v for k, v in trainer.callback_metrics.items() if not k.endswith("_step")} | means
@@ -71,7 +72,12 @@ class ProgressLines(pl.Callback):
         self._last_line = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Report training progress."""
         self._report(trainer, "training", batch_idx + 1, trainer.num_training_batches)
@@ -79,9 +85,9 @@ class ProgressLines(pl.Callback):
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -91,9 +97,9 @@ class ProgressLines(pl.Callback):
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

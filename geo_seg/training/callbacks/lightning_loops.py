@@ -10,6 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
+from geo_seg.data.windows.batch import Batch
+
 
 def is_accumulating(trainer: pl.Trainer) -> bool:
     """Return whether the gradients of the current batch still wait for those of further batches."""
@@ -58,7 +60,7 @@ def log_step_metrics(trainer: pl.Trainer) -> None:
     trainer._logger_connector.update_train_step_metrics()
 
 
-def batch_to_device(trainer: pl.Trainer, batch: Any) -> Any:
+def batch_to_device(trainer: pl.Trainer, batch: Batch) -> Batch:
     """Return a batch on the device of the run."""
     return trainer.strategy.batch_to_device(batch)
 

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from geo_seg.data.windows.batch import Batch
 from geo_seg.errors import TrainingError
 from geo_seg.training.callbacks.weight_averaging import WeightAverage
 
@@ -59,7 +59,7 @@ class NaNGuard(pl.Callback):
         self._folder, self._last_path = Path(folder), Path(last)
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Remember the batch, and the buffers before it."""
         if self.action == "skip" and not self._unchecked:
@@ -120,7 +120,7 @@ class NaNGuard(pl.Callback):
             weight.grad = None
         return True
 
-    def _roll_back(self, trainer: pl.Trainer, module: Any) -> None:
+    def _roll_back(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         checkpoint = trainer.strategy.load_checkpoint(self._last_path, weights_only=True)
         optimizer = trainer.optimizers[0]
         settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
@@ -145,5 +145,5 @@ class NaNGuard(pl.Callback):
 
 
 def _weight_averages(trainer: pl.Trainer) -> list[WeightAverage]:
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, WeightAverage)]

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.data.windows.batch import Loader
+from geo_seg.data.windows.batch import Batch, Loader
 from geo_seg.runtime.files import write_csv
 from geo_seg.training.callbacks.csv_metrics import MetricRow
 
@@ -54,7 +54,12 @@ class ThroughputLogger(pl.Callback):
         self._reset(trainer)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Count a step."""
         if self._is_first_step:

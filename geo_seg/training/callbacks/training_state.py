@@ -1,7 +1,7 @@
 """Checks of the training state in a checkpoint, before training resumes from it."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ RESTART_REMEDY = "replace it by another checkpoint, such as best.ckpt, or start 
 """Remedy for a checkpoint from which training can't resume, for messages."""
 
 
-def check_alike(state: Any, template: Any, name: str) -> None:
+def check_alike(state: object, template: object, name: str) -> None:
     """Check that nested containers have the keys of a template, and numbers where it has numbers.
 
     Args:
@@ -34,7 +34,7 @@ def check_alike(state: Any, template: Any, name: str) -> None:
         raise ValueError(f"{name} has to be a whole number from 0 on, or true or false")
 
 
-def check_optimizers(states: list[Any], path: Any) -> None:
+def check_optimizers(states: list[object], path: str | Path) -> None:
     """Check the optimizer states of a checkpoint.
 
     Args:

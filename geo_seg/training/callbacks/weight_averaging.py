@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from geo_seg.config.training import AverageConfig
 from geo_seg.data.windows.batch import Loader
+from geo_seg.models.protocol import Model
 from geo_seg.training.callbacks import lightning_loops
-from geo_seg.training.module import RAW_WEIGHTS
+from geo_seg.training.module import RAW_WEIGHTS, SegmentationModule
 
 _MODEL_PREFIX = "model."
 _MAX_STATISTICS_BATCHES = 64  # that the batch normalisation statistics of an SWA mean are taken from
@@ -93,7 +94,12 @@ class WeightAverage(pl.Callback):
         self._mean = {name: value.to(pl_module.device) for name, value in self._mean.items()}
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Update the exponential mean after a step."""
         if self.config.name == "ema" and trainer.global_step > self._step:
@@ -123,12 +129,12 @@ class WeightAverage(pl.Callback):
         ):
             self._update_mean(trainer, module, 1 / (self._count + 1))
             self._swap(module)
-            update_batchnorm_statistics(trainer, module)
+            update_batchnorm_statistics(trainer, cast(SegmentationModule, module))
             self._swap(module)
 
     @torch.no_grad()
-    def _update_mean(self, trainer: pl.Trainer, module: Any, weight: float) -> None:
-        current = module.model.state_dict()
+    def _update_mean(self, trainer: pl.Trainer, module: pl.LightningModule, weight: float) -> None:
+        current = _model(module).state_dict()
         if not self._mean:
             self._mean = {name: value.clone() for name, value in current.items()}
         for name, value in current.items():
@@ -140,17 +146,21 @@ class WeightAverage(pl.Callback):
         self._step = trainer.global_step
 
     @torch.no_grad()
-    def _swap(self, module: Any) -> None:
+    def _swap(self, module: pl.LightningModule) -> None:
         if self._mean:
-            for name, value in module.model.state_dict().items():
+            for name, value in _model(module).state_dict().items():
                 raw = value.clone()
                 value.copy_(self._mean[name])
                 self._mean[name].copy_(raw)
             self._swapped = not self._swapped
 
 
+def _model(module: pl.LightningModule) -> Model:
+    return cast(SegmentationModule, module).model
+
+
 @torch.no_grad()
-def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
+def update_batchnorm_statistics(trainer: pl.Trainer, module: SegmentationModule) -> None:
     """Compute the batch normalisation statistics of the current weights (Izmailov et al. 2018).
 
     They are equal means over the first batches of the epoch, as training saw them, over all processes.
@@ -160,9 +170,9 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     count = min(_MAX_STATISTICS_BATCHES, int(trainer.num_training_batches))
     training_modes = {layer: layer.training for layer in module.model.modules()}
     module.model.train()
-    if module.encoder_frozen:
+    if module.model.encoder is not None and module.encoder_frozen:
         module.model.encoder.eval()
-    norm_layers: list[Any] = [
+    norm_layers = [
         layer
         for layer in module.model.modules()
         if isinstance(layer, _BatchNorm) and layer.training and layer.running_mean is not None
@@ -178,6 +188,7 @@ def update_batchnorm_statistics(trainer: pl.Trainer, module: Any) -> None:
     for layer, momentum in zip(norm_layers, momenta, strict=True):
         layer.momentum = momentum
         for statistic in (layer.running_mean, layer.running_var):
-            statistic.copy_(trainer.strategy.reduce(statistic, reduce_op="mean"))
-    for layer, training in training_modes.items():
-        layer.training = training
+            if statistic is not None:
+                statistic.copy_(trainer.strategy.reduce(statistic, reduce_op="mean"))
+    for part, training in training_modes.items():
+        part.training = training
