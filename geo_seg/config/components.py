@@ -1,9 +1,10 @@
 """Options of components, checked against the signature of their `_target_` or name. No torch in here."""
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from geo_seg.config.signatures import Signature, ancestors, describe_unknown, signature
+from geo_seg.config.signatures import Signature, ancestors, describe_unknown, signature, union_members
 from geo_seg.errors import ConfigError, did_you_mean
 
 FROM_PYTHON = {
@@ -30,6 +31,15 @@ _BASE_CLASSES = {  # that a _target_ has to inherit from, by section
     "trainer": "Trainer",
     "callbacks": "Callback",
     "logger": "Logger",
+}
+_YAML_TYPES = {  # by annotation
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "None": "null",
+    "dict": "a mapping",
+    "Mapping": "a mapping",
 }
 _NULL_FROM_RUN = {  # options whose null is replaced by a value of the run
     "scheduler": {"T_max", "total_iters", "total_steps", "max_lr", "cycle_momentum"},
@@ -84,10 +94,26 @@ def option_errors(
             continue
         if option in parameters:
             if not parameters[option].accepts(value):
-                yield ConfigError(f"{key}.{option}={value!r}: expected {parameters[option].annotation}")
+                expected = _describe_type(parameters[option].annotation)
+                yield ConfigError(f"{key}.{option}={value!r}: expected {expected}")
         elif not accepted.accepts_kwargs or option in filled:
             hint = did_you_mean(option, {*parameters, *extra})
             yield ConfigError(f"{key}.{option}: nothing reads it; {hint}")
+
+
+def _describe_type(annotation: str) -> str:
+    """Return what an annotation takes, in the words of YAML: "mean, sum or a list of numbers"."""
+    described = []
+    for member in union_members(annotation):
+        name, _, inner = member.partition("[")
+        if name == "Literal":
+            described += [str(choice) for choice in ast.literal_eval(f"({inner[:-1]},)")]
+        elif name in {"list", "tuple", "Sequence", "Iterable"}:
+            described.append("a list of numbers" if inner[:-1] in {"int", "float"} else "a list")
+        else:
+            described.append(_YAML_TYPES.get(name, member))
+    *others, last = dict.fromkeys(described)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def check_name(section: str, options: Mapping[str, Any], names: Iterable[str]) -> str:

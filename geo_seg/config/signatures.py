@@ -45,7 +45,7 @@ class Parameter:
         """Return whether a plain value from YAML matches the annotation; True if that is unknown."""
         if value is None and self.default == "None":
             return True
-        members = _union_members(self.annotation)
+        members = union_members(self.annotation)
         known = [m for m in members if m.partition("[")[0] in _TYPES_BY_NAME or m.startswith("Literal[")]
         if "Any" in members or not set(known) - {"None"}:
             return True
@@ -179,7 +179,8 @@ def _ancestors_of(file: Path, node: ast.stmt) -> set[str] | None:
     return names
 
 
-def _union_members(annotation: str) -> list[str]:
+def union_members(annotation: str) -> list[str]:
+    """Return the members of an annotation that may be a union."""
     text = re.sub(
         r"^(typing\.|t\.)?Optional\[(.*)\]$", r"\2 | None", annotation.replace("collections.abc.", "")
     )

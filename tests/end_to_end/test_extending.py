@@ -127,7 +127,7 @@ def compose_with(*words: str) -> DictConfig:
     ("words", "message"),
     [
         ("model.name=plane", "model.name=plane: unknown model 'plane'; did you mean 'plain'?"),
-        ("model.width=wide", "model.width='wide': expected int"),
+        ("model.width=wide", "model.width='wide': expected a whole number"),
         ("+model.depth=3", "model.depth: nothing reads it"),
         ("model.module=my_model", "model.module=my_model: no such module"),
     ],
