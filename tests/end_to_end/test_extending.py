@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 import geo_seg.metrics
 import geo_seg.models
+import losses
 from geo_seg.checkpoints import checkpoint
 from geo_seg.checkpoints.metadata_checks import check_metadata
 from geo_seg.config.dataset import DatasetConfig
@@ -305,6 +306,24 @@ def test_a_test_of_a_run_imports_what_the_command_line_names_only(
     assert tested.dataset.root == str(small_root)
     assert tested.dataset.module is tested.evaluation.module is tested.model.get("module") is None
     assert not (tmp_path / "sprung").exists()
+
+
+def test_the_loss_of_the_page_is_what_it_says(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses.registry, "_LOSSES", dict(losses.registry._LOSSES))
+    (own / "squared_loss.py").write_text(example("losses/squared_loss.py"))
+    import_own_module("squared_loss")
+    options = yaml.safe_load(example("config/loss/squared.yaml"))
+    assert options == {"name": "squared", **losses.options("squared")}
+    labels = torch.randint(0, 2, (2, 8, 8), generator=torch.manual_seed(0))
+    labels[:, :3] = 255
+    logits = torch.randn(2, 1, 8, 8, generator=torch.manual_seed(1))
+    ours, plain = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    value = losses.build("squared", losses.Task("binary", 2, 255), scale=2.0)(ours, labels)
+    expected = 2 * (plain[:, 0].sigmoid() - labels)[labels != 255].square().mean()
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(ours.grad, plain.grad)
 
 
 def size_of(said: str) -> float:
