@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import geo_seg.models
+from geo_seg.config.signatures import module_file
 from geo_seg.errors import ConfigError, did_you_mean, first_line
 from geo_seg.models.layers import PadToStride
 from geo_seg.runtime.registration import import_modules
@@ -66,9 +67,9 @@ def register_model(
 
 
 def own_modules() -> set[str]:
-    """Return the modules outside this package whose models are registered."""
+    """Return the modules outside this package whose models are registered, except those without a file."""
     modules = {entry.factory.__module__ for entry in _MODELS.values()}
-    return {module for module in modules if not module.startswith(f"{geo_seg.models.__name__}.")}
+    return {m for m in modules if not m.startswith(f"{geo_seg.models.__name__}.") and module_file(m)}
 
 
 def build_model(options: Mapping[str, Any], in_channels: int, channels: int) -> PadToStride:
