@@ -25,6 +25,7 @@ FLOORS = {
     "geo_seg.vectorize": 3,
     "geo_seg.checkpoints": 4,
     "geo_seg.data": 5,
+    "geo_seg.begin": 6,
     "geo_seg.report": 6,
     "geo_seg.prediction": 6,
     "geo_seg.doctor": 7,
