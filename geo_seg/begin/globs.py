@@ -100,7 +100,7 @@ def _pair_templates(image: str, mask: str) -> tuple[_Template, _Template]:
         texts.extend(shared)
 
     folders = [side[:-1] for side in sides]
-    for kind, a, b, c, d in SequenceMatcher(None, *folders, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in SequenceMatcher(None, folders[0], folders[1], autojunk=False).get_opcodes():
         first, second = folders[0][a:b], folders[1][c:d]
         if kind == "equal":
             for folder in first:

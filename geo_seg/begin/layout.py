@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from geo_seg.begin.band_files import BandFiles, band_globs, find_band_files
 from geo_seg.begin.globs import glob_regex, images_glob, pair_globs
 from geo_seg.begin.labels.mask_values import MaskLook, few_values, look_at_masks
-from geo_seg.begin.labels.polygon_values import PolygonLook, look_at_polygons
-from geo_seg.begin.listing import RASTER_SUFFIXES, VECTOR_SUFFIXES, Listing
+from geo_seg.begin.labels.polygon_values import PolygonLook, extent_of, look_at_polygons
+from geo_seg.begin.listing import RASTER_SUFFIXES, VECTOR_SUFFIXES, Listing, is_vector_name
 from geo_seg.begin.pairs import (
     Candidate,
     Pair,
@@ -18,11 +17,15 @@ from geo_seg.begin.pairs import (
     sniffed_candidates,
     split_by_name,
 )
+from geo_seg.begin.places import shows_ground
 from geo_seg.begin.yaml_text import counted
 from geo_seg.errors import DataError
+from geo_seg.raster.georeference import corner_coordinates, same_grid
+from geo_seg.raster.reader import read_info
 
 _SAMPLE = 400  # pairs that globs are made of; all others are compared with them
 _MAX_SNIFFED = 40  # groups of files
+_MAX_LOCATED = 1000  # images that one file of labels is compared with
 
 
 @dataclass
@@ -169,10 +172,32 @@ def _choose(listing: Listing, candidates: Sequence[Candidate], attribute: str | 
 
 
 def _look(listing: Listing, candidate: Candidate, attribute: str | None) -> Layout:
+    """Return what the labels of a candidate hold; one file for all images goes with those on its ground."""
+    if candidate.one_file and len(candidate.pairs) <= _MAX_LOCATED:
+        pairs = _pairs_on_ground(listing, candidate)
+        if not pairs:
+            problem = f"{candidate.example} lies on the ground of no image"
+            return Layout(candidate, None, PolygonLook(problem=problem))
+        candidate = replace(candidate, pairs=pairs)
     names = list(dict.fromkeys(pair.mask for pair in candidate.pairs))
-    if Path(candidate.example).suffix.lower() in VECTOR_SUFFIXES:
+    if is_vector_name(candidate.example):
         return Layout(candidate, None, look_at_polygons(listing, names, attribute))
     return Layout(candidate, look_at_masks(listing, names), None)
+
+
+def _pairs_on_ground(listing: Listing, candidate: Candidate) -> list[Pair]:
+    mask = candidate.example
+    extent: tuple[tuple[float, ...], str | None] | None
+    headers = {pair: read_info(listing.path(pair.images[0])) for pair in candidate.pairs}
+    if not is_vector_name(mask):
+        header = read_info(listing.path(mask))
+        if header.crs is None:
+            return [pair for pair, image in headers.items() if same_grid(image, header)]
+        xs, ys = corner_coordinates(header, 0, header.height)
+        extent = (xs.min(), ys.min(), xs.max(), ys.max()), header.crs
+    else:
+        extent = extent_of(listing, mask)
+    return [pair for pair, image in headers.items() if extent is None or shows_ground(image, *extent)]
 
 
 def _rank(layout: Layout) -> tuple[bool, bool, int, bool, int, str]:

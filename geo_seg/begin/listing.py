@@ -45,6 +45,11 @@ class Listing:
         return listed or "no files"
 
 
+def is_vector_name(name: str) -> bool:
+    """Return whether a path looks like a vector file by its suffix."""
+    return name.lower().endswith(VECTOR_SUFFIXES)
+
+
 def list_folder(folder: Path) -> Listing:
     """List all files below a folder; hidden ones are left out.
 

@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from geo_seg.begin.listing import Listing
 from geo_seg.begin.words import family_of, is_mask_name, keys_of
 
-ONE_FOR_ALL = "one for all"
-"""Kind of labels in one file for all images."""
+_MAX_SINGLE = 20  # vector files, each of which may be for all images
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,13 @@ def find_candidates(
     for name in vectors:
         families[family_of(name), True].append(name)
     keyed = {name: keys_of(name) for name in images}
-    candidates = [
-        candidate
-        for (family, _), names in sorted(families.items())
-        if (candidate := _candidate(family, names, images, keyed))
-    ]
+    candidates = []
+    for (family, are_vectors), names in sorted(families.items()):
+        candidate = _candidate(family, names, images, keyed)
+        if candidate:
+            candidates.append(candidate)
+        elif are_vectors and len(names) <= _MAX_SINGLE:  # each may be for all images
+            candidates += filter(None, (_candidate(family, [name], images, keyed) for name in names))
     return sorted(candidates, key=lambda candidate: -len(candidate.pairs))
 
 
@@ -157,7 +158,7 @@ def _candidate(
         joined = _join(images, keyed, mask_keys, level)
         if len(joined) > len(best):
             best = joined
-    if len(masks) == 1 and (len(best) < len(images)):
+    if len(masks) == 1 and not best:
         return Candidate(
             family, [*masks], [Pair(files, masks[0]) for files in images.values()], one_file=True
         )

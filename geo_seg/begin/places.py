@@ -68,7 +68,7 @@ def overlapping(headers: Mapping[str, RasterInfo]) -> list[list[str]]:
         return []
     crs_of = {headers[name].crs for name in names}
     shapes = [_shape(boxes[name], headers[name], geographic=len(crs_of) > 1) for name in names]
-    tree = shapely.STRtree([shape for shape in shapes])
+    tree = shapely.STRtree(shapes)
     parent = {name: name for name in names}
 
     def find(name: str) -> str:
@@ -83,6 +83,24 @@ def overlapping(headers: Mapping[str, RasterInfo]) -> list[list[str]]:
     for name in names:
         groups[find(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def shows_ground(header: RasterInfo, bounds: Sequence[float], crs: str | None) -> bool:
+    """Return whether an image overlaps a box; also where a missing CRS leaves it unknown.
+
+    Args:
+        header: of the image.
+        bounds: left, bottom, right and top.
+        crs: of the bounds, as GDAL understands it.
+    """
+    box = _box(header)
+    if box is None or crs is None:
+        return True
+    try:
+        left, bottom, right, top = transform_bounds(crs, CRS.from_wkt(str(header.crs)), *bounds)
+    except RasterioError:
+        return True
+    return left < box[2] and right > box[0] and bottom < box[3] and top > box[1]
 
 
 def largest_apart(headers: Mapping[str, RasterInfo], groups: Sequence[Sequence[str]]) -> list[str]:

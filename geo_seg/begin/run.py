@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geo_seg
-from geo_seg.begin.draft import Choices, Plan, plan_dataset
+from geo_seg.begin.draft import Choices, plan_dataset
 from geo_seg.begin.listing import list_folder
+from geo_seg.begin.yaml_text import Plan
 from geo_seg.errors import ConfigError, DataError, GeoSegError
 from geo_seg.runtime.files import atomic_write
 

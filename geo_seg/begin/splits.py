@@ -50,6 +50,7 @@ class SplitPlan:
         notes: what is to be said about it.
         window: side of windows that the blocks ask for; None otherwise.
         by_split: split of each image where the folder says it and no key can.
+        globs: of the images of each split, where globs say it.
     """
 
     keys: dict[str, object]
@@ -60,6 +61,7 @@ class SplitPlan:
     notes: list[str] = field(default_factory=list)
     window: int | None = None
     by_split: dict[str, str] | None = None
+    globs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def plan_split(listing: Listing, names: Sequence[str], look: ImageLook) -> SplitPlan:
@@ -128,7 +130,7 @@ def _split_glob(before: str, part: str, is_folder: bool) -> str:
 def _existing_split(
     globs: Mapping[str, Sequence[str]], by_split: dict[str, str], exact: bool, why: str
 ) -> SplitPlan:
-    held = {split: globs[split][0] if len(globs[split]) == 1 else [*globs[split]] for split in globs}
+    held = {split: [*globs[split]] for split in globs}
     notes = []
     if "val" not in held:
         held["val"] = held.pop("test")
@@ -136,8 +138,9 @@ def _existing_split(
         by_split = {name: "val" if split == "test" else split for name, split in by_split.items()}
     if not exact:
         return SplitPlan({"by": "manifest"}, why, False, notes=notes, by_split=by_split)
-    keys = {"by": "pattern", **{split: held[split] for split in ("train", "val", "test") if split in held}}
-    return SplitPlan({"test": None, **keys}, why, False, notes=notes)
+    keys: dict[str, object] = {"by": "pattern", "test": None}
+    keys |= {split: listed[0] if len(listed) == 1 else listed for split, listed in held.items()}
+    return SplitPlan(keys, why, False, notes=notes, globs=held)
 
 
 def _by_lists(listing: Listing, names: Sequence[str]) -> SplitPlan | None:
@@ -157,7 +160,8 @@ def _by_lists(listing: Listing, names: Sequence[str]) -> SplitPlan | None:
     if "val" not in files:
         files["val"] = files.pop("test")
         notes.append("there is no list of val: that of test takes its place")
-    keys = {"by": "list", "train": None, "test": None, **files}
+    keys: dict[str, object] = {"by": "list", "train": None, "test": None}
+    keys |= files
     return SplitPlan(keys, f"{', '.join(files.values())} list the images", False, notes=notes)
 
 
@@ -249,18 +253,14 @@ def _blocks(headers: Sequence[RasterInfo], side: int) -> int:
 
 
 def _warn_of_overlaps(plan: SplitPlan, names: Sequence[str], groups: Sequence[Sequence[str]]) -> None:
-    if plan.keys["by"] != "pattern" or plan.by_split:
-        return
     split_of = {
         name: split
-        for split in ("train", "val", "test")
-        for glob in (
-            [plan.keys[split]] if isinstance(plan.keys.get(split), str) else plan.keys.get(split) or []
-        )  # type: ignore[attr-defined]
+        for split, globs in plan.globs.items()
+        for glob in globs
         for name in names
         if fnmatch(name, glob)
     }
-    for group in groups:
+    for group in groups if split_of else ():
         if len({split_of.get(name) for name in group}) > 1:
             plan.notes.append(
                 f"{group[0]} and {group[1]} show the same ground in different splits: training will stop and "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from geo_seg.begin.labels import mask_values
 from geo_seg.begin.layout import find_layout
@@ -36,9 +36,9 @@ def begun(root: Path, *words: str) -> DatasetConfig:
     """The data set of the YAML that the command writes, read as a run reads it."""
     assert main([str(root), "--name", "mine", *words]) == 0
     loaded = OmegaConf.load("config/dataset/mine.yaml")
-    config: DatasetConfig = to_dataclass(
-        OmegaConf.merge(OmegaConf.structured(DatasetConfig), loaded), DatasetConfig
-    )
+    merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), loaded)
+    assert isinstance(merged, DictConfig)
+    config: DatasetConfig = to_dataclass(merged, DatasetConfig)
     check_dataset(config)
     return config
 
@@ -200,6 +200,27 @@ def test_images_without_masks_and_masks_without_images_are_counted_and_left_out(
     assert "1 file without a mask, left out: images/x4.png" in told
     assert "1 file of labels without an image, left out: masks/x1.png" in told
     assert all_scenes(config) == [f"images/x{n}.png" for n in (0, 2, 3, 5)]
+
+
+def test_a_mask_of_one_image_is_not_taken_for_that_of_all(root: Path) -> None:
+    for number in range(3):
+        image, mask = draw_rgb(number, 128)
+        write_raster(root / "images" / f"x{number}.tif", image, transform=place(number))
+    write_raster(root / "masks" / "x1.tif", mask, transform=place(1))
+    config = begun(root)
+    assert (config.images, config.masks, config.split.by) == ("images/x1.tif", "masks/x1.tif", "blocks")
+
+
+def test_polygons_go_with_the_images_on_their_ground(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    LAYOUTS["big_raster_and_polygons"](root)
+    write_raster(
+        root / "ortho_far.tif", draw_rgb(0)[0].repeat(2, 0)[:4].astype(np.uint16), transform=place(9)
+    )
+    assert begun(root).images == "ortho.tif"
+    assert "1 file in no pair, left out: ortho_far.tif" in capsys.readouterr().out
+    Path("config/dataset/mine.yaml").unlink()
+    (root / "ortho.tif").unlink()
+    assert "landcover.gpkg lies on the ground of no image" in refused(root, capsys)
 
 
 def test_masks_of_two_kinds_are_named_and_can_be_chosen(

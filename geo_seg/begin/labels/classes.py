@@ -83,7 +83,10 @@ def classes_of_masks(look: MaskLook, legends: Sequence[Legend], family: str) -> 
     """
     values = sorted(look.counts, key=lambda value: (isinstance(value, str), value))
     legend = best_legend(legends, values, family)
-    entries: Mapping[Value, Entry] = {**legend.by_value(), **legend.by_color()} if legend else {}
+    entries: dict[Value, Entry] = {}
+    if legend:
+        entries |= legend.by_value()
+        entries |= legend.by_color()
     plan = ClassPlan("", [])
     _ignore(plan, look, legend, entries, values)
     if legend and look.kind == "values":  # what a legend lists and no mask shows is a class, too

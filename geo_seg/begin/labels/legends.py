@@ -82,11 +82,11 @@ class Legend:
     ignore: tuple[int, ...] = ()
     topic: str = ""
 
-    def by_value(self) -> dict[int, Entry]:
+    def by_value(self) -> dict[Value, Entry]:
         """Return the rows that have a value."""
         return {entry.value: entry for entry in self.entries if entry.value is not None}
 
-    def by_color(self) -> dict[str, Entry]:
+    def by_color(self) -> dict[Value, Entry]:
         """Return the rows that have a colour."""
         return {entry.color: entry for entry in self.entries if entry.color is not None}
 

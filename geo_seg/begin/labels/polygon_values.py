@@ -91,6 +91,19 @@ def look_at_polygons(listing: Listing, names: Sequence[str], attribute: str | No
     return look
 
 
+def extent_of(listing: Listing, name: str) -> tuple[tuple[float, ...], str | None] | None:
+    """Return the bounds of a vector file's largest layer, and their CRS; None if it doesn't tell."""
+    path = listing.path(name)
+    try:
+        layers = [str(layer) for layer, kind in pyogrio.list_layers(path) if kind is not None]
+        infos = [pyogrio.read_info(path, layer=layer, force_total_bounds=True) for layer in layers]
+    except (RuntimeError, ValueError):
+        return None
+    info: dict[str, Any] = max(infos, key=lambda info: info["features"], default={})
+    bounds = info.get("total_bounds")
+    return None if bounds is None else (tuple(map(float, bounds)), info.get("crs"))
+
+
 def _columns(listing: Listing, names: Sequence[str], layer: str | None) -> dict[str, Counter[int | str]]:
     columns: dict[str, Counter[int | str]] = {}
     for name in names[:_MAX_FILES]:
