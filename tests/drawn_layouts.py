@@ -7,9 +7,13 @@ import numpy as np
 import pyogrio
 import rasterio
 import shapely
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from rasterio.transform import from_origin
 
+from geo_seg.config.dataset import DatasetConfig
+from geo_seg.config.dataset_checks import check_dataset
+from geo_seg.config.fields import to_dataclass
 from tests.conftest import draw_scene, write_raster
 
 _LEVELS = np.array([[30, 120, 200], [200, 60, 120], [90, 180, 40]], np.int32)  # (bands, classes)
@@ -112,3 +116,12 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     for maker in (nested_cities, suffixes, one_folder, big_raster_and_polygons, band_files)
 }
 """Functions that draw a layout into a folder, by name."""
+
+
+def read_dataset(yaml: Path) -> DatasetConfig:
+    """Read the YAML of a data set as a run reads it."""
+    merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.load(yaml))
+    assert isinstance(merged, DictConfig)
+    config: DatasetConfig = to_dataclass(merged, DatasetConfig)
+    check_dataset(config)
+    return config

@@ -83,7 +83,7 @@ def add_loading(plan: Plan, look: ImageLook, split: SplitPlan, classes: ClassPla
     area = int(area * plan.scenes / max(len(look.headers), 1))
     windows = max(int(0.6 * area / window**2), 1)
     usual = 8 if window >= _MAX_WINDOW else 16
-    batch = max(min(usual, 1 << max((windows // _STEPS).bit_length() - 1, 0)), 2)
+    batch = max(min(usual, 1 << max((windows // _STEPS).bit_length() - 1, 0)), 4 if windows >= _STEPS else 2)
     draft.add("batch_size", batch, f"about {windows} windows in an epoch; more if memory allows", True)
     draft.add(
         "normalize",

@@ -7,20 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from geo_seg.begin.labels import mask_values
 from geo_seg.begin.layout import find_layout
 from geo_seg.begin.listing import list_folder
 from geo_seg.begin.run import main
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.config.dataset_checks import check_dataset
-from geo_seg.config.fields import to_dataclass
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.raster.paths import open_source
 from geo_seg.raster.sidecars import write_class_sidecars
 from tests.conftest import write_raster
-from tests.drawn_layouts import LAYOUTS, draw_rgb, nested_cities, one_folder, place, save_picture
+from tests.drawn_layouts import (
+    LAYOUTS,
+    draw_rgb,
+    nested_cities,
+    one_folder,
+    place,
+    read_dataset,
+    save_picture,
+)
 
 
 @pytest.fixture
@@ -35,12 +40,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begun(root: Path, *words: str) -> DatasetConfig:
     """The data set of the YAML that the command writes, read as a run reads it."""
     assert main([str(root), "--name", "mine", *words]) == 0
-    loaded = OmegaConf.load("config/dataset/mine.yaml")
-    merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), loaded)
-    assert isinstance(merged, DictConfig)
-    config: DatasetConfig = to_dataclass(merged, DatasetConfig)
-    check_dataset(config)
-    return config
+    return read_dataset(Path("config/dataset/mine.yaml"))
 
 
 def refused(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
