@@ -1,7 +1,5 @@
 """From what lies in a folder to the lines of the YAML."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from geo_seg.begin.layout import Layout, find_layout, keep_images
 from geo_seg.begin.listing import Listing
 from geo_seg.begin.splits import SplitPlan, plan_split
 from geo_seg.begin.training_keys import add_bands, add_loading, add_split
-from geo_seg.begin.yaml_text import Draft, Plan, counted, quoted
+from geo_seg.begin.yaml_text import Draft, Plan, counted, csv_text, quoted
 from geo_seg.errors import DataError
 from geo_seg.raster.georeference import same_grid
 from geo_seg.raster.reader import read_info
@@ -48,10 +46,10 @@ def plan_dataset(listing: Listing, choices: Choices, table_path: str) -> Plan:
     """
     layout = find_layout(listing, choices.images, choices.masks, choices.attribute)
     look = look_at_images(listing, [pair.images[0] for pair in layout.pairs])
-    notes = _drop_odd_images(layout, look, listing)
+    names = [pair.images[0] for pair in layout.pairs if pair.images[0] not in look.odd]
+    notes = _drop_odd_images(look)
     if notes:
-        layout = keep_images(layout, [*look.headers], listing)
-    names = [pair.images[0] for pair in layout.pairs]
+        layout = keep_images(layout, names, listing)
     split = plan_split(listing, names, look)
     if split.kept is not None:
         layout = keep_images(layout, split.kept, listing)
@@ -72,15 +70,15 @@ def plan_dataset(listing: Listing, choices: Choices, table_path: str) -> Plan:
     return plan
 
 
-def _drop_odd_images(layout: Layout, look: ImageLook, listing: Listing) -> list[str]:
+def _drop_odd_images(look: ImageLook) -> list[str]:
     """Leave out images that differ from most in type or bands, and say so."""
     if not look.odd:
         return []
     first = next(iter(look.odd))
     look.headers = {name: header for name, header in look.headers.items() if name not in look.odd}
     return [
-        f"{counted(len(look.odd), 'image')} of other bands or another type than most, left out: {first} has "
-        f"{look.odd[first]}"
+        f"{counted(len(look.odd), 'image')} unlike most in bands or type, or unreadable, left out ("
+        f"{first} has {look.odd[first]})"
     ]
 
 
@@ -99,6 +97,7 @@ def _add_files(plan: Plan, layout: Layout, listing: Listing, split: SplitPlan, t
         f"{family or 'others'} would do, too ({n}): --images" for family, n in candidate.rivals.items()
     )
     unsure = "; ".join(filter(None, [candidate.guessed, rivals]))
+    how = "all of one file of labels" if candidate.one_file else "paired with masks by their names"
     manifest = layout.images_globs is None or split.by_split is not None
     if manifest:
         file = f"{table_path}_scenes.csv"
@@ -116,7 +115,7 @@ def _add_files(plan: Plan, layout: Layout, listing: Listing, split: SplitPlan, t
         draft.add(
             "images",
             images,
-            f"{len(pairs)} images; {unsure or 'paired with masks by their names'}",
+            f"{len(pairs)} images; {unsure or how}",
             bool(unsure),
         )
         kinds = "; ".join(layout.alternatives)
@@ -136,7 +135,9 @@ def _add_files(plan: Plan, layout: Layout, listing: Listing, split: SplitPlan, t
             more = " ..." if names[3:] else ""
             plan.notes.append(f"{counted(len(names), 'file')} {what}, left out: {', '.join(names[:3])}{more}")
     if listing.unreadable:
-        plan.notes.append(f"{len(listing.unreadable)} folders cannot be read, {listing.unreadable[0]} first")
+        plan.notes.append(
+            f"{counted(len(listing.unreadable), 'folder')} cannot be read, {listing.unreadable[0]} first"
+        )
     if layout.bands:
         plan.notes += layout.bands.notes
     _add_label(plan, layout, listing)
@@ -188,14 +189,12 @@ def _add_label(plan: Plan, layout: Layout, listing: Listing) -> None:
 
 
 def _manifest(layout: Layout, split: SplitPlan) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     by_split = split.by_split
-    writer.writerow(["image", "label", *(["split"] if by_split else [])])
+    rows = [("image", "label", *(["split"] if by_split else []))]
     for pair in layout.pairs:
-        row = [";".join(pair.images), pair.mask]
-        writer.writerow([*row, by_split[pair.images[0]]] if by_split else row)
-    return text.getvalue()
+        row = (";".join(pair.images), pair.mask)
+        rows.append((*row, by_split[pair.images[0]]) if by_split else row)
+    return csv_text(rows)
 
 
 def _add_classes(plan: Plan, layout: Layout, classes: ClassPlan) -> None:

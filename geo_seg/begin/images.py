@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from geo_seg.begin.listing import Listing
+from geo_seg.begin.yaml_text import counted
 from geo_seg.errors import DataError
 from geo_seg.raster.georeference import ground_pixel_size
 from geo_seg.raster.paths import open_source
@@ -34,7 +35,7 @@ class ImageLook:
         zero_share: highest share of pixels that are 0 in all bands and reach the border, of an image.
         nodata: a value that is probably undeclared nodata, or None.
         alpha_is_data: whether the band marked as alpha holds more than two values.
-        odd: images with another number of bands or type than most, with the difference.
+        odd: images that can't be read, or of other bands or another type than most, with what they are.
     """
 
     headers: dict[str, RasterInfo]
@@ -57,46 +58,53 @@ class ImageLook:
         return sorted(min(header.height, header.width) for header in self.headers.values())
 
 
-def look_at_images(listing: Listing, names: Sequence[str], zero_is_open: bool = True) -> ImageLook:
+def look_at_images(listing: Listing, names: Sequence[str]) -> ImageLook:
     """Read headers, and the pixels of a few images.
 
     Args:
         listing: the folder.
         names: the first file of each image.
-        zero_is_open: whether to look for undeclared nodata.
 
     Raises:
-        DataError: an image can't be read.
+        DataError: no image can be read.
     """
     chosen = names if len(names) <= _MAX_HEADERS else names[:: -(-len(names) // _MAX_HEADERS)]
-    headers = {name: read_info(listing.path(name)) for name in chosen}
+    headers: dict[str, RasterInfo] = {}
+    odd: dict[str, str] = {}
+    problem = DataError(f"{listing.root}: no images")
+    for name in chosen:
+        try:
+            headers[name] = read_info(listing.path(name))
+        except DataError as error:
+            problem, odd[name] = error, "no pixels that can be read"
+    if not headers:
+        raise problem
     kinds = Counter((len(header.bands), header.dtype) for header in headers.values())
     usual = kinds.most_common(1)[0][0]
-    odd = {
-        name: f"{len(header.bands)} bands of {header.dtype}"
+    odd |= {
+        name: f"{counted(len(header.bands), 'band')} of {header.dtype}"
         for name, header in headers.items()
         if (len(header.bands), header.dtype) != usual
     }
     first = next(header for name, header in headers.items() if name not in odd)
     look = ImageLook(headers, len(chosen) == len(names), first, odd=odd)
-    if zero_is_open:
-        step = max(len(headers) // _MAX_LOOKED, 1)
-        for header in [*headers.values()][::step][:_MAX_LOOKED]:
+    step = max(len(headers) // _MAX_LOOKED, 1)
+    for name, header in [*headers.items()][::step][:_MAX_LOOKED]:
+        try:
             _look_at_pixels(look, header)
+        except RasterioError:
+            odd[name] = "pixels that cannot be read"
     return look
 
 
 def _look_at_pixels(look: ImageLook, header: RasterInfo) -> None:
     thin = max(-(-max(header.height, header.width) // _SIDE), 1)
     shape = (max(header.height // thin, 1), max(header.width // thin, 1))
-    try:
-        with open_source(header.path) as source:
-            pixels = source.read(header.bands, out_shape=(len(header.bands), *shape))
-            if header.dtype == "uint8" and header.alpha and len(header.bands) + 1 == _RGBA:
-                alpha = source.read(header.alpha[0], out_shape=shape)
-                look.alpha_is_data |= len(np.unique(alpha)) > 2
-    except RasterioError as error:
-        raise DataError(f"{header.path}: cannot be read ({error.__cause__ or error})") from error
+    with open_source(header.path) as source:
+        pixels = source.read(header.bands, out_shape=(len(header.bands), *shape))
+        if header.dtype == "uint8" and header.alpha and len(header.bands) + 1 == _RGBA:
+            alpha = source.read(header.alpha[0], out_shape=shape)
+            look.alpha_is_data |= len(np.unique(alpha)) > 2  # hidden or not
     if all(value is None for value in header.nodata) and not header.masked:
         look.zero_share = max(look.zero_share, _border_share(np.all(pixels == 0, axis=0)))
         for value in _USUAL_NODATA:

@@ -113,6 +113,8 @@ def keep_images(layout: Layout, kept: Sequence[str], listing: Listing) -> Layout
         layout, candidate=replace(layout.candidate, pairs=pairs), images_globs=None, masks_glob=None
     )
     _set_globs(smaller, listing, [name for pair in pairs for name in pair.images], layout.candidate.masks)
+    if {*smaller.lone_images} & {pair.images[0] for pair in layout.pairs}:  # a glob would take them back
+        smaller.images_globs, smaller.masks_glob, smaller.lone_images = None, None, []
     return smaller
 
 

@@ -56,8 +56,12 @@ def list_folder(folder: Path) -> Listing:
     Raises:
         DataError: it is no folder, can't be read, or holds more than a million files.
     """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder"
+    try:
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+    if not is_folder:
+        what = "is a file" if exists else "no such folder"
         raise DataError(f"{folder}: {what}; give the folder that holds the images and labels")
     root = folder.resolve()
     listing = Listing(root)

@@ -4,7 +4,7 @@ from geo_seg.begin.images import ImageLook
 from geo_seg.begin.labels.classes import ClassPlan
 from geo_seg.begin.layout import Layout
 from geo_seg.begin.splits import SplitPlan
-from geo_seg.begin.yaml_text import Plan, quoted
+from geo_seg.begin.yaml_text import Plan, csv_text, quoted
 
 _MAX_WINDOW = 256
 _MIN_WINDOW = 16
@@ -51,8 +51,7 @@ def add_split(plan: Plan, split: SplitPlan, table_path: str) -> None:
     keys = dict(split.keys)
     if split.places is not None:
         keys |= {"table": f"{table_path}_places.csv", "column": "place"}
-        rows = "".join(f'"{name}","{place}"\n' for name, place in split.places.items())
-        plan.tables["_places.csv"] = f"image,place\n{rows}"
+        plan.tables["_places.csv"] = csv_text([("image", "place"), *split.places.items()])
     draft.add("by", keys.pop("by"), split.why, split.guess, indent="  ")
     for key in ("train", "val", "test", "group", "table", "column", "block"):
         if key in keys:

@@ -1,6 +1,7 @@
 """`geo_seg begin`: the right classes and splits for layouts that people have, and one line for all else."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,40 @@ def test_polygons_go_with_the_images_on_their_ground(root: Path, capsys: pytest.
     Path("config/dataset/mine.yaml").unlink()
     (root / "ortho.tif").unlink()
     assert "landcover.gpkg lies on the ground of no image" in refused(root, capsys)
+
+
+def test_images_unlike_the_others_or_unreadable_are_left_out(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        image, mask = draw_rgb(number)
+        write_raster(root / "images" / f"x{number}.tif", image[: 3 - (number == 2)], transform=place(number))
+        write_raster(root / "masks" / f"x{number}.tif", mask, transform=place(number))
+    (root / "images" / "x5.tif").write_bytes(b"no raster")
+    config = begun(root)
+    assert all_scenes(config) == [f"images/x{n}.tif" for n in (0, 1, 3, 4, 6)]
+    assert "2 images unlike most in bands or type, or unreadable, left out" in capsys.readouterr().out
+
+
+def test_a_folder_below_that_cannot_be_read_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nested_cities(root)
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name in {"bern", closed}:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    closed = ""
+    monkeypatch.setattr(os, "scandir", refuse)
+    begun(root)
+    told = capsys.readouterr().out
+    assert "12 scenes" in told and "1 folder cannot be read, bern first" in told
+    Path("config/dataset/mine.yaml").unlink()
+    closed = root.name
+    assert "cannot be read (Permission denied); check its permissions" in refused(root, capsys)
 
 
 def test_masks_of_two_kinds_are_named_and_can_be_chosen(
