@@ -106,7 +106,10 @@ def _split_band(name: str) -> tuple[str, str] | None:
         return None
     kept = "".join("" if chunk.lower() == words[-1].lower() else chunk for chunk in chunks)
     plain = "/".join(re.sub(r"[_\-. ]{2,}", "_", part).strip("_-. ") for part in kept.split("/"))
-    return f"{plain}{dot}{suffix}", words[-1]
+    nameless = plain == "" or plain.endswith(
+        "/"
+    )  # the folder is the scene's, the file is called after its band
+    return f"{plain}{'image' if nameless else ''}{dot}{suffix}", words[-1]
 
 
 def _position(band: str) -> tuple[int, int, str]:

@@ -83,11 +83,11 @@ def _drop_odd_images(look: ImageLook) -> list[str]:
 
 
 def _classes(listing: Listing, layout: Layout) -> ClassPlan:
+    example, choice = layout.candidate.example, layout.candidate.choice
+    family = Path(example).stem if len(layout.candidate.masks) == 1 else choice.rpartition("*.")[0] or choice
     if layout.polygons is not None:
-        return classes_of_polygons(layout.polygons, Path(layout.candidate.example).stem)
+        return classes_of_polygons(layout.polygons, family)
     assert layout.masks is not None  # noqa: S101 - a layout has one of both
-    example = layout.candidate.example
-    family = layout.candidate.choice if len(layout.candidate.masks) > 1 else Path(example).stem
     return classes_of_masks(layout.masks, read_legends(listing, example), family)
 
 
@@ -124,6 +124,8 @@ def _add_files(plan: Plan, layout: Layout, listing: Listing, split: SplitPlan, t
         if layout.lone_images:
             why = f"{counted(len(layout.lone_images), 'image')} without a mask, {layout.lone_images[0]} first"
             draft.add("unlabelled", "skip", why, True)
+        elif layout.takes_masks:
+            draft.add("unlabelled", "skip", "the glob of the images matches masks, which have no masks")
     if manifest:
         plan.notes += layout.alternatives
     for names, what in (

@@ -40,6 +40,7 @@ class Layout:
         masks_glob: likewise of the labels.
         bands: band files, or None.
         lone_images: images without labels that the globs match.
+        takes_masks: whether the glob of the images matches labels, too.
         lone_masks: labels without an image.
         rest: rasters that are in no pair and no glob.
         alternatives: other labels that would do, each with what chooses them.
@@ -52,6 +53,7 @@ class Layout:
     masks_glob: str | None = None
     bands: BandFiles | None = None
     lone_images: list[str] = field(default_factory=list)
+    takes_masks: bool = False
     lone_masks: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     alternatives: list[str] = field(default_factory=list)
@@ -236,7 +238,9 @@ def _set_globs(layout: Layout, listing: Listing, images: Sequence[str], masks: S
     if layout.images_globs is None:
         layout.masks_glob = None
     elif not layout.candidate.one_file:
-        layout.lone_images = sorted(_matched(listing, layout.images_globs[0]) - {*firsts})
+        more = _matched(listing, layout.images_globs[0]) - {*firsts}
+        layout.lone_images = sorted(more - {*layout.candidate.masks})
+        layout.takes_masks = len(more) > len(layout.lone_images)
     layout.lone_masks = sorted({*layout.candidate.masks} - used)
     layout.rest = sorted({*images} - used - {*layout.lone_images})
 

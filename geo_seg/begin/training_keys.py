@@ -24,7 +24,12 @@ def add_bands(plan: Plan, layout: Layout, look: ImageLook) -> None:
         bands = sorted((*first.bands, *first.alpha))
         why = f"the band marked as alpha holds measurements, near infrared perhaps; {what}"
         draft.add("bands", bands, why, True)
-    elif all(first.names) and len({*first.names}) == len(first.names) and not layout.lone_images:
+    elif (
+        all(first.names)
+        and len({*first.names}) == len(first.names)
+        and not layout.lone_images
+        and not layout.takes_masks
+    ):
         draft.add("bands", [*first.names], f"all, by the names in the files; {what}")
     else:
         names = ", ".join(filter(None, first.names)) or "no names in the files"

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 _MASK_WORDS = {
-    *("mask", "masks", "label", "labels", "lbl", "lbls", "gt", "gts", "groundtruth", "truth"),
+    *("mask", "masks", "msk", "msks", "label", "labels", "lbl", "lbls", "gt", "gts", "groundtruth", "truth"),
     *("annotation", "annotations", "annot"),
 }
 _WEAK_MASK_WORDS = {

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
+import shapely
 import yaml
 
 from geo_seg.begin.labels import mask_values
@@ -285,6 +287,62 @@ def test_two_candidates_for_the_images_are_named_and_can_be_chosen(
     assert "rgb would do, too (4): --images" in capsys.readouterr().out
     Path("config/dataset/mine.yaml").unlink()
     assert begun(root, "--images", "rgb").images == "rgb/*.png"
+
+
+def test_bands_in_a_folder_of_each_scene_are_one_image(root: Path) -> None:
+    for number in range(5):
+        image, mask = draw_rgb(number)
+        for band, pixels in zip(("red", "green", "nir"), image, strict=True):
+            write_raster(root / f"S{number}" / f"{band}.tif", pixels, transform=place(number))
+        write_raster(root / f"S{number}" / "mask.tif", mask, transform=place(number))
+    config = begun(root)
+    assert config.images == ["*/red.tif", "*/green.tif", "*/nir.tif"]
+    assert config.masks == "*/mask.tif"
+    assert all_scenes(config) == [f"S{number}/red.tif" for number in range(5)]
+
+
+def test_dates_of_a_place_stay_in_one_split(root: Path) -> None:
+    for number in range(4):
+        for date in ("20200101", "20200606"):
+            image, mask = draw_rgb(number)
+            save_picture(root / "images" / f"{date}_tile{number}.png", image)
+            save_picture(root / "masks" / f"{date}_tile{number}.png", mask)
+    splits = scenes_by_split(begun(root))
+    tiles = {split: {name.split("_")[1] for name in names} for split, names in splits.items()}
+    assert all(tiles.values()) and sum(map(len, tiles.values())) == 4
+
+
+def test_polygons_of_one_kind_in_a_file_per_image_are_binary_and_named_after_their_folder(root: Path) -> None:
+    for number in range(4):
+        ground = place(number)
+        write_raster(root / "RGB" / f"i{number}.tif", draw_rgb(number)[0], transform=ground)
+        (root / "buildings").mkdir(exist_ok=True)
+        roof = shapely.box(ground.c + 20, ground.f - 60, ground.c + 80, ground.f - 20)
+        pyogrio.raw.write(
+            str(root / "buildings" / f"i{number}.geojson"),
+            np.array([shapely.to_wkb(roof)]),
+            [],
+            [],
+            driver="GeoJSON",
+            geometry_type="Polygon",
+            crs="EPSG:32633",
+        )
+    config = begun(root)
+    assert (config.mode, config.masks) == ("binary", "buildings/*.geojson")
+    assert table(config) == {"background": [0], "buildings": [1]}
+    assert (config.label.attribute, config.label.uncovered) == (None, "background")
+    assert len(all_scenes(config)) == 4
+
+
+def test_folders_of_splits_with_masks_beside_keep_their_split_where_the_glob_takes_both(root: Path) -> None:
+    for number, split in enumerate(("train", "train", "val", "test")):
+        image, mask = draw_rgb(number)
+        save_picture(root / split / f"{number}.png", image)
+        save_picture(root / f"{split}_labels" / f"{number}.png", mask)
+    config = begun(root)
+    assert config.unlabelled == "skip"
+    names = {"train": ["train/0.png", "train/1.png"], "val": ["val/2.png"], "test": ["test/3.png"]}
+    assert scenes_by_split(config) == names
 
 
 def test_folders_without_telling_names_are_told_apart_by_their_values(root: Path) -> None:

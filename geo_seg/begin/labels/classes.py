@@ -6,28 +6,17 @@ from dataclasses import dataclass, field
 from geo_seg.begin.labels.legends import Entry, Legend, Value, best_legend, is_ignored_name
 from geo_seg.begin.labels.mask_values import MaskLook
 from geo_seg.begin.labels.polygon_values import PolygonLook
-from geo_seg.begin.words import tokens
+from geo_seg.begin.words import SPLIT_WORDS, tokens
 from geo_seg.errors import DataError
 
 _USUAL_IGNORED = (255, -1, -9999, -32768, 65535)
 _BINARY = 2
 _PLAIN_WORDS = {
-    "mask",
-    "masks",
-    "label",
-    "labels",
-    "gt",
-    "gts",
-    "truth",
-    "ground",
-    "groundtruth",
-    "seg",
-    "lbl",
-    "annotation",
-    "annotations",
-    "target",
-    "targets",
+    *("mask", "masks", "msk", "label", "labels", "gt", "gts", "truth", "ground", "groundtruth", "seg", "lbl"),
+    *("annotation", "annotations", "target", "targets"),
+    *SPLIT_WORDS,
 }
+"""Words in names of labels that are no name of a class."""
 
 
 @dataclass
