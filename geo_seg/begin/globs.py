@@ -33,6 +33,8 @@ def pair_globs(pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     Returns:
         None if no two globs match exactly these pairs.
     """
+    if any("*" in name for pair in pairs for name in pair):
+        return None
     templates = [_pair_templates(image, mask) for image, mask in pairs]
     signatures = {(image.parts, mask.parts) for image, mask in templates}
     if len(signatures) != 1:

@@ -94,7 +94,15 @@ def _is_shown(name: str) -> bool:
     return not name.startswith((".", "__MACOSX"))
 
 
+def is_text(name: str) -> bool:
+    """Return whether a path can stand in a file of UTF-8: others come with bytes that are none."""
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
+
+
 def _add(listing: Listing, name: str) -> None:
+    if not is_text(name):
+        listing.others["with a name that is not UTF-8"] += 1
+        return
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of many names, and five times as fast
     if suffix in RASTER_SUFFIXES:
         listing.rasters.append(name)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import geo_seg
 from geo_seg.begin.draft import Choices, plan_dataset
-from geo_seg.begin.listing import list_folder
-from geo_seg.begin.yaml_text import Plan
+from geo_seg.begin.listing import is_text, list_folder
+from geo_seg.begin.yaml_text import Plan, printable
 from geo_seg.errors import ConfigError, DataError, GeoSegError
 from geo_seg.runtime.files import atomic_write
 
@@ -37,9 +37,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         run(words.folder, words.name, words.images, words.masks, words.attribute)
     except GeoSegError as error:
-        print(
-            f"error: {''.join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))}", file=sys.stderr
-        )
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -70,8 +68,8 @@ def run(
     chosen = _name_of(folder, name)
     file = Path("config") / "dataset" / f"{chosen}.yaml"
     listing = list_folder(folder)
-    if "${" in str(listing.root):
-        raise DataError(f"{listing.root}: a YAML would take ${{ for a variable; rename the folder")
+    if "${" in str(listing.root) or not is_text(str(listing.root)):
+        raise DataError(f"{listing.root}: cannot stand in a YAML (a ${{, or no UTF-8); rename the folder")
     choices = Choices(chosen, images, masks, attribute)
     plan = plan_dataset(listing, choices, str(file.absolute().with_suffix("")))
     _write(file, plan)
@@ -121,7 +119,7 @@ def _report(file: Path, name: str, plan: Plan) -> list[str]:
         ("To know", plan.notes),
     ):
         if entries:
-            lines += ["", f"{title}:", *(f"  {entry}" for entry in entries)]
+            lines += ["", f"{title}:", *(f"  {printable(entry)}" for entry in entries)]
     loss = plan.loss[0]
     return [
         *lines,

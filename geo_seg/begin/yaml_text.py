@@ -43,7 +43,7 @@ class Draft:
 
     def add_text(self, text: str, why: str, guess: bool = False) -> None:
         """Add a line as it is, with its evidence."""
-        comment = " ".join("".join(c if c.isprintable() else " " for c in why).split())
+        comment = printable(why)
         self.lines.append(f"{text} # {GUESS if guess else ''}{comment}" if comment else text)
 
     def text(self) -> str:
@@ -83,6 +83,11 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     loss: tuple[str, str] = ("", "")
     scenes: int = 0
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters escaped: no name of a file may control the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def counted(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from geo_seg.config.dataset import DatasetConfig
 from geo_seg.data.scenes.discovery import find_scenes
 from geo_seg.raster.paths import open_source
 from geo_seg.raster.sidecars import write_class_sidecars
-from tests.conftest import write_raster
+from tests.conftest import REPOSITORY, write_raster
 from tests.drawn_layouts import (
     LAYOUTS,
     draw_rgb,
@@ -445,6 +446,21 @@ def test_nothing_in_a_legend_is_ever_resolved(root: Path) -> None:
     assert [row["name"] for row in config.classes] == ["oc.env:HOME", 'a"b: [#', "yesno"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_strange_names_of_files_neither_break_the_yaml_nor_reach_the_terminal(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        image, mask = draw_rgb(number)
+        save_picture(root / "images" / f"x# [{number}]: *.png", image)
+        save_picture(root / "masks" / f"x# [{number}]: *.png", mask)
+    save_picture(root / "images" / "a\nb\x1b[31m.png", image)
+    (root / "images" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    config = begun(root)
+    assert all_scenes(config) == [f"images/x# [{n}]: *.png" for n in range(4)]
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_a_style_beside_a_mask_names_the_classes(root: Path) -> None:
     for number in range(4):
         image, mask = draw_rgb(number)
@@ -482,3 +498,10 @@ def test_the_yaml_is_yaml(root: Path) -> None:
     nested_cities(root)
     begun(root)
     assert yaml.safe_load(Path("config/dataset/mine.yaml").read_text())["name"] == "mine"
+
+
+def test_the_page_shows_what_the_command_prints(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nested_cities(root / "cities")
+    assert main([str(root / "cities")]) == 0
+    page = (REPOSITORY / "docs" / "own_data.md").read_text()
+    assert f"```\n{capsys.readouterr().out}```" in page

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geo_seg.begin.labels.legends import Entry, Legend, Value, best_legend, is_ignored_name
-from geo_seg.begin.labels.mask_values import MaskLook
+from geo_seg.begin.labels.mask_values import MAX_CLASSES, MaskLook
 from geo_seg.begin.labels.polygon_values import PolygonLook
 from geo_seg.begin.words import SPLIT_WORDS, tokens
 from geo_seg.errors import DataError
@@ -78,9 +78,11 @@ def classes_of_masks(look: MaskLook, legends: Sequence[Legend], family: str) -> 
         entries |= legend.by_color()
     plan = ClassPlan("", [])
     _ignore(plan, look, legend, entries, values)
-    if legend and look.kind == "values":  # what a legend lists and no mask shows is a class, too
+    if (
+        legend and look.kind == "values" and len(legend.entries) <= MAX_CLASSES
+    ):  # what a legend lists and no mask shows is a class, too
         values = sorted({*values, *legend.by_value()}, key=int)
-    elif legend and legend.by_color():
+    elif legend and look.kind == "colors":
         values = [*values, *(color for color in legend.by_color() if color not in values)]
         values = [
             value for value in values if not (value in entries and is_ignored_name(entries[value].name))

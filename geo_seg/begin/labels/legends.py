@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geo_seg.begin.listing import Listing
+from geo_seg.begin.listing import RASTER_SUFFIXES, Listing
 from geo_seg.begin.words import tokens
 from geo_seg.raster.sidecars import pam_path, qml_path
 
@@ -256,7 +256,11 @@ def _txt(path: Path) -> Iterator[Legend]:
     numbered = [re.fullmatch(r"(-?\d{1,9})\s*[:=,;\t ]\s*(\S.*)", line) for line in lines]
     if lines and all(numbered):
         yield Legend(path.name, tuple(Entry(m[2].strip(), int(m[1])) for m in numbered if m))
-    elif 1 < len(lines) <= 256 and all(len(line) < _MAX_NAME and "/" not in line for line in lines):
+    elif (
+        1 < len(lines) <= 256
+        and not any(line.lower().endswith(RASTER_SUFFIXES) for line in lines)
+        and all(len(line) < _MAX_NAME and "/" not in line for line in lines)
+    ):
         yield Legend(path.name, tuple(Entry(line, number) for number, line in enumerate(lines)))
 
 
