@@ -39,7 +39,7 @@ FLOORS = {
 """Rooms from the ground up; the package itself (`geo_seg/__init__.py`) imports nothing of them."""
 
 FILES = sorted(p for folder in ("geo_seg", "losses") for p in (REPOSITORY / folder).rglob("*.py"))
-TORCH_FREE = ("config", "raster", "runtime", "cli", "run_folder", "errors", "tiling", "vectorize")
+TORCH_FREE = ("begin", "config", "raster", "runtime", "cli", "run_folder", "errors", "tiling", "vectorize")
 HEAVY = {"torch", "pytorch_lightning", "segmentation_models_pytorch", "losses", "torchmetrics", "torchvision"}
 OF_LOSSES = {"torch", "segmentation_models_pytorch", "losses"}
 

@@ -25,6 +25,7 @@ _PATTERNS = {
     rf"([^/]+?)[_-]\d+{_TAIL}": "names that differ in their last number",
 }
 _MIN_GROUPS = 2
+_MAX_SHARE = 0.75  # of the images at one place
 _TOLERANCE = 0.5  # pixels by which neighbours may overlap through rounding
 
 
@@ -42,7 +43,7 @@ def groups_in_names(names: Sequence[str], roles: Sequence[str]) -> tuple[str, st
         (
             (pattern, why)
             for pattern, why in _PATTERNS.items()
-            if (groups := group_by(pattern, names)) and _MIN_GROUPS <= len(groups) < len(names)
+            if (groups := group_by(pattern, names)) and _can_be_split(groups, len(names))
         ),
         None,
     )
@@ -112,13 +113,19 @@ def largest_apart(headers: Mapping[str, RasterInfo], groups: Sequence[Sequence[s
     return [name for name in headers if name not in dropped]
 
 
+def _can_be_split(groups: Mapping[str, Sequence[str]], images: int) -> bool:
+    """Return whether there are several places, and none that leaves little to train on when held out."""
+    largest = max(map(len, groups.values()), default=images)
+    return _MIN_GROUPS <= len(groups) < images and largest <= _MAX_SHARE * images
+
+
 def _folder_group(names: Sequence[str], roles: Sequence[str]) -> tuple[str, str] | None:
     depth = min(name.count("/") for name in names)
     for level in range(depth):
         pattern = rf"^(?:[^/]+/){{{level}}}([^/]+)/" if level else "^([^/]+)/"
         groups = group_by(pattern, names) or {}
         says_role = any({t.lower() for t in tokens(folder)} & {*roles} for folder in groups)
-        if not says_role and _MIN_GROUPS <= len(groups) < len(names):
+        if not says_role and _can_be_split(groups, len(names)):
             return pattern, f"folders {', '.join(sorted(groups)[:3])} ..."
     return None
 

@@ -313,6 +313,15 @@ def test_dates_of_a_place_stay_in_one_split(root: Path) -> None:
     assert all(tiles.values()) and sum(map(len, tiles.values())) == 4
 
 
+def test_a_place_that_has_nearly_all_images_is_never_held_out(root: Path) -> None:
+    for name in (*(f"a_{n}" for n in range(11)), "b_1"):
+        image, mask = draw_rgb(len(name))
+        save_picture(root / "images" / f"{name}.png", image)
+        save_picture(root / "masks" / f"{name}.png", mask)
+    splits = scenes_by_split(begun(root))
+    assert [len(splits[split]) for split in ("train", "val", "test")] == [8, 2, 2]
+
+
 def test_polygons_of_one_kind_in_a_file_per_image_are_binary_and_named_after_their_folder(root: Path) -> None:
     for number in range(4):
         ground = place(number)
