@@ -17,6 +17,7 @@ from geo_seg.raster.paths import open_source
 from geo_seg.raster.reader import RasterInfo, read_info
 
 _MAX_HEADERS = 1000
+_MAX_ODD = 1 / 3  # of the images, that may be unlike the others
 _MAX_LOOKED = 8  # images whose pixels are looked at
 _SIDE = 512  # to which they are thinned
 _MIN_SHARE = 0.01  # of all pixels that are 0 in all bands
@@ -66,7 +67,7 @@ def look_at_images(listing: Listing, names: Sequence[str]) -> ImageLook:
         names: the first file of each image.
 
     Raises:
-        DataError: no image can be read.
+        DataError: no image can be read, or there are several kinds of images.
     """
     chosen = names if len(names) <= _MAX_HEADERS else names[:: -(-len(names) // _MAX_HEADERS)]
     headers: dict[str, RasterInfo] = {}
@@ -86,6 +87,12 @@ def look_at_images(listing: Listing, names: Sequence[str]) -> ImageLook:
         for name, header in headers.items()
         if (len(header.bands), header.dtype) != usual
     }
+    if len(odd) > _MAX_ODD * len(chosen):
+        listed = ", ".join(f"{n} of {bands} bands of {dtype}" for (bands, dtype), n in kinds.most_common(3))
+        raise DataError(
+            f"{listing.root}: images of several kinds ({listed}); give the folder of one data set, or choose "
+            "with --images"
+        )
     first = next(header for name, header in headers.items() if name not in odd)
     look = ImageLook(headers, len(chosen) == len(names), first, odd=odd)
     step = max(len(headers) // _MAX_LOOKED, 1)

@@ -87,7 +87,7 @@ def overlapping(headers: Mapping[str, RasterInfo]) -> list[list[str]]:
 
 
 def shows_ground(header: RasterInfo, bounds: Sequence[float], crs: str | None) -> bool:
-    """Return whether an image overlaps a box; also where a missing CRS leaves it unknown.
+    """Return whether an image overlaps a box; an image without georeference overlaps none.
 
     Args:
         header: of the image.
@@ -96,7 +96,7 @@ def shows_ground(header: RasterInfo, bounds: Sequence[float], crs: str | None) -
     """
     box = _box(header)
     if box is None or crs is None:
-        return True
+        return box is not None
     try:
         left, bottom, right, top = transform_bounds(crs, CRS.from_wkt(str(header.crs)), *bounds)
     except RasterioError:

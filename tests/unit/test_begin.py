@@ -240,6 +240,14 @@ def test_images_unlike_the_others_or_unreadable_are_left_out(
     assert "2 images unlike most in bands or type, or unreadable, left out" in capsys.readouterr().out
 
 
+def test_a_folder_of_several_data_sets_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        image, mask = draw_rgb(number)
+        write_raster(root / "images" / f"x{number}.tif", image[: 2 + number % 2], transform=place(number))
+        write_raster(root / "masks" / f"x{number}.tif", mask, transform=place(number))
+    assert "images of several kinds (3 of 2 bands of uint8, 3 of 3 bands of uint8)" in refused(root, capsys)
+
+
 def test_a_folder_below_that_cannot_be_read_is_named(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
