@@ -97,7 +97,7 @@ def _add_files(plan: Plan, layout: Layout, listing: Listing, split: SplitPlan, t
         f"{family or 'others'} would do, too ({n}): --images" for family, n in candidate.rivals.items()
     )
     unsure = "; ".join(filter(None, [candidate.guessed, rivals]))
-    how = "all of one file of labels" if candidate.one_file else "paired with masks by their names"
+    how = "labelled by one file" if candidate.one_file else "paired with masks by their names"
     manifest = layout.images_globs is None or split.by_split is not None
     if manifest:
         file = f"{table_path}_scenes.csv"
@@ -115,7 +115,7 @@ def _add_files(plan: Plan, layout: Layout, listing: Listing, split: SplitPlan, t
         draft.add(
             "images",
             images,
-            f"{len(pairs)} images; {unsure or how}",
+            f"{counted(len(pairs), 'image')}; {unsure or how}",
             bool(unsure),
         )
         kinds = "; ".join(layout.alternatives)

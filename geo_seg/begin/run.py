@@ -9,7 +9,7 @@ from pathlib import Path
 import geo_seg
 from geo_seg.begin.draft import Choices, plan_dataset
 from geo_seg.begin.listing import is_text, list_folder
-from geo_seg.begin.yaml_text import Plan, printable
+from geo_seg.begin.yaml_text import Plan, counted, printable
 from geo_seg.errors import ConfigError, DataError, GeoSegError
 from geo_seg.runtime.files import atomic_write
 
@@ -112,7 +112,7 @@ def _write(file: Path, plan: Plan) -> None:
 
 
 def _report(file: Path, name: str, plan: Plan) -> list[str]:
-    lines = [f"{file}: {plan.scenes} scenes"]
+    lines = [f"{file}: {counted(plan.scenes, 'scene')}"]
     for title, entries in (
         ("Sure", plan.draft.sure),
         ("Guesses", plan.draft.guesses),

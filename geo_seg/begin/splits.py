@@ -145,6 +145,7 @@ def _existing_split(
 
 def _by_lists(listing: Listing, names: Sequence[str]) -> SplitPlan | None:
     files: dict[str, str] = {}
+    covered: set[str] = set()
     for text in sorted(listing.texts, key=lambda name: (name.count("/"), name))[:_MAX_TEXTS]:
         split = split_of_part(PurePosixPath(text).stem)
         if split and split not in files and text.endswith(".txt"):
@@ -154,7 +155,8 @@ def _by_lists(listing: Listing, names: Sequence[str]) -> SplitPlan | None:
                 continue
             if listed:
                 files[split] = text
-    if not {"val", "test"} & {*files}:
+                covered |= {*listed}
+    if not {"val", "test"} & {*files} or ("train" in files and len(covered) < len(names) / 2):
         return None
     notes = []
     if "val" not in files:
