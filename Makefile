@@ -11,7 +11,7 @@ WORKERS := -n auto --maxprocesses 4
 test test-slow: export OMP_NUM_THREADS := 1
 RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test extras test-slow docs lint clean
+.PHONY: train test extras test-slow bounds docs lint clean
 
 train: $(VENV)/installed
 	$(BIN)/python train.py experiment=demo_quick hydra.run.dir=$(RUN)
@@ -28,6 +28,10 @@ extras: $(VENV)/installed
 # whole runs, and real imagery where GEO_SEG_DATA names it; MINUTES=40 begins none after that time
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest $(WORKERS) -m slow --durations=40 $(if $(MINUTES),--minutes=$(MINUTES))
+
+# the oldest and the newest version of each dependency that pyproject.toml allows, from the index; not in CI
+bounds: $(VENV)/installed
+	$(BIN)/python benchmarks/bounds.py
 
 # pages that are made from the code
 docs: $(VENV)/installed

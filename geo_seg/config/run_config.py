@@ -67,6 +67,11 @@ _CHANGEABLE_ON_RESUME = tuple(
     f"{name}." if name == "trainer" else name for name, key in keys(TrainConfig) if key.on_resume
 )
 """Keys, and beginnings of keys, of where and for how long a run runs, not of what is learnt."""
+_SEARCHED = {  # keys that a search sets, by the value of find
+    "lr": ("optimizer.lr",),
+    "batch_size": ("dataset.batch_size",),
+    "both": ("optimizer.lr", "dataset.batch_size"),
+}
 _TEST_KEYS = ("mode", "checkpoint", "split", "debug", "model.module")
 _TEST_GROUPS = ("dataset", "trainer")
 _TEST_SECTIONS = ("dataset.", "trainer.", "evaluation.")
@@ -221,14 +226,11 @@ def _check_unchanged(config: DictConfig, cfg: DictConfig, override: Override) ->
     """
     key, text = override.key_or_group, str(override.input_line)
     own, given = (_values_below("" if key == "experiment" else key, c) for c in (config, cfg))
-    searched: tuple[str, ...] = {"lr": ("optimizer.lr",), "batch_size": ("dataset.batch_size",)}.get(
-        cfg.find, ()
-    )
-    searched = ("optimizer.lr", "dataset.batch_size") if cfg.find == "both" else searched
-    if config.find == "none" != cfg.find:  # it has been done: the run has what it gave
-        own, given = ({k: v for k, v in c.items() if k not in {"find", *searched}} for c in (own, given))
+    searched: set[str] = set()
+    if config.find == "none":  # a search that the line asks for has been done: the run has what it gave
+        searched = {"find", *_SEARCHED.get(cfg.find, ())} if cfg.find != "none" else set()
     for name in dict.fromkeys([*given, *own]):
-        if own.get(name, ABSENT) != given.get(name, ABSENT):
+        if name not in searched and own.get(name, ABSENT) != given.get(name, ABSENT):
             allowed = ", ".join(k + "*" if k.endswith(".") else k for k in _CHANGEABLE_ON_RESUME)
             raise ConfigError(
                 f"{text}: the run has {name}={own.get(name, ABSENT)}; resume= continues with the run's own "
