@@ -98,7 +98,7 @@ def test_rooms_that_answer_typos_never_import_torch(name: str) -> None:
 def test_rooms_can_be_looked_over() -> None:
     top = REPOSITORY / "geo_seg"
     assert len([p for p in top.glob("*.py") if p.stem != "__init__"]) <= 7
-    assert len([p for p in top.iterdir() if (p / "__init__.py").exists()]) <= 15
+    assert len([p for p in top.iterdir() if (p / "__init__.py").exists()]) <= 16
     sizes = {p.parent: sum(f.stem != "__init__" for f in p.parent.glob("*.py")) for p in FILES}
     assert {folder: n for folder, n in sizes.items() if n > 15} == {}
     assert {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300} == {}

@@ -6,14 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import geo_seg
 from geo_seg.begin.draft import Choices, plan_dataset
 from geo_seg.begin.listing import is_text, list_folder
 from geo_seg.begin.yaml_text import Plan, counted, printable
 from geo_seg.errors import ConfigError, DataError, GeoSegError
 from geo_seg.runtime.files import atomic_write
-
-_SHIPPED = Path(geo_seg.__file__).parents[1] / "config" / "dataset"
+from geo_seg.runtime.process import setup_process
+from geo_seg.runtime.program import config_dir
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--masks", help="likewise of the masks or the vector file")
     parser.add_argument("--attribute", help="of polygons, if several could be the classes")
     words = parser.parse_args([*argv])
+    setup_process()
     try:
         run(words.folder, words.name, words.images, words.masks, words.attribute)
     except GeoSegError as error:
@@ -92,7 +92,7 @@ def _name_of(folder: Path, name: str | None) -> str:
         raise ConfigError(
             f"{file}: exists and is left as it is; take another name, such as --name {chosen}_2"
         )
-    if (_SHIPPED / file.name).exists():
+    if (config_dir() / "dataset" / file.name).exists():
         raise ConfigError(
             f"{chosen}: geo_seg has a data set of that name; take another one, such as --name {other}"
         )

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 GUESS = "guess: "
 """Begins the comment of a line that is a guess."""
@@ -26,7 +25,7 @@ class Draft:
     guesses: list[str] = field(default_factory=list)
     sure: list[str] = field(default_factory=list)
 
-    def add(self, key: str, value: Any, why: str, guess: bool = False, indent: str = "") -> None:
+    def add(self, key: str, value: object, why: str, guess: bool = False, indent: str = "") -> None:
         """Add a line with its evidence.
 
         Args:
@@ -51,7 +50,7 @@ class Draft:
         return "\n".join([*self.lines, ""])
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """Return a value as YAML on one line, with nothing in it that YAML or OmegaConf would interpret."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {quoted(v)}' for key, v in value.items())}}}"

@@ -16,7 +16,7 @@ Trains and runs semantic segmentation on satellite and aerial rasters, every cho
 {commands}
 
   geo_seg train                                         the demo: draws its data, trains, tests, reports
-  geo_seg train dataset=own dataset.root=<folder> 'dataset.classes=[land,water]'
+  geo_seg begin <folder>                                your own images and labels: writes their YAML
   geo_seg train loss=focal model.encoder=resnet34       one word for each choice
   geo_seg train -m loss=cross_entropy,focal,dice        a sweep, with a leaderboard
   geo_seg predict checkpoint=runs/demo/<run> input=scenes/ output=maps
@@ -62,6 +62,12 @@ _COMMANDS = {
 }
 
 
+_MEANINGS = {
+    "begin": "writes the YAML of a data set for the images and labels in a folder",
+    **{name: command.meaning for name, command in _COMMANDS.items()},
+}
+
+
 def main() -> NoReturn:
     """Run the command line, and exit."""
     set_program(is_script=False)
@@ -69,15 +75,21 @@ def main() -> NoReturn:
     name = words[0] if words else "--help"
     if name in _COMMANDS:
         _run(name, words[1:])
+    if name == "begin":
+        from geo_seg.begin.run import main as begin
+
+        sys.exit(begin(words[1:]))
     if name in {"-sc", "--shell-completion"}:
         _complete(words)
     if name in {"-h", "--help"}:
-        _print(_OVERVIEW.format(commands="\n".join(f"  {n:12} {c.meaning}" for n, c in _COMMANDS.items())))
+        _print(
+            _OVERVIEW.format(commands="\n".join(f"  {n:12} {meaning}" for n, meaning in _MEANINGS.items()))
+        )
     if name in {"-V", "--version"}:
         _print(f"geo_seg {geo_seg.__version__}")
     if "=" in name or name.startswith("-"):
         _exit(f"{name}: expected a command before it, as in `geo_seg train {name}`")
-    _exit(f"{name}: unknown command {name!r}; {did_you_mean(name, _COMMANDS)}")
+    _exit(f"{name}: unknown command {name!r}; {did_you_mean(name, _MEANINGS)}")
 
 
 def run_script(name: str) -> NoReturn:
@@ -105,7 +117,7 @@ def _complete(words: Sequence[str]) -> NoReturn:
     if not any(word.startswith("query=") for word in words):
         _COMMANDS["train"].run(words)
     if not typed or (len(typed) == 1 and not line.endswith(" ")):
-        _print(" ".join(name for name in _COMMANDS if name.startswith("".join(typed))))
+        _print(" ".join(name for name in _MEANINGS if name.startswith("".join(typed))))
     if typed[0] not in _COMMANDS:
         sys.exit(0)
     os.environ["COMP_LINE"] = f"geo_seg {line.split(maxsplit=2)[2] if len(typed) > 1 else ''}"

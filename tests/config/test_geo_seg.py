@@ -12,7 +12,7 @@ from geo_seg.config.hydra_setup import portable_command, shell_command
 from geo_seg.runtime import program
 from tests.conftest import REPOSITORY, Run
 
-COMMANDS = ("train", "predict", "check", "test", "leaderboard")
+COMMANDS = ("begin", "train", "predict", "check", "test", "leaderboard")
 Ended = subprocess.CompletedProcess[str]
 
 

@@ -187,3 +187,11 @@ def test_a_root_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.root=.*can't be written there") as caught:
         draw_demo(tmp_path / "file" / "demo")
     assert "\n" not in str(caught.value)
+
+
+def test_it_is_not_drawn_into_a_folder_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.tif").touch()
+    with pytest.raises(DataError, match=r"beside other files \(images/mine.tif\); `geo_seg begin .*` writes"):
+        draw_demo(tmp_path)
+    assert not (tmp_path / "masks").exists()

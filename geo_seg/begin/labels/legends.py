@@ -4,16 +4,17 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from geo_seg.begin.listing import RASTER_SUFFIXES, Listing
 from geo_seg.begin.words import tokens
 from geo_seg.raster.sidecars import pam_path, qml_path
 
+_T = TypeVar("_T")
 Value = int | str
 """Of a mask: a number, or a colour as #rrggbb."""
 
@@ -128,7 +129,7 @@ def color_table(colors: Mapping[int, Sequence[int]], values: Sequence[int]) -> d
     return {value: _hex(colors[value]) for value in values if value in colors}
 
 
-def _safely(read: Any, path: Path) -> list[Any]:
+def _safely(read: Callable[[Path], Iterable[_T]], path: Path) -> list[_T]:
     """Return what a reader finds in a file; nothing if it isn't there, is too large or is something else."""
     try:
         if not path.is_file() or path.stat().st_size > _MAX_BYTES:
@@ -152,7 +153,7 @@ def _cleaned(legend: Legend) -> Legend:
     return replace(legend, entries=tuple(entries))
 
 
-def _hex(color: Any) -> str:
+def _hex(color: object) -> str:
     """Return a colour as #rrggbb.
 
     Raises:
@@ -194,7 +195,7 @@ def _json(path: Path) -> Iterator[Legend]:
         yield Legend(path.name, tuple(Entry(name, None, color) for name, color in content.colors.items()))
 
 
-def _walk(node: Any, topic: str, content: _Json) -> None:
+def _walk(node: object, topic: str, content: _Json) -> None:
     if isinstance(node, list):
         _walk_list(node, topic, content)
     if not isinstance(node, dict):
@@ -215,13 +216,10 @@ def _walk(node: Any, topic: str, content: _Json) -> None:
         content.tables[topic] = named
 
 
-def _walk_list(node: list[Any], topic: str, content: _Json) -> None:
-    if (
-        len(node) > 1
-        and all(isinstance(entry, str) for entry in node)
-        and _LEGEND_WORDS & {*tokens(topic.lower())}
-    ):
-        content.tables[topic] = dict(enumerate(node))
+def _walk_list(node: list[object], topic: str, content: _Json) -> None:
+    names = [entry for entry in node if isinstance(entry, str)]
+    if len(names) == len(node) > 1 and _LEGEND_WORDS & {*tokens(topic.lower())}:
+        content.tables[topic] = dict(enumerate(names))
         return
     rows = [_row({k: str(v) for k, v in entry.items()}) for entry in node if isinstance(entry, dict)]
     entries = [row for row in rows if row is not None and row.value is not None]
@@ -240,7 +238,7 @@ def _csv(path: Path) -> Iterator[Legend]:
         yield Legend(path.name, tuple(entries))
 
 
-def _row(row: Mapping[Any, Any]) -> Entry | None:
+def _row(row: Mapping[str, object]) -> Entry | None:
     """Return the class in a row of a table; None if it has no name, or neither value nor colour."""
     cells = {str(key).strip().lower(): value.strip() for key, value in row.items() if isinstance(value, str)}
     picked = {key: next((cells[c] for c in names if c in cells), "") for key, names in _COLUMNS.items()}

@@ -113,7 +113,11 @@ def _add(look: MaskLook, listing: Listing, name: str) -> None:
             raise DataError(f"{listing.path(name)}: cannot be read ({error.__cause__ or error})") from error
 
 
-def _strips(source: Any, bands: Sequence[int], look: MaskLook) -> Iterator[NDArray[Any]]:
+def _strips(
+    source: Any,  # of rasterio, which ships no types
+    bands: Sequence[int],
+    look: MaskLook,
+) -> Iterator[NDArray[Any]]:
     if source.width * source.height <= _MAX_PIXELS:
         yield source.read(bands)
         return

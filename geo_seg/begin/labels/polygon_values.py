@@ -115,7 +115,7 @@ def _columns(listing: Listing, names: Sequence[str], layer: str | None) -> dict[
     return columns
 
 
-def _plain(value: Any) -> int | str:
+def _plain(value: object) -> int | str:
     """Return an attribute's value as the class table has it."""
     if value is None or (isinstance(value, float) and np.isnan(value)) or value == "":
         return ""

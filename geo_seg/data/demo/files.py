@@ -67,8 +67,9 @@ def draw_demo(root: Path) -> None:
         root: the folder; created if missing.
 
     Raises:
-        DataError: the files can't be written.
+        DataError: the files can't be written, or the folder is one of other files.
     """
+    _check_no_others(root)
     for number, (name, frame) in enumerate(_SCENES.items()):
         image, mask = root / "images" / f"{name}.tif", root / "masks" / f"{name}.tif"
         missing = [path for path in (image, mask) if not _is_complete(path)]
@@ -82,6 +83,24 @@ def draw_demo(root: Path) -> None:
             _write(image, pixels, geobox, _NODATA, BANDS)
         if mask in missing:
             _write(mask, labels[None], geobox, _UNLABELLED, ("class",))
+
+
+def _check_no_others(root: Path) -> None:
+    """Raise unless every file in the folder is one of the demo's, or it has all of these."""
+    if all((root / "masks" / f"{name}.tif").exists() for name in _SCENES) or not root.is_dir():
+        return
+    own = {root, root / "images", root / "masks"}
+    others = (
+        path
+        for folder in own
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path not in own and path.name.lstrip(".").partition(".")[0] not in _SCENES
+    )
+    if (other := next(others, None)) is not None:
+        raise DataError(
+            f"dataset.root={root}: the demo isn't drawn beside other files ({other.relative_to(root)}); "
+            f"`geo_seg begin {root}` writes the YAML of a data set of your own"
+        )
 
 
 def _draw_scene(draw: np.random.Generator, frame: _Frame) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
