@@ -12,8 +12,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from geo_seg.config.dataset import DatasetConfig
-from geo_seg.config.dataset_checks import check_dataset
-from geo_seg.config.fields import to_dataclass
+from geo_seg.config.dataset_checks import dataset_errors
+from geo_seg.config.fields import raise_errors, to_dataclass
 from tests.conftest import draw_scene, write_raster
 
 _LEVELS = np.array([[30, 120, 200], [200, 60, 120], [90, 180, 40]], np.int32)  # (bands, classes)
@@ -123,5 +123,5 @@ def read_dataset(yaml: Path) -> DatasetConfig:
     merged = OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.load(yaml))
     assert isinstance(merged, DictConfig)
     config: DatasetConfig = to_dataclass(merged, DatasetConfig)
-    check_dataset(config)
+    raise_errors(dataset_errors(config))
     return config
