@@ -198,7 +198,7 @@ def _mismatch(annotation: object, value: object, error: OmegaConfBaseException) 
     return first_line(Exception(error.msg) if error.msg else error)
 
 
-def _load_recorded(source: Any, config_path: str) -> Any:  # of Hydra, which declares neither type
+def _load_recorded(source: Any, config_path: str) -> ConfigResult:  # a source that has load_unrecorded
     name = config_path.removesuffix(".yaml")
     if name in _ROOT_FILES:  # start of a configuration
         _loaded.clear()

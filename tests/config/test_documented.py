@@ -148,7 +148,9 @@ def has(words: list[str], wanted: str) -> bool:
 def as_script(command: re.Match[str]) -> str:
     """The script of a command of geo_seg, with the words that it stands for."""
     name = command[1]
-    assert name in main._COMMANDS, command[0]
+    assert name in main._MEANINGS, command[0]
+    if name not in main._COMMANDS:
+        return command[0]  # not a job of Hydra: begin
     script = "inference.py" if name == "predict" else "train.py"
     return " ".join(["python", script, *main._COMMANDS[name].overrides])
 
