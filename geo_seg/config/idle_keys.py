@@ -20,6 +20,7 @@ def _may_read_outside(config: DatasetConfig) -> bool:
 
 # key, whether it has an effect, and with what it has one
 _READERS: tuple[tuple[str, Callable[[TrainConfig], bool], str], ...] = (
+    ("init_normalize", lambda c: c.init is not None, "init=<run>"),
     ("average.decay", lambda c: c.average.name == "ema", "average=ema"),
     ("average.start", lambda c: c.average.name == "swa", "average=swa"),
     ("dataset.allow_outside", lambda c: _may_read_outside(c.dataset), "dataset.manifest and STAC items"),

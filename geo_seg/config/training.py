@@ -76,6 +76,11 @@ class TrainConfig:
         resume: folder of an interrupted run, which is continued there with its own configuration; "auto"
             continues in hydra.run.dir if that has a run of this configuration, otherwise starts one.
         rerun: run folder whose configuration is used for a new run.
+        init: run folder or checkpoint of a trained model that this run starts from: its weights as far as
+            they fit, the head by the names of the classes, the first layer by the names of the bands. null
+            starts from model.weights.
+        init_normalize: normalization of the bands that the model of `init` knows: "checkpoint" or "data" (of
+            this data set).
         save_minutes: interval of checkpoints within an epoch, in addition to the one at its end; 0 saves
             after every step.
         on_nan: reaction to a loss that is not finite: "stop" ends the run, "skip" skips the step, "rollback"
@@ -105,6 +110,8 @@ class TrainConfig:
     debug: bool = key(False, in_fingerprint=False, on_resume=True)
     resume: str | None = key(None, in_fingerprint=False)
     rerun: str | None = key(None, in_fingerprint=False)
+    init: str | None = key(None, in_fingerprint=True)
+    init_normalize: str = key("checkpoint", choices=("checkpoint", "data"), in_fingerprint=True)
     save_minutes: float = key(10.0, at_least=0, in_fingerprint=False, on_resume=True)
     on_nan: str = key("stop", choices=("stop", "skip", "rollback"), on_resume=True, in_fingerprint=True)
     find: str = key("none", choices=("none", "lr", "batch_size", "both"), in_fingerprint=True)

@@ -36,6 +36,7 @@ def parse_train_config(cfg: DictConfig) -> TrainConfig:
     """
     config: TrainConfig = to_dataclass(cfg, TrainConfig)
     config.dataset.root = expand_user(config.dataset.root)
+    config.init = expand_user(config.init)
     raise_errors(_training_errors(config))
     return config
 

@@ -112,5 +112,6 @@ def _describe_origin(net: nn.Module, weights: str, loaded: float) -> str:
     total, encoder = count_trainable_parameters(net), count_trainable_parameters(net.encoder)  # type: ignore[arg-type]
     return (
         f"model.weights={weights}: the encoder takes {loaded:.0%} of its weights from this file; decoder and "
-        f"head, {1 - encoder / total:.0%} of the model's weights, start at random, even if the file has them"
+        f"head, {1 - encoder / total:.0%} of the model's weights, start at random, even if the file has "
+        "them; init=<run> takes all of a trained model"
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import losses
 from geo_seg.checkpoints.checkpoint import Checkpoint, CheckpointMetadata, library_versions
+from geo_seg.checkpoints.initial_weights import start_from
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.augment import Augment
 from geo_seg.data.band_statistics import value_span
@@ -25,12 +26,15 @@ from geo_seg.runtime.redaction import redact_config
 from geo_seg.training.module import SegmentationModule
 
 
-def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModule:
+def build_module(
+    config: TrainConfig, data: SceneDataModule, has_checkpoint: bool = False
+) -> SegmentationModule:
     """Build the module: model, loss, augmentation, optimizer options.
 
     Args:
         config: configuration of the run.
         data: data set whose classes and bands the model is for.
+        has_checkpoint: whether a checkpoint of the run will replace the weights that it starts from.
 
     Raises:
         ConfigError: the configuration does not fit the data.
@@ -45,6 +49,10 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
         image_pixels=data.image_pixels,
     )
     model = build_model(config.model, len(data.bands.mean), task.channels)
+    metadata = _metadata(config, data)
+    if config.init is not None and not has_checkpoint:
+        keeps_normalization = config.init_normalize == "checkpoint"
+        metadata, model.origin = start_from(model, metadata, config.init, keeps_normalization)
     if config.compile:
         model.compile()
     else:
@@ -53,7 +61,7 @@ def build_module(config: TrainConfig, data: SceneDataModule) -> SegmentationModu
         model,
         _build_loss(config, task),
         task,
-        _metadata(config, data),
+        metadata,
         Augment(config.augment, data.table.ignore_index, data.border),
         config.optimizer,
         config.scheduler,

@@ -242,10 +242,10 @@ class SegmentationModule(pl.LightningModule):
         checkpoint["means"] = self.means.state(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the weights in training, the means of the epoch and the calibration."""
+        """Restore the weights in training, the means of the epoch, normalization and calibration."""
         saved = checkpoint[METADATA_KEY]
-        calibration = {key: saved[key] for key in ("temperature", "threshold") if key in saved}
-        self.metadata = replace(self.metadata, **calibration)
+        restored = {key: saved[key] for key in ("mean", "std", "temperature", "threshold") if key in saved}
+        self.metadata = replace(self.metadata, **restored)
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.means.load(checkpoint["means"])
             if RAW_WEIGHTS in checkpoint:

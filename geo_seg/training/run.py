@@ -98,7 +98,7 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
     if is_resumed:
         check_data_unchanged(data.fingerprint, path)
     config = _resolve_auto_options(config, data, console)
-    module = build_module(config, data)
+    module = build_module(config, data, (path / "checkpoints" / "last.ckpt").exists())
     csv_logger = EpochCSVLogger(path / "metrics.csv", None if show_progress_bars(console) else console)
     trainer, checkpoint_callback = _build_run_trainer(config, path, csv_logger, console, data)
     print_run_summary(console, config, data, module.model, module.loss, path)

@@ -44,6 +44,7 @@ DOTS = r"(\.\.\.|\[\.\.\.\]|<[\w ]+>|)"  # stand for a value, as in dataset.root
 SETTING = re.compile(r"\+?[a-z_]+(\.\w+)*=.*")
 NEEDED = {  # what a key that stands alone in a text is typed with
     "split": ["mode=test"],
+    "init_normalize": ["init=runs/demo/run"],
     "mode=test": ["checkpoint=runs/demo/run"],
     "mode=leaderboard": ["sweep=sweeps/demo"],
     "average.decay": ["average=ema"],
@@ -116,7 +117,7 @@ def passages(page: Path) -> Iterator[tuple[int, str, bool]]:
 def setting(word: str) -> tuple[str | None, str | None]:
     """The word to be typed, and the key if the text gives it no value."""
     key, _, value = word.partition("=")
-    if key in {"resume", "rerun", "checkpoint", "input", "output", "sweep"}:
+    if key in {"init", "resume", "rerun", "checkpoint", "input", "output", "sweep"}:
         value = (
             "runs/demo/run" if re.fullmatch(DOTS, value) or "$" in value else value.replace("<run>", "run")
         )

@@ -141,7 +141,8 @@ def test_a_whole_model_as_weights_says_what_share_begins_anew(tmp_path: Path, na
     assert 0.05 < share < 0.5
     assert model.origin == (
         f"model.weights={tmp_path / 'best.ckpt'}: the encoder takes 100% of its weights from this file; "
-        f"decoder and head, {share:.0%} of the model's weights, start at random, even if the file has them"
+        f"decoder and head, {share:.0%} of the model's weights, start at random, even if the file has them; "
+        "init=<run> takes all of a trained model"
     )
     assert torch.equal(model.net.encoder.conv1.weight, source.net.encoder.conv1.weight)
     assert build_model(options(name), 3, 5).origin == ""
