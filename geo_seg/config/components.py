@@ -102,7 +102,7 @@ def option_errors(
 
 
 def _describe_type(annotation: str) -> str:
-    """Return what an annotation takes, in the words of YAML: "mean, sum or a list of numbers"."""
+    """Return what YAML can give for an annotation: "mean, sum or a list of numbers"."""
     described = []
     for member in union_members(annotation):
         name, _, inner = member.partition("[")
@@ -110,8 +110,8 @@ def _describe_type(annotation: str) -> str:
             described += [str(choice) for choice in ast.literal_eval(f"({inner[:-1]},)")]
         elif name in {"list", "tuple", "Sequence", "Iterable"}:
             described.append("a list of numbers" if inner[:-1] in {"int", "float"} else "a list")
-        else:
-            described.append(_YAML_TYPES.get(name, member))
+        elif name in _YAML_TYPES:
+            described.append(_YAML_TYPES[name])
     *others, last = dict.fromkeys(described)
     return f"{', '.join(others)} or {last}" if others else last
 

@@ -242,6 +242,7 @@ def _value_errors(name: str, value: object, annotation: object, declared: Key) -
         return
     elif declared.has_range:
         expected = [*map(str, declared.choices), declared.range_text(), *(["null"] if nullable else [])]
-        yield ConfigError(f"{name}={value}: expected {', or '.join(expected)}")
+        shown = f"{value:g}" if isinstance(value, float) else value
+        yield ConfigError(f"{name}={shown}: expected {', or '.join(expected)}")
     else:
         yield from errors_of(lambda: check_choice(name, value, declared.choices))

@@ -95,7 +95,7 @@ def test_a_range_holds_what_it_says(
     [
         (
             "seed=-1 dataset.batch_size=0 dataset.sampler=balance encoder.layer_decay=0",
-            ("seed=-1:", "dataset.batch_size=0:", "dataset.sampler=balance:", "encoder.layer_decay=0.0:"),
+            ("seed=-1:", "dataset.batch_size=0:", "dataset.sampler=balance:", "encoder.layer_decay=0:"),
         ),
         ("+foo=1 +dataset.bar=2", ("dataset.bar:", "foo:")),
         (

@@ -13,6 +13,7 @@ from tests.test_architecture import FLOORS
 TRAINS = {"losses", "config", "raster", "data", "models", "metrics", "checkpoints", "prediction", "training"}
 TRAINS |= {"tiling"}
 NEVER_TRAINS = {
+    "begin",
     "errors",
     "runtime",
     "cli",

@@ -285,7 +285,7 @@ def test_the_command_line_goes_on_and_does_again(run: Run, small_root: Path, tmp
         (["resume=first", "seed=3"], ("seed=3", "rerun=")),
         (["rerun=first", "loss=focal"], ("loss=focal", "loss.name")),
         (["rerun=first", "loss.smoth=1"], ("loss.smoth", "smooth")),
-        (["rerun=first", "optimizer.lr=abc"], ("optimizer.lr", "float")),
+        (["rerun=first", "optimizer.lr=abc"], ("optimizer.lr", "a number")),
         (["rerun=first", "+optimizer.lrr=1"], ("optimizer.lrr", "'lr'")),
         (["rerun=first", "~callbacks.nothing"], ("callbacks.nothing",)),
     ],

@@ -16,6 +16,7 @@ from geo_seg.data.datamodule import SceneDataModule
 from geo_seg.data.undeclared_nodata import describe_dark_borders, describe_undeclared_nodata
 from geo_seg.doctor.examine import examine
 from geo_seg.doctor.findings import add_findings
+from geo_seg.models.layers import PadToStride
 from geo_seg.training.run_summary import print_run_summary
 from tests.conftest import draw_scene, write_raster
 
@@ -144,7 +145,7 @@ def test_training_says_it_before_the_first_step_and_the_doctor_finds_it(config: 
         write(Path(config.root), number, values)
     said = Console(record=True, width=500, file=io.StringIO())
     data = SceneDataModule(config, 0)
-    parts = nn.Conv2d(1, 1, 1), nn.Identity()
+    parts = PadToStride(nn.Conv2d(1, 1, 1)), nn.Identity()
     print_run_summary(
         said,
         TrainConfig(model={"name": "m", "encoder": "e"}, loss={"name": "l"}, dataset=config),
