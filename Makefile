@@ -11,7 +11,7 @@ WORKERS := -n auto --maxprocesses 4
 test test-slow: export OMP_NUM_THREADS := 1
 RUN := runs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test extras test-slow bounds docs lint clean
+.PHONY: train test extras test-slow bounds mutants docs lint clean
 
 train: $(VENV)/installed
 	$(BIN)/python train.py experiment=demo_quick hydra.run.dir=$(RUN)
@@ -32,6 +32,11 @@ test-slow: $(VENV)/installed
 # the oldest and the newest version of each dependency that pyproject.toml allows, from the index; not in CI
 bounds: $(VENV)/installed
 	$(BIN)/python benchmarks/bounds.py
+
+# whether tests fail when metrics, losses or the module are changed at random; half an hour, not in CI
+mutants: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[dev,mutants]"
+	$(BIN)/python benchmarks/mutants.py
 
 # pages that are made from the code
 docs: $(VENV)/installed

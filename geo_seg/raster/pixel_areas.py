@@ -134,6 +134,8 @@ class _EarthSurface:
         base = content
         while "base_crs" in base:
             base = base["base_crs"]
+            if "type" not in base and base.get("coordinate_system", {}).get("subtype") == "ellipsoidal":
+                base = {"type": "GeographicCRS", **base}  # PROJ 9.4 writes none
         try:
             horizontal = CRS.from_dict(content) if content else crs
             factor = horizontal.units_factor[1]

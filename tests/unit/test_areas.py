@@ -12,7 +12,7 @@ from rasterio.transform import Affine, from_origin
 from geo_seg.data.scenes.spatial_blocks import length_in_pixels
 from geo_seg.raster.geobox import GeoBox
 from geo_seg.raster.georeference import same_grid
-from geo_seg.raster.pixel_areas import pixel_areas, pixel_size_metres, transform_points
+from geo_seg.raster.pixel_areas import _EarthSurface, pixel_areas, pixel_size_metres, transform_points
 from geo_seg.raster.reader import read_info
 from geo_seg.tiling import Window
 from tests.conftest import write_raster
@@ -185,3 +185,16 @@ def test_the_grid_of_a_whole_disc_is_another_one_than_that_of_degrees(tmp_path: 
     degrees = write_raster(tmp_path / "map.tif", pixels, crs="EPSG:4326", transform=spread)
     assert not same_grid(read_info(disc), read_info(degrees))
     assert not same_grid(read_info(degrees), read_info(disc))
+
+
+def test_the_base_of_a_crs_may_lack_its_type_as_proj_9_4_writes_it() -> None:
+    content = CRS.from_epsg(32633).to_dict(projjson=True)
+    content["base_crs"].pop("type", None)
+
+    class Written:
+        def to_dict(self, projjson: bool) -> dict[str, object]:
+            return content
+
+    surface = _EarthSurface.of(Written())  # type: ignore[arg-type]
+    assert surface is not None and surface.base == CRS.from_epsg(4326)
+    assert surface.radius == 6378137.0
