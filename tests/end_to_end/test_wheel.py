@@ -7,6 +7,7 @@ import sys
 import venv
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def files_below(folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the source distribution of a copy of the tree, without the network."""
-    for package in ("pip", "setuptools"):
-        if find_spec(package) is None:
+    for package in ("pip", "setuptools"):  # not by find_spec: that replaces distutils, with a warning
+        if not [*distributions(name=package)]:
             pytest.skip(f"{package} isn't installed, which builds the wheel: pip install 'geo-seg[dev]'")
     source = tmp_path_factory.mktemp("source")
     for name in (*PACKED, "tests", "benchmarks"):
