@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from omegaconf import MISSING, OmegaConf  # noqa: E402
 
-from geo_seg.config.fields import Key  # noqa: E402
+from geo_seg.config.fields import Key, keys  # noqa: E402
 from geo_seg.config.inference import InferenceConfig  # noqa: E402
 from geo_seg.config.training import TrainConfig  # noqa: E402
 
@@ -46,12 +46,12 @@ def attributes(schema: type) -> dict[str, str]:
 
 def rows(schema: type, at: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Yield key, default, valid values and meaning of every field, sections after the keys beside them."""
-    meanings, sections = attributes(schema), []
+    meanings, declarations, sections = attributes(schema), dict(keys(schema)), []
     for field in dataclasses.fields(schema):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             sections.append((field.type, f"{at}{field.name}."))
             continue
-        declared: Key = field.metadata["key"]
+        declared = declarations[field.name]
         name = f"`{at}{field.name}`" if declared.in_fingerprint else f"*`{at}{field.name}`*"
         name += "\\*" if declared.on_resume else ""
         yield name, _default(field), _valid(declared), meanings[field.name]

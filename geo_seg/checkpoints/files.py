@@ -5,6 +5,9 @@ from pathlib import Path
 
 from geo_seg.errors import CheckpointError
 
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+"""Checkpoint in a run folder that a resumed run goes on from."""
+
 
 def resolve_checkpoint(path: str | Path) -> Path:
     """Return the path of a checkpoint file.

@@ -64,7 +64,8 @@ def start_from(
     model.load_state_dict({**state, **taken})
     if keeps_normalization:
         metadata = _with_normalization(metadata, trained, bands)
-    return metadata, _table(path, state, taken, trained, metadata, classes, bands)
+    kept = keeps_normalization and any(match is not None for match in bands)
+    return metadata, _table(path, state, taken, trained, metadata, classes, bands, kept)
 
 
 def _check_architecture(path: str, trained: CheckpointMetadata, metadata: CheckpointMetadata) -> None:
@@ -148,6 +149,7 @@ def _table(
     metadata: CheckpointMetadata,
     classes: _Matches,
     bands: _Matches,
+    kept: bool,
 ) -> str:
     """Return what was taken, part by part, and which classes and bands begin anew."""
     parts: dict[str, list[str]] = {}
@@ -161,8 +163,6 @@ def _table(
         lines.append(f"  {part:20} {numbers[1] / max(numbers[0], 1):4.0%} of its weights taken")
     lines.append(f"  {'classes':20} {_listed(_outputs(metadata), classes)}")
     lines.append(f"  {'bands':20} {_listed(metadata.band_names, bands)}")
-    is_kept = metadata.mean == trained.mean and metadata.std == trained.std
-    kept = is_kept or any(m is not None and metadata.mean[b] == trained.mean[m] for b, m in enumerate(bands))
     lines.append(f"  {'normalization':20} {'of the checkpoint' if kept else 'of this data set'}")
     if kept and trained.dtype != metadata.dtype:
         lines.append(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
@@ -106,16 +106,13 @@ def fingerprint_values(config: Any) -> dict[str, Any]:  # dataclasses share no b
     Args:
         config: a dataclass whose keys are declared with `key`.
     """
-    return _fingerprint_values(type(config), asdict(config))
-
-
-def _fingerprint_values(schema: type, values: dict[str, Any]) -> dict[str, Any]:
     chosen = {}
-    for item in fields(schema):
-        if isinstance(item.type, type) and is_dataclass(item.type):
-            chosen[item.name] = _fingerprint_values(item.type, values[item.name])
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            chosen[item.name] = fingerprint_values(value)
         elif item.metadata[_KEY].in_fingerprint:
-            chosen[item.name] = values[item.name]
+            chosen[item.name] = value
     return chosen
 
 

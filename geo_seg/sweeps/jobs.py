@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from geo_seg.checkpoints.files import LAST_CHECKPOINT
 from geo_seg.config.training import TrainConfig
 from geo_seg.errors import ConfigError, DataError
 from geo_seg.run_folder import RUN_FILE, code_hash, config_hash, read_run_state
@@ -20,7 +21,6 @@ from geo_seg.runtime.orphans import GRACE
 from geo_seg.runtime.ranks import rank
 from geo_seg.sweeps.outcomes import Outcome, delete_outcome, validation_score, write_outcome
 
-_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _POLL = 0.5  # seconds between two checks of a run that is about to end
 
 
@@ -40,7 +40,7 @@ def interrupted_run(config: TrainConfig, folder: Path, claimed: Collection[Path]
     resumable = [
         run
         for run in _identical_runs(config, folder.parent, finished=False)
-        if run not in claimed and (run / _CHECKPOINT).exists() and _is_abandoned(run, folder.parent)
+        if run not in claimed and (run / LAST_CHECKPOINT).exists() and _is_abandoned(run, folder.parent)
     ]
     return folder if folder in resumable else next(iter(resumable), None)
 

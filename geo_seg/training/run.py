@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from geo_seg.checkpoints import checkpoint
+from geo_seg.checkpoints.files import LAST_CHECKPOINT
 from geo_seg.config.hydra_setup import portable_command, shell_command
 from geo_seg.config.training import TrainConfig
 from geo_seg.data.datamodule import SceneDataModule
@@ -98,7 +99,7 @@ def _run(config: TrainConfig, folder: str | Path) -> float:
     if is_resumed:
         check_data_unchanged(data.fingerprint, path)
     config = _resolve_auto_options(config, data, console)
-    module = build_module(config, data, (path / "checkpoints" / "last.ckpt").exists())
+    module = build_module(config, data, (path / LAST_CHECKPOINT).exists())
     csv_logger = EpochCSVLogger(path / "metrics.csv", None if show_progress_bars(console) else console)
     trainer, checkpoint_callback = _build_run_trainer(config, path, csv_logger, console, data)
     print_run_summary(console, config, data, module.model, module.loss, path)
